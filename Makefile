@@ -1,0 +1,37 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: help install demo test test-quick lint bench-ops clean
+
+help:  ## list the targets
+	@grep -hE '^[a-zA-Z0-9_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"sapnet needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(STAMP)  ## set up .venv with the pinned packages
+
+demo: $(STAMP)  ## train a small network on the embedded data, evaluate it, leave a picture (8 minutes)
+	$(BIN)/python -m sapnet.train experiment=demo
+
+test: $(STAMP) lint  ## all tests
+	$(BIN)/python -m pytest -q
+
+test-quick: $(STAMP)  ## the tests without the slow ones
+	$(BIN)/python -m pytest -q -m 'not slow'
+
+lint: $(STAMP)  ## the linter
+	$(BIN)/ruff check .
+
+bench-ops: $(STAMP)  ## time and memory of the filter operator against a plain convolution
+	$(BIN)/python -m benchmarks.ops
+
+clean:  ## remove the environment and caches; results stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist *.egg-info

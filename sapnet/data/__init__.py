@@ -1,0 +1,1 @@
+"""Blurred/sharp pairs: folders, benchmarks, the synthetic set."""

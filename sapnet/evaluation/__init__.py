@@ -1,0 +1,1 @@
+"""Image metrics, whole-image evaluation, pictures."""

@@ -1,0 +1,1 @@
+"""Networks, one file or folder each; nothing here knows Lightning or Hydra."""

@@ -1,0 +1,1 @@
+"""The filter at points, the one operator no library gives us."""

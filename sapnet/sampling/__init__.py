@@ -1,0 +1,1 @@
+"""Where to spend the expensive modules: points, samplers, policy."""

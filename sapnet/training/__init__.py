@@ -1,0 +1,1 @@
+"""Losses, LightningModules, tracking, checkpoints."""
