@@ -1,0 +1,90 @@
+"""Linear attention by a cluster of spatial maps: Sec. 3.2.2 and 3.2.3, Eq. 10-16."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sapnet.layers.canvas import Conv
+
+Normalisation = Literal["softmax", "elu"]
+
+
+class ClusterAttention(nn.Module):
+    """Global information gathered by ``C_2`` spatial maps and handed out per position (Eq. 16).
+
+    Step 1 pools the *source* under each map of ``Q``, a softmax over space; step 2 lets each position choose among
+    the ``C_2`` pooled descriptors by ``P``, a softmax over the maps. Two matrix products; no ``HW x HW`` matrix.
+    Values come from the source, all decisions (``Q``, ``P``, ``M_S``, ``M_C``) from the receiver: with
+    ``source = receiver`` it is self-attention, with encoder features cross-attention between encoder and decoder,
+    with the previous stage's features cross-level attention.
+
+    Args:
+        channels: Width ``C`` of receiver and source.
+        masks: Whether ``M_S`` and ``M_C`` of Eq. 16 exist (off: Eq. 15).
+        normalisation: ``softmax``, or ``elu``: ``elu + 1`` divided by its sum, the variant of Sec. 4.3.
+    """
+
+    def __init__(self, channels: int, masks: bool = True, normalisation: Normalisation = "softmax"):
+        super().__init__()
+        maps = max(1, channels // 2)
+        self.normalisation = normalisation
+        self.f_q = nn.Linear(channels, maps)
+        self.f_p = nn.Linear(channels, maps)
+        self.mask_space = Conv(channels, 1) if masks else None
+        self.mask_channels = nn.Linear(channels, channels) if masks else None
+
+    def forward(
+        self,
+        points: Float[Tensor, "b l c"],
+        grid: Float[Tensor, "b h w c"],
+        source: Float[Tensor, "b h2 w2 c"],
+    ) -> Float[Tensor, "b l c"]:
+        """Attend.
+
+        Args:
+            points: The receiver's features at the positions to be refined (``X_nu``; all positions in a uniform stage).
+            grid: The receiver's features on the regular grid (``X_u``), from which ``Q`` and the masks are made.
+            source: The features to be pooled, on the same grid.
+        """
+        tokens = grid.flatten(1, 2)
+        q = self._normalise(self.f_q(tokens), dim=1)
+        if self.mask_space is not None:
+            # (M_S * X) Q^T = X (M_S * Q)^T, and Q is half as wide as X.
+            q = q * torch.sigmoid(self.mask_space(grid)).flatten(1, 2)
+        pooled = q.transpose(1, 2) @ source.flatten(1, 2)  # [b, C_2, C]
+        if self.mask_channels is not None:
+            pooled = pooled * torch.sigmoid(self.mask_channels(tokens.mean(dim=1))).unsqueeze(1)
+        return self._normalise(self.f_p(points), dim=2) @ pooled
+
+    def _normalise(self, logits: Tensor, dim: int) -> Tensor:
+        if self.normalisation == "softmax":
+            return logits.softmax(dim)
+        positive = F.elu(logits) + 1
+        return positive / positive.sum(dim, keepdim=True).clamp_min(torch.finfo(positive.dtype).tiny)
+
+
+class FullAttention(nn.Module):
+    """Standard softmax attention over all pairs of positions (Eq. 8), the costly alternative of Sec. 4.3.
+
+    Takes what :class:`ClusterAttention` takes; for the lowest resolution only: memory grows with ``(HW)^2``.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        inner = max(1, channels // 2)
+        self.query = nn.Linear(channels, inner)
+        self.key = nn.Linear(channels, inner)
+        self.value = nn.Linear(channels, channels)
+
+    def forward(
+        self,
+        points: Float[Tensor, "b l c"],
+        grid: Float[Tensor, "b h w c"],
+        source: Float[Tensor, "b h2 w2 c"],
+    ) -> Float[Tensor, "b l c"]:
+        """Attend from the points to every position of the source; the grid is not needed."""
+        tokens = source.flatten(1, 2)
+        return F.scaled_dot_product_attention(self.query(points), self.key(tokens), self.value(tokens))

@@ -1,0 +1,165 @@
+"""The content-aware processing module and the residual block around it: Sec. 3.2, Fig. 3, Eq. 19-20."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sapnet.layers.attention import ClusterAttention, FullAttention, Normalisation
+from sapnet.layers.filtering import PixelDependentFilter
+from sapnet.sampling.points import gather, scatter
+
+
+@dataclass(frozen=True)
+class ContentAwareOptions:
+    """The switches of Table 4 and the variants of Sec. 4.3; the defaults are the paper's final network.
+
+    A part that is switched off has no parameters.
+
+    Attributes:
+        self_attention: *SA*.
+        cross_attention: *CA*, from encoder to decoder; off: the additive skip alone.
+        cross_level_attention: *CLA*, from the previous stage; off: that stage's features are added.
+        masks: *Mask*, ``M_S`` and ``M_C`` of Eq. 16.
+        kernel: *V* of Eq. 17.
+        offsets: *Delta* of Eq. 17.
+        kernel_size: ``K``.
+        max_offset: ``Delta_max`` in canvas pixels.
+        depthwise: The literal Eq. 18 in place of a full filter weight.
+        normalisation: ``softmax`` or ``elu`` (-0.15 dB in the paper).
+        full_attention: Standard softmax attention at the lowest resolution and none elsewhere, in place of *SA*.
+        fusion: ``mask`` (Eq. 20), or ``add`` or ``concat`` of the two branches.
+        full_size_q: ``Q`` from the whole canvas of a non-uniform stage instead of its regular grid.
+    """
+
+    self_attention: bool = True
+    cross_attention: bool = True
+    cross_level_attention: bool = True
+    masks: bool = True
+    kernel: bool = True
+    offsets: bool = True
+    kernel_size: int = 5
+    max_offset: float = 8.0
+    depthwise: bool = False
+    normalisation: Normalisation = "softmax"
+    full_attention: bool = False
+    fusion: Literal["mask", "add", "concat"] = "mask"
+    full_size_q: bool = False
+
+
+def regrid(canvas: Float[Tensor, "b h w c"], height: int, width: int) -> Float[Tensor, "b h2 w2 c"]:
+    """Bring a canvas to the grid of half, equal or double its resolution: every second position, itself, or repeats.
+
+    Raises:
+        ValueError: If the grid is none of the three.
+    """
+    size = tuple(canvas.shape[1:3])
+    if size == (height, width):
+        return canvas
+    if size == (2 * height, 2 * width):
+        return canvas[:, ::2, ::2]
+    if (2 * size[0], 2 * size[1]) == (height, width):
+        return canvas.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    raise ValueError(f"a canvas of {size[0]}x{size[1]} has no regular grid of {height}x{width}")
+
+
+class ContentAware(nn.Module):
+    """Global attention and local filter side by side, fused per position (Eq. 20).
+
+    Args:
+        channels: Width ``C``.
+        options: What is switched on.
+        cross: Whether this place in the network receives cross-attention; it is summed with self-attention.
+        lowest: Whether this is the lowest resolution, the only one with attention under ``full_attention``.
+    """
+
+    def __init__(self, channels: int, options: ContentAwareOptions, cross: bool, lowest: bool):
+        super().__init__()
+        if options.full_attention:
+            self.self_attention = FullAttention(channels) if lowest else None
+            self.cross_attention = FullAttention(channels) if cross and lowest else None
+        else:
+            attention = (channels, options.masks, options.normalisation)
+            self.self_attention = ClusterAttention(*attention) if options.self_attention else None
+            self.cross_attention = ClusterAttention(*attention) if cross else None
+        self.filter = PixelDependentFilter(
+            channels, options.kernel_size, options.kernel, options.offsets, options.max_offset, options.depthwise
+        )
+        attends = self.self_attention is not None or self.cross_attention is not None
+        self.fusion = options.fusion if attends else "none"
+        if self.fusion == "mask":
+            self.f_fus = nn.Linear(channels, 1)
+        elif self.fusion == "concat":
+            self.f_fus = nn.Linear(2 * channels, channels)
+
+    def forward(
+        self,
+        canvas: Float[Tensor, "b h w c"],
+        values: Float[Tensor, "b l c"],
+        points: Int64[Tensor, "b l"] | None,
+        grid: Float[Tensor, "b h2 w2 c"],
+        source: Float[Tensor, "b h2 w2 c"] | None,
+    ) -> Float[Tensor, "b l c"]:
+        """Return ``Y_GL`` at the points.
+
+        Args:
+            canvas: ``X``, where the filter reads its taps.
+            values: ``X_nu``, the canvas at the points.
+            points: Raster indices; None for every position.
+            grid: ``X_u``, the regular grid that global information is gathered from.
+            source: What cross-attention pools, on the same grid; unused where there is none.
+        """
+        local = self.filter(canvas, values, points)
+        if self.fusion == "none":
+            return local
+        parts = []
+        if self.self_attention is not None:
+            parts.append(self.self_attention(values, grid, grid))
+        if self.cross_attention is not None:
+            parts.append(self.cross_attention(values, grid, source))
+        attended = sum(parts[1:], parts[0])
+        if self.fusion == "add":
+            return attended + local
+        if self.fusion == "concat":
+            return self.f_fus(torch.cat([attended, local], dim=-1))
+        mask = torch.sigmoid(self.f_fus(values))
+        return torch.lerp(local, attended, mask)
+
+
+class ContentAwareBlock(nn.Module):
+    """The network's residual block, ``x + conv1x1(relu(content_aware(x)))``, on a whole canvas or at points of it.
+
+    At points, the refined features are put back into the canvas (Eq. 3) and all other positions keep their value.
+    The same weights serve both.
+    """
+
+    def __init__(self, channels: int, options: ContentAwareOptions, cross: bool = False, lowest: bool = False):
+        super().__init__()
+        self.full_size_q = options.full_size_q
+        self.content_aware = ContentAware(channels, options, cross, lowest)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(
+        self,
+        canvas: Float[Tensor, "b h w c"],
+        points: Int64[Tensor, "b l"] | None = None,
+        source: Float[Tensor, "b h2 w2 c"] | None = None,
+    ) -> Float[Tensor, "b h w c"]:
+        """Refine the canvas.
+
+        Args:
+            canvas: Features; of a non-uniform stage at twice the resolution of its regular grid.
+            points: Raster indices of the positions to refine; None: all, and the canvas is the regular grid.
+            source: Features that cross-attention reads, at any of the resolutions :func:`regrid` takes.
+        """
+        _, height, width, _ = canvas.shape
+        sampled = points is not None
+        values = gather(canvas, points) if sampled else canvas.flatten(1, 2)
+        stride = 2 if sampled and not self.full_size_q else 1
+        grid = regrid(canvas, height // stride, width // stride)
+        if source is not None:
+            source = regrid(source, grid.shape[1], grid.shape[2])
+        refined = values + self.project(torch.relu(self.content_aware(canvas, values, points, grid, source)))
+        return scatter(canvas, refined, points) if sampled else refined.view_as(canvas)

@@ -1,0 +1,76 @@
+"""The pixel-dependent filtering module: Sec. 3.2.4, Eq. 17-18."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sapnet.ops import adaptive_filter
+
+
+class PixelDependentFilter(nn.Module):
+    """Convolution whose taps are weighed and moved per position (Eq. 17).
+
+    ``V`` (one value per position and tap) and the offsets (two) come from 1x1 heads on the position's own features
+    and are shared by all channels. Initially ``V = 1`` and offsets ``= 0``, a plain convolution; with both heads
+    switched off it *is* one.
+
+    Args:
+        channels: Width ``C``.
+        kernel_size: ``K``, odd.
+        kernel: Whether ``V`` is predicted.
+        offsets: Whether the offsets are predicted.
+        max_offset: ``Delta_max`` in canvas pixels; offsets are ``max_offset * tanh(head)``.
+        depthwise: One ``K x K`` filter per channel, the literal Eq. 18, instead of a full ``C x C x K x K`` weight.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 5,
+        kernel: bool = True,
+        offsets: bool = True,
+        max_offset: float = 8.0,
+        depthwise: bool = False,
+    ):
+        super().__init__()
+        self.max_offset = max_offset
+        inputs = 1 if depthwise else channels
+        self.weight = nn.Parameter(torch.empty(channels, inputs, kernel_size, kernel_size))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        taps = kernel_size**2
+        self.f_ker = nn.Linear(channels, taps) if kernel else None
+        self.f_off = nn.Linear(channels, 2 * taps) if offsets else None
+        if self.f_ker is not None:
+            nn.init.zeros_(self.f_ker.weight)
+            nn.init.ones_(self.f_ker.bias)
+        if self.f_off is not None:
+            nn.init.zeros_(self.f_off.weight)
+            nn.init.zeros_(self.f_off.bias)
+
+    def predict(
+        self, values: Float[Tensor, "b l c"]
+    ) -> tuple[Float[Tensor, "b l kk"] | None, Float[Tensor, "b l kk 2"] | None]:
+        """Return ``V`` and the offsets ``(dy, dx)`` in canvas pixels, None for what is switched off."""
+        kernel = None if self.f_ker is None else self.f_ker(values)
+        if self.f_off is None:
+            return kernel, None
+        offsets = self.max_offset * torch.tanh(self.f_off(values))
+        return kernel, offsets.unflatten(-1, (-1, 2))
+
+    def forward(
+        self,
+        canvas: Float[Tensor, "b h w c"],
+        values: Float[Tensor, "b l c"],
+        points: Int64[Tensor, "b l"] | None = None,
+    ) -> Float[Tensor, "b l c"]:
+        """Filter the canvas at the points, or at every position if there are none.
+
+        Args:
+            canvas: Where the taps are read; 0 outside.
+            values: The canvas' features at the points.
+            points: Raster indices into the canvas.
+        """
+        kernel, offsets = self.predict(values)
+        return adaptive_filter(canvas, self.weight, kernel, offsets, points)

@@ -1,0 +1,93 @@
+"""The patch-hierarchical network: image -> pad -> stage 1 -> (points -> stage k) x 2 -> crop."""
+
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sapnet.layers.content_aware import ContentAwareOptions
+from sapnet.layers.hierarchy import join, split
+from sapnet.layers.padding import crop_to, pad_to_multiple
+from sapnet.models.sapnet.stage import Points, Stage, StageWidths
+from sapnet.sampling.state import State
+
+#: Patches (rows, columns) of each stage, by the number of stages; the paper's is three.
+HIERARCHIES = {
+    1: ((1, 1),),
+    2: ((2, 1), (1, 1)),
+    3: ((2, 2), (2, 1), (1, 1)),
+    4: ((4, 2), (2, 2), (2, 1), (1, 1)),
+}
+
+
+class SAPNet(nn.Module):
+    """The generator: stages over 4, 2 and 1 patches, each ending in a restored image (Sec. 3, Fig. 2).
+
+    Every stage reads the blurred patch and what the previous stage made of it, and adds a residual to the blurred
+    patch. Patches are stacked on the batch axis. Stages share no weights, and nothing is detached between them.
+
+    Args:
+        stem: Channels at full resolution.
+        channels: Channels per scale, finest first.
+        scales: The ``r`` of each scale.
+        encoder_blocks: Content-aware blocks per scale of the encoder; one number or one per scale.
+        decoder_blocks: The same for the decoder.
+        stages: 1 to 4.
+        sampled: Whether all stages but the first are non-uniform (*PAS*).
+        options: Switches of the content-aware blocks.
+    """
+
+    def __init__(
+        self,
+        stem: int,
+        channels: Sequence[int],
+        scales: Sequence[int] = (2, 4, 8),
+        encoder_blocks: int | Sequence[int] = 2,
+        decoder_blocks: int | Sequence[int] = 2,
+        stages: int = 3,
+        sampled: bool = False,
+        options: ContentAwareOptions | None = None,
+    ):
+        super().__init__()
+        self.hierarchy = HIERARCHIES[stages]
+        blocks = [n if isinstance(n, int) else tuple(n) for n in (encoder_blocks, decoder_blocks)]
+        widths = StageWidths(stem, tuple(channels), tuple(scales), *blocks)
+        options = options or ContentAwareOptions()
+        self.stages = nn.ModuleList(
+            Stage(widths, options, sampled=sampled and k > 0, first=k == 0) for k in range(stages)
+        )
+        rows = max(rows for rows, _ in self.hierarchy)
+        #: Sizes are padded to a multiple of this.
+        self.multiple = widths.scales[-1] * rows
+
+    def forward(
+        self, blurred: Float[Tensor, "b 3 h w"], choose: Callable[[State], Points] | None = None
+    ) -> list[Float[Tensor, "b 3 h w"]]:
+        """Restore images of any size from 1x1 up.
+
+        Args:
+            blurred: RGB in [0, 1].
+            choose: Chooses the points of each non-uniform stage from what the stage before has made.
+
+        Returns:
+            ``OP_1`` ... ``OP_K``, not clamped; the last is the result.
+
+        Raises:
+            ValueError: If the network has non-uniform stages and nobody chooses their points.
+        """
+        height, width = blurred.shape[-2:]
+        padded = pad_to_multiple(blurred, self.multiple)
+        restored, features, last = padded, None, None
+        outputs = []
+        for k, (stage, (rows, cols)) in enumerate(zip(self.stages, self.hierarchy)):
+            points = None
+            if stage.sampled:
+                if choose is None:
+                    raise ValueError("a network with non-uniform stages needs `choose` to pick their points")
+                points = choose(State(k, (rows, cols), (height, width), last, restored, padded))
+            previous = None if features is None else [split(f, rows, cols, height_dim=1) for f in features]
+            image, features, last = stage(split(padded, rows, cols), split(restored, rows, cols), previous, points)
+            restored, last = join(image, rows, cols), join(last, rows, cols, height_dim=1)
+            features = [join(f, rows, cols, height_dim=1) for f in features]
+            outputs.append(crop_to(restored, height, width))
+        return outputs

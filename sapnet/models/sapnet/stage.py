@@ -1,0 +1,192 @@
+"""One stage of the hierarchy: an encoder-decoder of content-aware blocks, uniform or non-uniform (Fig. 2)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sapnet.layers.canvas import Conv, PlainResBlock, Up, to_canvas, to_image, upsample2
+from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions, regrid
+
+Points = Mapping[int, Int64[Tensor, "b l"]]
+
+
+@dataclass(frozen=True)
+class StageWidths:
+    """Sizes of a stage.
+
+    Attributes:
+        stem: Channels at full resolution.
+        channels: Channels per scale, finest first.
+        scales: The ``r`` of each scale, each twice the one before.
+        encoder_blocks: Content-aware blocks per scale of the encoder.
+        decoder_blocks: The same for the decoder.
+    """
+
+    stem: int
+    channels: tuple[int, ...]
+    scales: tuple[int, ...] = (2, 4, 8)
+    encoder_blocks: int | tuple[int, ...] = 2
+    decoder_blocks: int | tuple[int, ...] = 2
+
+    def __post_init__(self):
+        """Check that the scales double and the sequences match."""
+        if len(self.channels) != len(self.scales):
+            raise ValueError(f"{len(self.channels)} channel widths for {len(self.scales)} scales")
+        if self.scales[0] not in (1, 2) or any(b != 2 * a for a, b in zip(self.scales, self.scales[1:])):
+            raise ValueError(f"scales must double from 1 or 2, not {self.scales}")
+
+    def blocks(self, per_scale: int | Sequence[int]) -> tuple[int, ...]:
+        """Return the blocks of each scale, finest first."""
+        return (per_scale,) * len(self.scales) if isinstance(per_scale, int) else tuple(per_scale)
+
+
+class UpMerge(nn.Module):
+    """Decoder step of a uniform stage: transposed convolution plus the additive skip."""
+
+    def __init__(self, coarse: int, fine: int, doubles: bool = True):
+        super().__init__()
+        self.up = Up(coarse, fine) if doubles else Conv(coarse, fine)
+
+    def forward(
+        self, coarse: Float[Tensor, "b h w c"], skip: Float[Tensor, "b h2 w2 d"]
+    ) -> Float[Tensor, "b h2 w2 d"]:
+        """Bring the coarse features to the skip's resolution and add it."""
+        return self.up(coarse) + skip
+
+
+class PointMerge(nn.Module):
+    """Decoder step of a non-uniform stage: both canvases are projected by 1x1 convolutions, then summed.
+
+    The skip fills the positions that were not sampled (Sec. 3.1). The projection runs before the upsampling, so that
+    no wide full-size tensor is made.
+    """
+
+    def __init__(self, coarse: int, fine: int, doubles: bool = True):
+        super().__init__()
+        self.doubles = doubles
+        self.project_coarse = nn.Linear(coarse, fine)
+        self.project_skip = nn.Linear(fine, fine)
+
+    def forward(
+        self, coarse: Float[Tensor, "b h w c"], skip: Float[Tensor, "b h2 w2 d"]
+    ) -> Float[Tensor, "b h2 w2 d"]:
+        """Bring the coarse features to the skip's resolution and merge."""
+        projected = self.project_coarse(coarse)
+        return (upsample2(projected) if self.doubles else projected) + self.project_skip(skip)
+
+
+class Stage(nn.Module):
+    """Restores the patches of one stage as a residual on the blurred patch.
+
+    A uniform stage keeps the features of scale ``r`` on the grid ``H/r x W/r`` and refines all of it. A non-uniform
+    stage keeps them on a canvas of twice that resolution and refines the points chosen on it. All layers but the
+    changes of resolution are the same.
+
+    Departure from the paper: it speaks of choosing among all ``H x W`` pixels at every ``r``. Candidates on the next
+    higher resolution's grid keep the cost at the published one.
+
+    Args:
+        widths: Channels, scales and numbers of blocks.
+        options: Switches of the content-aware blocks.
+        sampled: Whether the stage is non-uniform.
+        first: Whether no stage stands before it, so that there are no features for cross-level attention.
+    """
+
+    def __init__(self, widths: StageWidths, options: ContentAwareOptions, sampled: bool, first: bool):
+        super().__init__()
+        self.scales, self.sampled = widths.scales, sampled
+        channels, count = widths.channels, len(widths.channels)
+        self.adds_previous = not first and not options.cross_level_attention
+        cross_level = not first and options.cross_level_attention
+
+        self.stem = nn.Sequential(Conv(6, widths.stem), PlainResBlock(widths.stem))
+        self.down = nn.ModuleList()
+        self.encoder = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for i, (before, width) in enumerate(zip((widths.stem, *channels), channels)):
+            lowest = i == count - 1
+            self.down.append(Conv(before, width, stride=self._step(i)))
+            encoder_blocks, decoder_blocks = (
+                widths.blocks(n)[i] for n in (widths.encoder_blocks, widths.decoder_blocks)
+            )
+            self.encoder.append(
+                nn.ModuleList(
+                    ContentAwareBlock(width, options, cross_level and j == 0, lowest) for j in range(encoder_blocks)
+                )
+            )
+            self.decoder.append(
+                nn.ModuleList(
+                    ContentAwareBlock(width, options, options.cross_attention, lowest) for _ in range(decoder_blocks)
+                )
+            )
+        merge = PointMerge if sampled else UpMerge
+        self.merge = nn.ModuleList(
+            merge(width, finer, doubles=self._step(i) == 2)
+            for i, (finer, width) in enumerate(zip((widths.stem, *channels), channels))
+        )
+        self.tail = nn.Sequential(PlainResBlock(widths.stem), PlainResBlock(widths.stem))
+        self.head = Conv(widths.stem, 3)
+        # The stage starts as the identity: its first output is the blurred patch.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def canvas_factor(self, scale: int) -> int:
+        """Return by how much the canvas of a scale is smaller than the patch."""
+        return max(1, scale // 2) if self.sampled else scale
+
+    def forward(
+        self,
+        blurred: Float[Tensor, "b 3 h w"],
+        restored: Float[Tensor, "b 3 h w"],
+        previous: Sequence[Float[Tensor, "b hr wr c"]] | None = None,
+        points: Points | None = None,
+    ) -> tuple[Float[Tensor, "b 3 h w"], list[Tensor], Float[Tensor, "b h w s"]]:
+        """Restore the patches.
+
+        Args:
+            blurred: Blurred patches.
+            restored: What the previous stage made of them; the blurred patches at the first stage.
+            previous: The previous stage's decoder features, finest scale first, cut into this stage's patches.
+            points: Raster indices into the canvas of each scale; only for a non-uniform stage.
+
+        Returns:
+            The restored patches, this stage's decoder features (finest scale first), and its last features at full
+            resolution, from which a policy predicts.
+        """
+        full = self.stem(to_canvas(torch.cat([blurred, restored], dim=1)))
+        encoded = self._encode(full, previous, points)
+        decoded = self._decode(encoded, points)
+        last = self.tail(self.merge[0](decoded[0], full))
+        return blurred + to_image(self.head(last)), decoded, last
+
+    def _encode(self, x: Tensor, previous: Sequence[Tensor] | None, points: Points | None) -> list[Tensor]:
+        encoded = []
+        for i, (scale, down, blocks) in enumerate(zip(self.scales, self.down, self.encoder)):
+            x = down(x)
+            source = None if previous is None else previous[i]
+            if self.adds_previous and source is not None:
+                x = x + regrid(source, x.shape[1], x.shape[2])
+            for j, block in enumerate(blocks):
+                x = block(x, self._points(points, scale), source if j == 0 else None)
+            encoded.append(x)
+        return encoded
+
+    def _decode(self, encoded: Sequence[Tensor], points: Points | None) -> list[Tensor]:
+        decoded: list[Tensor] = []
+        for i in reversed(range(len(self.scales))):
+            x = self.merge[i + 1](decoded[0], encoded[i]) if decoded else encoded[i]
+            for block in self.decoder[i]:
+                x = block(x, self._points(points, self.scales[i]), encoded[i])
+            decoded.insert(0, x)
+        return decoded
+
+    def _points(self, points: Points | None, scale: int) -> Tensor | None:
+        # At r = 1 the canvas is the grid: nothing to choose.
+        return points.get(scale) if self.sampled else None
+
+    def _step(self, i: int) -> int:
+        before = 1 if i == 0 else self.canvas_factor(self.scales[i - 1])
+        return self.canvas_factor(self.scales[i]) // before
