@@ -1,0 +1,185 @@
+"""What the command-line entry points share: where the configs lie, and how a mistake ends.
+
+A mistake of the user ends as one sentence on standard error and exit code 1, in a single run and in a multirun (whose
+other jobs go on). An interrupt ends with exit code 130. With HYDRA_FULL_ERROR=1 the stack trace is shown instead.
+"""
+
+import difflib
+import functools
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, MissingMandatoryValue
+
+from sapnet.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+CONFIG_DIR: Path = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+"""The folder of the Hydra configs: inside the package where a wheel was installed, else beside it in the checkout."""
+
+_TRACE = "HYDRA_FULL_ERROR"
+_log = logging.getLogger(__name__)
+Task = Callable[[DictConfig], Any]
+
+
+def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Turn `task(config)` into a command: Hydra's command line over `CONFIG_DIR/<config_name>.yaml`.
+
+    Exit codes: 0; 1 after a mistake or an error (in a multirun: of any job); 130 after an interrupt. The plain function
+    stays reachable as `command.__wrapped__`.
+    """
+
+    # Read here, for `main` sets it too; a launcher's workers get the value with the pickled job.
+    trace_wanted = os.environ.get(_TRACE) == "1"
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def job(config: DictConfig) -> Any:
+            try:
+                return task(config)
+            except Exception as error:
+                if trace_wanted:
+                    raise
+                _end_job(error)
+
+        command = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)
+
+        @functools.wraps(task)
+        def main() -> None:
+            if trace_wanted:
+                command()
+                return
+            with _errors_handed_on():
+                try:
+                    command()
+                except (KeyboardInterrupt, SystemExit) as stop:
+                    # Lightning turns an interrupt into a SystemExit of code 1.
+                    if not any(isinstance(link, KeyboardInterrupt) for link in _chain(stop)):
+                        raise
+                    _exit("Interrupted; what was saved stays in the run's folder.", code=130)
+                except CompactHydraException as error:
+                    _exit(_composition_mistake(error, config_name))
+
+        return main
+
+    return decorate
+
+
+def mistake(error: BaseException) -> str | None:
+    """The sentence for the user where a user's mistake is behind `error`, or None where it is a fault of the program."""
+    for link in _chain(error):
+        if isinstance(link, UserError):
+            return _own_sentence(link)
+        if isinstance(link, MissingMandatoryValue):
+            return f"{link.full_key} is not given: add {link.full_key}=VALUE (--help lists the keys)."
+        if isinstance(link, InterpolationKeyError | InterpolationResolutionError):
+            return f"{link.full_key} in the config cannot be resolved: {_first_line(link)}."
+    if isinstance(error, InstantiationException):
+        return f"{_one_line(str(error))} ({_TRACE}=1 shows the stack trace.)"
+    if isinstance(error, CompactHydraException):
+        return _one_line(str(error))
+    return None
+
+
+def _own_sentence(error: UserError) -> str:
+    # A data loader's worker process hands on the type, and the whole trace as its message.
+    text = str(error)
+    if text.startswith("Caught UserError in"):
+        text = text.rsplit("UserError: ", 1)[-1]
+    return _one_line(text)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+class _JobFailed(CompactHydraException):
+    """The sentence of a multirun's job, carried to the end of the sweep."""
+
+
+def _end_job(error: Exception) -> NoReturn:
+    sentence = mistake(error)
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN:
+        # Hydra itself tells only of the first failed job, and only after the last job.
+        if sentence is None:
+            _log.exception("job %s failed", hydra_config.job.num)
+            raise error
+        print(f"Job {hydra_config.job.num} failed: {sentence}", file=sys.stderr, flush=True)
+        raise _JobFailed(sentence) from error
+    if sentence is None:
+        raise error
+    # An exception would make Hydra print the overrides around the sentence.
+    _exit(sentence)
+
+
+def _composition_mistake(error: CompactHydraException, config_name: str) -> str:
+    if isinstance(error, _JobFailed):
+        return f"The sweep has ended with a failed job: {error}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group}={option}: there is no such option; {group} can be {', '.join(error.options)}."
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not a valid override; write KEY=VALUE, and in quotes what holds brackets or spaces."
+    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    if unknown:
+        near = difflib.get_close_matches(unknown[1], _known_keys(config_name), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"{unknown[1]}: there is no such key; {hint}--help lists them all."
+    return mistake(error) or str(error)
+
+
+def _known_keys(config_name: str) -> list[str]:
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        for key, value in node.items() if isinstance(node, dict) else ():
+            yield f"{prefix}{key}"
+            yield from walk(value, f"{prefix}{key}.")
+
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return list(walk(OmegaConf.to_container(hydra.compose(config_name)), ""))
+    except Exception:  # it only serves a hint
+        return []
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("Config search path:")[0].split())
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
+@contextmanager
+def _errors_handed_on() -> Iterator[None]:
+    # With this variable Hydra raises errors instead of printing them in its own, longer words.
+    before = os.environ.get(_TRACE)
+    os.environ[_TRACE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_TRACE)
+        if before is not None:
+            os.environ[_TRACE] = before
+
+
+def _exit(sentence: str, code: int = 1) -> NoReturn:
+    print(sentence, file=sys.stderr, flush=True)
+    raise SystemExit(code)
