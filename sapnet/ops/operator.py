@@ -1,0 +1,143 @@
+"""The pixel-dependent filter (Eq. 17-18) as one `torch.library` operator: checks, autograd, meta kernel, backends.
+
+Two operators are registered, `sapnet::adaptive_filter` and `sapnet::adaptive_filter_backward`. The first saves nothing
+for the second but its inputs, so a network pays no memory for the taps between its forward and its backward pass.
+"""
+
+from types import ModuleType
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sapnet.errors import UserError
+from sapnet.ops import backend, flops
+
+
+def adaptive_filter(
+    canvas: Float[Tensor, "b h w c"],
+    weight: Float[Tensor, "o d k k"],
+    kernel: Float[Tensor, "b l k*k"] | None = None,
+    offsets: Float[Tensor, "b l k*k 2"] | None = None,
+    points: Int64[Tensor, "b l"] | None = None,
+) -> Float[Tensor, "b l o"]:
+    """Pixel-dependent filter with learned offsets, at chosen points or at every position (Eq. 17-18).
+
+    `out[b, l, o] = sum_j kernel[b, l, j] * sum_c weight[o, c, j] * canvas[b][p_l + j + offsets[b, l, j]][c]`, where
+    `p_l` is the l-th point, `j` runs over the K x K taps one pixel apart in raster order (dy slow, dx fast), and
+    reading between pixels is bilinear. With `canvas` alone it equals `conv2d(padding=K // 2)` without bias.
+
+    Each of the four pixels of a bilinear reading that lies outside the canvas counts as 0. They are `floor(q)` and
+    `floor(q) + 1` also where q is an integer, so the gradient there is the right-hand one. The offset is split before
+    it is added to the point, so a position loses no digits on a large canvas. NaN in any input reaches the output.
+
+    Differentiable once in all of canvas, weight, kernel and offsets. Float32 or float64; under autocast float32.
+    Results are the same in every run with the same number of threads.
+
+    Args:
+        canvas: Features, channels last.
+        weight: The fixed weight, `d = c`; or `d = 1` and `o = c`: depthwise, one K x K filter a channel. K is odd.
+        kernel: The pixel-dependent weight V of every tap, shared by all channels; None is all ones.
+        offsets: (dy, dx) of every tap in canvas pixels; None is all zeros.
+        points: Raster indices `y * w + x` in any order, ascending is fastest; -1 marks a padded slot, which gives a
+            zero row and no gradient. None is every position, `l = h * w`.
+
+    Raises:
+        UserError: Shapes, dtypes or devices do not fit together, or a point lies outside the canvas (seen on the CPU
+            only: elsewhere the check would wait for the device).
+    """
+    _check(canvas, weight, kernel, offsets, points)
+    return _forward(canvas, weight, kernel, offsets, points)
+
+
+@torch.library.custom_op("sapnet::adaptive_filter", mutates_args=())
+def _forward(
+    canvas: Tensor, weight: Tensor, kernel: Tensor | None, offsets: Tensor | None, points: Tensor | None
+) -> Tensor:
+    return _implementation(canvas).forward(canvas, weight, kernel, offsets, points)
+
+
+@torch.library.custom_op("sapnet::adaptive_filter_backward", mutates_args=())
+def _backward(
+    grad: Tensor,
+    canvas: Tensor,
+    weight: Tensor,
+    kernel: Tensor | None,
+    offsets: Tensor | None,
+    points: Tensor | None,
+    needed: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    # Gradients of canvas, weight, kernel, offsets; one that is not needed is an empty tensor.
+    return _implementation(canvas).backward(grad, canvas, weight, kernel, offsets, points, needed)
+
+
+def _implementation(canvas: Tensor) -> ModuleType:
+    return backend.choose(canvas.device.type)
+
+
+@_forward.register_fake
+def _(canvas, weight, kernel, offsets, points):
+    b, h, w, _ = canvas.shape
+    return canvas.new_empty(b, h * w if points is None else points.shape[1], weight.shape[0])
+
+
+@_backward.register_fake
+def _(grad, canvas, weight, kernel, offsets, points, needed):
+    inputs = (canvas, weight, kernel, offsets)
+    return tuple(canvas.new_empty(x.shape if wanted else (0,)) for x, wanted in zip(inputs, needed))
+
+
+def _save_inputs(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def _differentiate(ctx, grad):
+    needed = list(ctx.needs_input_grad[:4])
+    gradients = _backward(grad, *ctx.saved_tensors, needed)
+    return *(g if wanted else None for g, wanted in zip(gradients, needed)), None
+
+
+def _refuse(ctx, *grads):
+    raise UserError("adaptive_filter is differentiable once: use it without create_graph=True")
+
+
+_forward.register_autograd(_differentiate, setup_context=_save_inputs)
+_backward.register_autograd(_refuse)
+# Positions need more digits than half precision has.
+_forward.register_autocast("cpu", torch.float32)
+_forward.register_autocast("cuda", torch.float32)
+flops.register()
+
+
+def _check(
+    canvas: Tensor, weight: Tensor, kernel: Tensor | None, offsets: Tensor | None, points: Tensor | None
+) -> None:
+    if canvas.ndim != 4:
+        raise UserError(f"canvas must be [b, h, w, c], not {list(canvas.shape)}")
+    if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.shape[2] % 2 == 0:
+        raise UserError(f"weight must be [o, c, K, K] with K odd, not {list(weight.shape)}")
+    b, h, w, c = canvas.shape
+    o, d, size, _ = weight.shape
+    if d != c and (d != 1 or o != c):
+        raise UserError(f"weight must be [o, {c}, K, K], or [{c}, 1, K, K], for {c} channels, not {list(weight.shape)}")
+    if points is not None and (points.ndim != 2 or points.shape[0] != b or points.dtype != torch.int64):
+        raise UserError(f"points must be int64 [{b}, l], not {points.dtype} {list(points.shape)}")
+    length = h * w if points is None else points.shape[1]
+    if kernel is not None and kernel.shape != (b, length, size * size):
+        raise UserError(f"kernel must be {[b, length, size * size]}, not {list(kernel.shape)}")
+    if offsets is not None and offsets.shape != (b, length, size * size, 2):
+        raise UserError(f"offsets must be {[b, length, size * size, 2]}, not {list(offsets.shape)}")
+    _check_kind(canvas, weight=weight, kernel=kernel, offsets=offsets, points=points)
+
+
+def _check_kind(canvas: Tensor, **others: Tensor | None) -> None:
+    autocast = torch.is_autocast_enabled(canvas.device.type)
+    if canvas.dtype not in (torch.float32, torch.float64) and not autocast:
+        raise UserError(f"canvas must be float32 or float64, not {canvas.dtype}: convert it, or use autocast")
+    for name, tensor in others.items():
+        if tensor is None:
+            continue
+        if tensor.device != canvas.device:
+            raise UserError(f"{name} is on {tensor.device}, canvas on {canvas.device}: move one of them")
+        if name != "points" and tensor.dtype != canvas.dtype and not autocast:
+            raise UserError(f"{name} is {tensor.dtype}, canvas {canvas.dtype}: convert one of them")

@@ -1,0 +1,174 @@
+"""The filter in plain torch: what the fast kernels are held against, and what runs where they cannot.
+
+Points are taken in chunks, so the taps of all points never exist at once.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from sapnet.errors import UserError
+
+CHUNK = 1 << 20
+"""Numbers in one chunk's taps (points x taps x channels): 4 MiB in float32."""
+
+FAR = 1e9
+"""Offsets are cut here: outside any canvas, and an int64 can still hold the position."""
+
+
+class Taps(NamedTuple):
+    """The pixels that the taps of some points read, and how much of each."""
+
+    rows: slice
+    """Which of the `b * l` points these are."""
+    valid: Bool[Tensor, " n"]
+    """False for padded slots."""
+    index: Int64[Tensor, "n k corners"]
+    """Row of the flattened canvas; one past its end stands for "outside"."""
+    share: Float[Tensor, "n k corners"]
+    """Bilinear weight of each corner: (0, 0), (0, 1), (1, 0), (1, 1) in (y, x)."""
+    fraction: Float[Tensor, "n k 2"]
+    """Position minus its floor, (y, x)."""
+
+
+def forward(
+    canvas: Tensor, weight: Tensor, kernel: Tensor | None, offsets: Tensor | None, points: Tensor | None
+) -> Tensor:
+    """See `sapnet.ops.adaptive_filter`."""
+    b, _, _, c = canvas.shape
+    matrix = _as_matrix(weight, c)
+    pixels = _with_outside(canvas)
+    length = _length(canvas, points)
+    out = canvas.new_zeros(b * length, weight.shape[0])
+    for taps in _chunks(canvas, weight, offsets, points):
+        read = _read(pixels, taps)
+        if kernel is not None:
+            read = read * kernel.reshape(b * length, -1)[taps.rows, :, None]
+        mixed = torch.einsum("nkc,kc->nc", read, matrix) if matrix.ndim == 2 else read.flatten(1) @ matrix.flatten(0, 1)
+        out[taps.rows] = torch.where(taps.valid[:, None], mixed, 0)
+    return out.view(b, length, -1)
+
+
+def backward(
+    grad: Tensor,
+    canvas: Tensor,
+    weight: Tensor,
+    kernel: Tensor | None,
+    offsets: Tensor | None,
+    points: Tensor | None,
+    needed: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of canvas, weight, kernel and offsets; an empty tensor for one that is not needed."""
+    b, _, _, c = canvas.shape
+    length = _length(canvas, points)
+    matrix, pixels, grad = _as_matrix(weight, c), _with_outside(canvas), grad.reshape(b * length, -1)
+    to_pixels, to_matrix = torch.zeros_like(pixels), torch.zeros_like(matrix)
+    to_kernel = canvas.new_zeros(b * length, len(matrix))
+    to_offsets = canvas.new_zeros(b * length, len(matrix), 2)
+    for taps in _chunks(canvas, weight, offsets, points):
+        # Padded slots get no gradient, and give none.
+        g = torch.where(taps.valid[:, None], grad[taps.rows], 0)
+        v = _or_ones(kernel, b * length, len(matrix), like=canvas)[taps.rows]
+        v = torch.where(taps.valid[:, None], v, 0)
+        if needed[1]:
+            read = _read(pixels, taps) * v[:, :, None]
+            to_matrix += torch.einsum("nkc,nc->kc" if matrix.ndim == 2 else "nkc,no->kco", read, g)
+        if not (needed[0] or needed[2] or needed[3]):
+            continue
+        # d(loss)/d(reading), before V: what the fixed weight sends back to each tap.
+        back = torch.einsum("nc,kc->nkc" if matrix.ndim == 2 else "no,kco->nkc", g, matrix)
+        if needed[0]:
+            for corner in range(taps.index.shape[-1]):
+                amount = back * (v * taps.share[..., corner])[:, :, None]
+                to_pixels.index_add_(0, taps.index[..., corner].flatten(), amount.flatten(0, 1))
+        if needed[2]:
+            to_kernel[taps.rows] = (back * _read(pixels, taps)).sum(-1)
+        if needed[3]:
+            to_offsets[taps.rows] = v[..., None] * _slopes(pixels, back, taps)
+    gradients = (
+        to_pixels[:-1].view(canvas.shape),
+        _from_matrix(to_matrix, weight),
+        to_kernel.view(b, length, -1),
+        to_offsets.view(b, length, -1, 2),
+    )
+    return tuple(g if wanted else canvas.new_empty(0) for g, wanted in zip(gradients, needed))
+
+
+def _read(pixels: Tensor, taps: Taps) -> Float[Tensor, "n k c"]:
+    read = 0
+    for corner in range(taps.index.shape[-1]):
+        read = read + pixels[taps.index[..., corner]] * taps.share[..., corner, None]
+    return read
+
+
+def _slopes(pixels: Tensor, back: Tensor, taps: Taps) -> Float[Tensor, "n k 2"]:
+    # How <back, reading> grows with the position: differences of the corners, bilinear in the other direction.
+    c00, c01, c10, c11 = ((back * pixels[taps.index[..., i]]).sum(-1) for i in range(4))
+    y, x = taps.fraction.unbind(-1)
+    return torch.stack([(1 - x) * (c10 - c00) + x * (c11 - c01), (1 - y) * (c01 - c00) + y * (c11 - c10)], dim=-1)
+
+
+def _chunks(canvas: Tensor, weight: Tensor, offsets: Tensor | None, points: Tensor | None) -> Iterator[Taps]:
+    b, h, w, c = canvas.shape
+    size, length = weight.shape[-1], _length(canvas, points)
+    if points is None:
+        points = torch.arange(h * w, device=canvas.device).expand(b, -1)
+    if canvas.device.type == "cpu" and ((points < -1) | (points >= h * w)).any():
+        raise UserError(f"points must lie in [-1, {h * w - 1}] on a canvas of {h} x {w}")
+    image = torch.arange(b, device=canvas.device)[:, None].expand(b, length).reshape(-1)
+    points = points.reshape(-1)
+    reach = torch.arange(size, device=canvas.device) - size // 2
+    grid = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), dim=-1).view(-1, 2)
+    step = max(1, CHUNK // max(1, size * size * c))
+    for start in range(0, b * length, step):
+        rows = slice(start, start + step)
+        p, valid = points[rows], points[rows] >= 0
+        whole = torch.stack([p // w, p % w], dim=-1)[:, None] + grid
+        if offsets is None:
+            share, fraction = canvas.new_ones(len(p), size * size, 1), canvas.new_zeros(len(p), size * size, 2)
+            corners = whole[:, :, None]
+        else:
+            shift = offsets.reshape(b * length, -1, 2)[rows].clamp(-FAR, FAR)
+            floor = shift.floor()
+            fraction = shift - floor
+            y, x = fraction.unbind(-1)
+            share = torch.stack([(1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x], dim=-1)
+            whole = whole + floor.nan_to_num(FAR).long()
+            corners = whole[:, :, None] + whole.new_tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+        y, x = corners.unbind(-1)
+        inside = (y >= 0) & (y < h) & (x >= 0) & (x < w) & valid[:, None, None]
+        index = torch.where(inside, (image[rows, None, None] * h + y) * w + x, b * h * w)
+        yield Taps(rows, valid, index, share, fraction)
+
+
+def _length(canvas: Tensor, points: Tensor | None) -> int:
+    return canvas.shape[1] * canvas.shape[2] if points is None else points.shape[1]
+
+
+def _with_outside(canvas: Tensor) -> Float[Tensor, "rows c"]:
+    # One row of zeros at the end stands for every pixel outside.
+    pixels = canvas.reshape(-1, canvas.shape[-1])
+    return torch.cat([pixels, pixels.new_zeros(1, pixels.shape[1])])
+
+
+def _or_ones(kernel: Tensor | None, rows: int, taps: int, like: Tensor) -> Tensor:
+    return like.new_ones(1, 1).expand(rows, taps) if kernel is None else kernel.reshape(rows, taps)
+
+
+def _as_matrix(weight: Tensor, channels: int) -> Tensor:
+    # [k, c, o]; depthwise [k, c].
+    if _is_depthwise(weight, channels):
+        return weight.flatten(1).T
+    return weight.flatten(2).permute(2, 1, 0)
+
+
+def _from_matrix(matrix: Tensor, weight: Tensor) -> Tensor:
+    back = matrix.T if matrix.ndim == 2 else matrix.permute(2, 1, 0)
+    return back.reshape(weight.shape).contiguous()
+
+
+def _is_depthwise(weight: Tensor, channels: int) -> bool:
+    return weight.shape[1] == 1 and channels > 1
