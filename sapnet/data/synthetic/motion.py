@@ -1,0 +1,87 @@
+"""Smooth paths of camera and objects during one exposure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+MIDDLE = np.zeros(1)  # the instant of the sharp image; an exposure lasts from -1 to 1
+
+
+@dataclass(frozen=True)
+class Path:
+    """Cubic motion over an exposure, zero at its middle.
+
+    Row i of `coefficients` holds the factors of t, t^2, t^3 (t from -1 to 1) of x and y (pixels), the angle (radians)
+    and the logarithm of the zoom.
+    """
+
+    coefficients: Float[np.ndarray, "4 3"]
+
+    def poses(self, times: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n 4"]:
+        """x, y, angle and log zoom at each of the times."""
+        return times[:, None] ** np.arange(1, 4) @ self.coefficients.T
+
+    @classmethod
+    def still(cls) -> "Path":
+        """A path that stays where it is."""
+        return cls(np.zeros((4, 3)))
+
+    @classmethod
+    def straight(cls, dx: float, dy: float) -> "Path":
+        """A steady translation by (dx, dy) pixels from the exposure's first to its last instant."""
+        coefficients = np.zeros((4, 3))
+        coefficients[:2, 0] = dx / 2, dy / 2
+        return cls(coefficients)
+
+
+def transforms(
+    poses: Float[np.ndarray, "n 4"], centre: tuple[float, float] | Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "n 3 3"]:
+    """Homogeneous matrices that turn and zoom about `centre` (x, y) and then shift."""
+    x, y, angle, zoom = poses.T
+    cos, sin = np.exp(zoom) * np.cos(angle), np.exp(zoom) * np.sin(angle)
+    cx, cy = np.broadcast_to(centre, (len(poses), 2)).T
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    rows = [
+        [cos, -sin, cx + x - cos * cx + sin * cy],
+        [sin, cos, cy + y - sin * cx - cos * cy],
+        [zero, zero, one],
+    ]
+    return np.moveaxis(np.array(rows), -1, 0)
+
+
+def draw_length(rng: np.random.Generator, still: float, median: float, spread: float, longest: float) -> float:
+    """A path length in pixels: nearly none with probability `still`, otherwise log-normal and at most `longest`."""
+    if rng.random() < still:
+        return float(rng.uniform(0.0, 0.4))
+    return float(min(median * np.exp(spread * rng.standard_normal()), longest))
+
+
+def draw_path(
+    rng: np.random.Generator, length: float, spin: float, zoom: float, radius: float, *, bend: float, level: float
+) -> Path:
+    """A random smooth path.
+
+    Args:
+        rng: the random stream.
+        length: length of the centre's path in pixels.
+        spin: pixels that a point at `radius` turns, about.
+        zoom: pixels that a point at `radius` moves outwards or inwards, about.
+        radius: distance of the rim from the centre in pixels.
+        bend: strength of the curve; 0 is straight.
+        level: 0 for any direction; towards 1 the horizontal prevails.
+    """
+    angle = rng.uniform(0.0, 2.0 * np.pi)
+    ahead = np.array([np.cos(angle), (1.0 - level) * np.sin(angle)])
+    ahead /= np.linalg.norm(ahead)
+    aside = np.array([-ahead[1], ahead[0]])
+    coefficients = np.zeros((4, 3))
+    coefficients[:2, 0] = ahead
+    coefficients[:2, 1] = bend * (0.5 * rng.standard_normal() * aside + 0.3 * rng.standard_normal() * ahead)
+    coefficients[:2, 2] = bend * 0.3 * rng.standard_normal() * aside
+    line = Path(coefficients).poses(np.linspace(-1.0, 1.0, 65))[:, :2]
+    coefficients[:2] *= length / np.linalg.norm(np.diff(line, axis=0), axis=1).sum()
+    coefficients[2, :2] = spin / (2.0 * radius) * rng.standard_normal(2) * (1.0, 0.3)
+    coefficients[3, 0] = zoom / (2.0 * radius) * rng.standard_normal()
+    return Path(coefficients)
