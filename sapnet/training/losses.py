@@ -1,0 +1,47 @@
+"""Restoration losses over the stage outputs."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class StageLoss(nn.Module):
+    """Mean over the supervised stages of a pixelwise loss against the ground truth.
+
+    Args:
+        kind: ``l1``; ``mse``; or ``charbonnier``, ``sqrt(d^2 + 1e-6)``. The paper does not name its loss.
+        progressive: *Prog.*: every stage is supervised, with equal weights; off: the last one alone.
+    """
+
+    def __init__(self, kind: Literal["l1", "mse", "charbonnier"] = "l1", progressive: bool = True):
+        super().__init__()
+        if kind not in ("l1", "mse", "charbonnier"):
+            raise ValueError(f"loss kind {kind!r} is none of l1, mse, charbonnier")
+        self.kind, self.progressive = kind, progressive
+
+    def per_stage(
+        self, outputs: Sequence[Float[Tensor, "b 3 h w"]], sharp: Float[Tensor, "b 3 h w"]
+    ) -> list[Float[Tensor, ""]]:
+        """Return the loss of every stage, supervised or not."""
+        return [self._pixelwise(output, sharp) for output in outputs]
+
+    def forward(
+        self, outputs: Sequence[Float[Tensor, "b 3 h w"]], sharp: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, ""]:
+        """Return the loss to minimise."""
+        return self.combine(self.per_stage(outputs, sharp))
+
+    def combine(self, per_stage: Sequence[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """Return the loss to minimise from the losses of the stages."""
+        return torch.stack(list(per_stage)).mean() if self.progressive else per_stage[-1]
+
+    def _pixelwise(self, output: Tensor, sharp: Tensor) -> Tensor:
+        if self.kind == "l1":
+            return F.l1_loss(output, sharp)
+        if self.kind == "mse":
+            return F.mse_loss(output, sharp)
+        return torch.sqrt((output - sharp) ** 2 + 1e-6).mean()

@@ -1,0 +1,142 @@
+"""Training of a restoration network: one step, one loss per stage, validation by PSNR."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from sapnet.evaluation.metrics import psnr
+from sapnet.training.losses import StageLoss
+
+MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
+MakeScheduler = Callable[[Optimizer], LRScheduler]
+
+#: Validation images kept for the panel.
+PANEL_IMAGES = 4
+
+
+class RestorationModule(pl.LightningModule):
+    """Trains any network that maps blurred images to a list of stage outputs.
+
+    Optimization is manual, so that a module with a second optimizer adds its loss and its optimizer and changes
+    nothing else: override :meth:`losses` and :meth:`parameter_groups`. Steps are counted by ``generator_steps``;
+    Lightning's ``global_step`` counts the steps of all optimizers together.
+
+    Args:
+        network: ``network(blurred) -> [OP_1, ..., OP_K]``.
+        loss: What to minimise.
+        optimizer: Makes the optimizer of a parameter list.
+        scheduler: Makes its learning-rate schedule, stepped once a step; None for a constant rate.
+        clip_norm: Bound of the gradient norm per optimizer; None for none.
+        description: Plain data that a checkpoint carries, so that it can be rebuilt without its run folder.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: StageLoss,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None = None,
+        clip_norm: float | None = None,
+        description: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.network, self.loss = network, loss
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.clip_norm = clip_norm
+        self.description = dict(description or {})
+        self.generator_steps = 0
+        self.validation_samples: list[dict[str, Any]] = []
+
+    def forward(self, blurred: Tensor) -> list[Tensor]:
+        """Return the stage outputs."""
+        return self.network(blurred)
+
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of each optimizer; the generator's come first."""
+        return [list(self.network.parameters())]
+
+    def losses(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss to minimise by all optimizers together, and the scalars to log."""
+        per_stage = self.loss.per_stage(self.network(batch["blurred"]), batch["sharp"])
+        total = self.loss.combine(per_stage)
+        logs = {f"train/loss_{k}": value.detach() for k, value in enumerate(per_stage, start=1)}
+        return total, {"train/loss": total.detach(), **logs}
+
+    def configure_optimizers(self):
+        """Make one optimizer and schedule per parameter group."""
+        optimizers = [self.make_optimizer(parameters) for parameters in self.parameter_groups()]
+        if self.make_scheduler is None:
+            return optimizers
+        return optimizers, [self.make_scheduler(optimizer) for optimizer in optimizers]
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Take one backward pass and one step of every optimizer."""
+        total, logs = self.losses(batch)
+        optimizers = _as_list(self.optimizers())
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        # One backward for all: parameters are disjoint, and two would fail under DDP.
+        self.manual_backward(total)
+        for optimizer, parameters in zip(optimizers, self.parameter_groups()):
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            optimizer.step()
+        for scheduler in _as_list(self.lr_schedulers()):
+            scheduler.step()
+        self.generator_steps += 1
+        self.log_dict({**logs, "lr": _learning_rate(optimizers[0]), "generator_steps": float(self.generator_steps)})
+        return total.detach()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation's pictures."""
+        self.validation_samples = []
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Measure PSNR per image for the input and every stage."""
+        blurred, sharp = batch["blurred"], batch["sharp"]
+        outputs = self.network(blurred)
+        values = {"val/psnr_input": psnr(blurred, sharp)}
+        values |= {f"val/psnr_{k}": psnr(output, sharp) for k, output in enumerate(outputs, start=1)}
+        values["val/psnr"] = psnr(outputs[-1], sharp)
+        means = {name: torch.as_tensor(value, dtype=torch.float32).mean() for name, value in values.items()}
+        self.log_dict(means, on_epoch=True, sync_dist=True, batch_size=len(blurred))
+        self._keep_samples(batch, outputs)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the step that the validation belongs to."""
+        self.log("generator_steps", float(self.generator_steps))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write what rebuilds the network and continues the count of steps."""
+        checkpoint["sapnet"] = {**self.description, "generator_steps": self.generator_steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the count of steps."""
+        self.generator_steps = checkpoint["sapnet"]["generator_steps"]
+
+    def _keep_samples(self, batch: Mapping[str, Any], outputs: Sequence[Tensor]) -> None:
+        for i in range(min(len(batch["blurred"]), PANEL_IMAGES - len(self.validation_samples))):
+            self.validation_samples.append(
+                {
+                    "name": batch["name"][i],
+                    "blurred": batch["blurred"][i].cpu(),
+                    "outputs": [output[i].cpu() for output in outputs],
+                    "sharp": batch["sharp"][i].cpu(),
+                }
+            )
+
+
+def _as_list(value: Any) -> list:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, Sequence) else [value]
+
+
+def _learning_rate(optimizer: Any) -> float:
+    return float(optimizer.param_groups[0]["lr"])

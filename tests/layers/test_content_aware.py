@@ -1,0 +1,117 @@
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions, regrid
+
+
+def randomise(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Move all parameters off their special starting values (V = 1, offsets = 0)."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator))
+    return module
+
+
+def everywhere(canvas: torch.Tensor) -> torch.Tensor:
+    batch, height, width, _ = canvas.shape
+    return torch.arange(height * width).expand(batch, -1).contiguous()
+
+
+def dense(block, canvas, source):
+    """The block with every canvas position refined, written down without points."""
+    ca = block.content_aware
+    values = canvas.flatten(1, 2)
+    grid = canvas[:, ::2, ::2]
+    attended = ca.self_attention(values, grid, grid) + ca.cross_attention(values, grid, source[:, ::2, ::2])
+    mask = torch.sigmoid(ca.f_fus(values))
+    fused = mask * attended + (1 - mask) * ca.filter(canvas, values)  # Eq. 20
+    return canvas + block.project(torch.relu(fused)).view_as(canvas)
+
+
+def test_every_position_sampled_equals_the_dense_computation():
+    """The test of the whole points path: outputs and gradients."""
+    torch.manual_seed(0)
+    block = randomise(ContentAwareBlock(5, ContentAwareOptions(kernel_size=3), cross=True).double())
+    inputs = [torch.randn(2, 6, 8, 5, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    results = [block(inputs[0], everywhere(inputs[0]), inputs[1]), dense(block, *inputs)]
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+    wanted = [*inputs, *block.parameters()]
+    cotangent = torch.randn_like(results[0])
+    for ours, theirs in zip(*(torch.autograd.grad(result, wanted, cotangent) for result in results)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_positions_that_were_not_sampled_keep_their_value():
+    block = randomise(ContentAwareBlock(4, ContentAwareOptions()))
+    canvas = torch.randn(1, 8, 8, 4)
+    points = torch.tensor([[3, 17, 60, -1]])
+    refined = block(canvas, points)
+    changed = (refined != canvas).any(-1).flatten().nonzero().flatten().tolist()
+    assert changed == [3, 17, 60]
+
+
+def test_the_order_of_the_points_changes_nothing():
+    block = randomise(ContentAwareBlock(4, ContentAwareOptions()).double())
+    canvas = torch.randn(1, 8, 8, 4, dtype=torch.float64)
+    points = torch.tensor([[3, 17, 44, 60]])
+    torch.testing.assert_close(block(canvas, points), block(canvas, points[:, [2, 0, 3, 1]]))
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_gradients(sampled):
+    torch.manual_seed(1)
+    block = randomise(ContentAwareBlock(3, ContentAwareOptions(kernel_size=3), cross=True).double())
+    canvas, source = (torch.randn(1, 4, 4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    points = torch.tensor([[1, 6, 15, -1]]) if sampled else None
+    assert gradcheck(lambda c, s: block(c, points, s), (canvas, source))
+
+
+SWITCHES = {
+    "self_attention": "content_aware.self_attention.",
+    "masks": "mask_",
+    "kernel": "f_ker",
+    "offsets": "f_off",
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_switch_that_is_off_removes_its_parameters(switch):
+    def names(**options):
+        return {n for n, _ in ContentAwareBlock(4, ContentAwareOptions(**options), cross=True).named_parameters()}
+
+    removed = names() - names(**{switch: False})
+    assert removed and all(SWITCHES[switch] in name for name in removed)
+    assert names(**{switch: False}) < names()
+
+
+def test_without_any_attention_only_the_filter_is_left():
+    """Table 4's Baseline: a plain convolution in a residual block, Y = Y_dyn."""
+    options = ContentAwareOptions(self_attention=False, kernel=False, offsets=False)
+    block = ContentAwareBlock(4, options)
+    assert {n for n, _ in block.named_parameters()} == {"content_aware.filter.weight", "project.weight", "project.bias"}
+    canvas = torch.randn(1, 6, 7, 4)
+    filtered = torch.nn.functional.conv2d(canvas.movedim(-1, 1), block.content_aware.filter.weight, padding=2)
+    expected = canvas + block.project(torch.relu(filtered).movedim(1, -1))
+    torch.testing.assert_close(block(canvas), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["add", "concat"])
+def test_fusion_variants(fusion):
+    block = randomise(ContentAwareBlock(4, ContentAwareOptions(fusion=fusion)).double())
+    ca, canvas = block.content_aware, torch.randn(1, 4, 4, 4, dtype=torch.float64)
+    values = canvas.flatten(1, 2)
+    attended, local = ca.self_attention(values, canvas, canvas), ca.filter(canvas, values)
+    fused = attended + local if fusion == "add" else ca.f_fus(torch.cat([attended, local], -1))
+    expected = canvas + block.project(torch.relu(fused)).view_as(canvas)
+    torch.testing.assert_close(block(canvas), expected)
+
+
+def test_regrid_takes_half_equal_and_double():
+    canvas = torch.arange(16.0).view(1, 4, 4, 1)
+    assert torch.equal(regrid(canvas, 2, 2)[0, :, :, 0], torch.tensor([[0.0, 2.0], [8.0, 10.0]]))
+    assert regrid(canvas, 4, 4) is canvas
+    assert torch.equal(regrid(regrid(canvas, 8, 8), 4, 4), canvas)
+    with pytest.raises(ValueError, match="4x4"):
+        regrid(canvas, 3, 3)
