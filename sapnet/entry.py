@@ -78,7 +78,7 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
 
 def mistake(error: BaseException) -> str | None:
-    """The sentence for the user where a user's mistake is behind `error`, or None where it is a fault of the program."""
+    """The sentence for the user where their mistake is behind `error`; None where it is a fault of the program."""
     for link in _chain(error):
         if isinstance(link, UserError):
             return _own_sentence(link)

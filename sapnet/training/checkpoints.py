@@ -1,0 +1,299 @@
+"""Checkpoints: a crash keeps the last good one, no file can run code, and each rebuilds its own network.
+
+Beside what Lightning stores, a checkpoint carries under the key "sapnet" the network's configuration as plain dicts and
+the count of generator steps. So a checkpoint alone is enough to deblur with, whatever the command line says.
+"""
+
+import hashlib
+import importlib
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor, nn
+
+from sapnet import __version__
+from sapnet.errors import UserError
+
+FORMAT = 1
+_KEY = "sapnet"
+_WEIGHTS = "network."
+_BUILDABLE = ("sapnet.models.", "sapnet.layers.", "sapnet.sampling.")
+_HYDRA_KEYS = frozenset({"_target_", "_args_", "_partial_", "_recursive_", "_convert_"})
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint tells of itself."""
+
+    path: Path
+    sha256: str
+    """The first 12 hexadecimal digits of the file's SHA-256."""
+    model: dict[str, Any]
+    """The network's configuration, a Hydra node of plain dicts."""
+    generator_steps: int
+    version: str
+    """The version of sapnet that wrote it."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's reading and writing of checkpoints, made safe against crashes, full disks and hostile files.
+
+    A checkpoint is written beside its target, flushed to the disk and renamed over it: whatever happens meanwhile, the
+    target is the last good one or the new one. Reading takes tensors and plain values alone (`weights_only=True`).
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            UserError: the file cannot be written (full disk, no permission); what was at `path` is untouched.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        data = io.BytesIO()
+        torch.save(checkpoint, data)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(partial, "wb") as file:
+                file.write(data.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+            _flush_folder(target.parent)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                f"{target}: the checkpoint cannot be written ({error.strerror or error}); "
+                "the one before it is kept: make room there and resume."
+            ) from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read the checkpoint at `path`; `weights_only` is taken as True, always.
+
+        Raises:
+            UserError: as `load_checkpoint` of this file, save that any checkpoint of Lightning's is taken.
+        """
+        return _read(Path(path), map_location)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of sapnet, on the CPU, in a way that cannot run code from it.
+
+    Raises:
+        UserError: nothing at `path`, a folder, a damaged file, a file that holds more than tensors and plain values,
+            or one that sapnet did not write.
+    """
+    path = Path(path)
+    checkpoint = _read(path, "cpu")
+    own = checkpoint.get(_KEY)
+    if not isinstance(own, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise UserError(f"{path}: not a checkpoint of sapnet (it carries no network configuration); give one it wrote.")
+    if own.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: this checkpoint has format {own.get('format')} (sapnet {own.get('version')}), "
+            f"and this is sapnet {__version__}, which reads format {FORMAT}: use the version that wrote it."
+        )
+    if not isinstance(own.get("model"), dict) or not isinstance(own.get("generator_steps"), int):
+        raise UserError(f"{path}: the checkpoint's own description is damaged; take another checkpoint.")
+    return checkpoint
+
+
+def stamp(checkpoint: dict[str, Any], model: Mapping[str, Any], generator_steps: int) -> None:
+    """Write into `checkpoint` what rebuilds its network: for `LightningModule.on_save_checkpoint`.
+
+    `model` is the Hydra node that built the network, as plain dicts (`OmegaConf.to_container(node, resolve=True)`).
+
+    Raises:
+        UserError: `model` could not be rebuilt from, because it names a class outside sapnet's networks or holds
+            something other than plain values.
+    """
+    _check_buildable(model, "model")
+    checkpoint[_KEY] = {
+        "format": FORMAT,
+        "model": _plain(model),
+        "generator_steps": int(generator_steps),
+        "version": __version__,
+    }
+
+
+def network_from_checkpoint(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
+    """Build the network a checkpoint describes and give it the checkpoint's weights (CPU, evaluation mode).
+
+    Raises:
+        UserError: as `load_checkpoint`; or its configuration names a class outside `sapnet.models`, `sapnet.layers` and
+            `sapnet.sampling`; or its weights do not fit the network it describes.
+    """
+    checkpoint = load_checkpoint(path)
+    own = checkpoint[_KEY]
+    try:
+        _check_buildable(own["model"], "model")
+        network = hydra.utils.instantiate(own["model"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: sapnet {__version__} cannot build the network of this checkpoint "
+            f"(written by sapnet {own.get('version')}): {reason}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{path}: the checkpoint describes no network but a {type(network).__name__}.")
+    weights = network_weights(checkpoint)
+    difference = _first_difference(network.state_dict(), weights)
+    if difference:
+        raise UserError(
+            f"{path}: its weights do not fit the network it describes: {difference}; "
+            f"it was written by sapnet {own.get('version')}, this is {__version__}."
+        )
+    network.load_state_dict(weights)
+    return network.eval(), _info(Path(path), own)
+
+
+def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's part of a checkpoint's state, under the network's own parameter names."""
+    state = checkpoint["state_dict"]
+    return {name.removeprefix(_WEIGHTS): value for name, value in state.items() if name.startswith(_WEIGHTS)}
+
+
+def check_same_architecture(network: nn.Module, model: Mapping[str, Any], path: str | Path) -> None:
+    """Make sure that the weights at `path` fit `network`, which the configuration `model` (plain dicts) built.
+
+    Raises:
+        UserError: they do not; it names the first parameter that differs and the settings the two were built by. Or as
+            `load_checkpoint`.
+    """
+    checkpoint = load_checkpoint(path)
+    difference = _first_difference(network.state_dict(), network_weights(checkpoint))
+    if difference is None:
+        return
+    theirs, ours = _flat(checkpoint[_KEY]["model"]), _flat(model)
+    changed = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    settings = ", ".join(f"model.{key}={theirs.get(key)} (here {ours.get(key)})" for key in changed[:4])
+    raise UserError(
+        f"{path}: its weights do not fit this run's network: {difference}; it was trained with "
+        f"{settings or 'the same settings but another version of the code'}."
+    )
+
+
+def short_hash(path: str | Path) -> str:
+    """The first 12 hexadecimal digits of a file's SHA-256: which weights a result was made with."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def resume_from(folder: str | Path, resume: str) -> Path | None:
+    """The checkpoint to go on from, `<folder>/last.ckpt`, or None to start afresh.
+
+    `resume` is "auto" (go on where there is one), "must" (there has to be one) or "never".
+
+    Raises:
+        UserError: "must" and there is none; "never" and there is one, which the run would overwrite; another word.
+    """
+    last = Path(folder) / "last.ckpt"
+    if resume == "must" and not last.is_file():
+        raise UserError(f"resume=must, but there is no checkpoint {last}: give the folder of a run that saved one.")
+    if resume == "never" and last.exists():
+        raise UserError(f"resume=never would overwrite {last}: use resume=auto to go on, or another run folder.")
+    if resume not in ("auto", "must", "never"):
+        raise UserError(f"resume={resume}: it can be auto, must or never.")
+    return last if last.is_file() else None
+
+
+def _read(path: Path, map_location: Any) -> dict[str, Any]:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the checkpoint file in it (such as {path / 'last.ckpt'}).")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such checkpoint.") from error
+    except OSError as error:
+        raise UserError(f"{path}: the checkpoint cannot be read ({error.strerror or error}).") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: not loaded, for it is damaged, no checkpoint, or holds more than tensors and plain values, "
+            "which could run code; give a checkpoint that sapnet wrote."
+        ) from error
+    except Exception as error:  # torch has no error class of its own for a broken file
+        raise UserError(f"{path}: the file is damaged or no checkpoint; give a complete one.") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: not a checkpoint but a {type(checkpoint).__name__}; give one that sapnet wrote.")
+    return checkpoint
+
+
+def _check_buildable(node: Any, where: str) -> None:
+    # Whatever passes here is built by Hydra: it must not reach anything but our own classes.
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if not isinstance(key, str) or (key.startswith("_") and key.endswith("_") and key not in _HYDRA_KEYS):
+                raise UserError(f"{where} has the key {key!r}, which a network's configuration cannot have.")
+            if key == "_target_":
+                _check_target(value, where)
+            _check_buildable(value, f"{where}.{key}")
+    elif isinstance(node, list | tuple):
+        for position, value in enumerate(node):
+            _check_buildable(value, f"{where}.{position}")
+    elif isinstance(node, str) and "${" in node:
+        raise UserError(f"{where} holds the interpolation {node!r}, which a stored configuration cannot have.")
+    elif node is not None and not isinstance(node, str | int | float):
+        raise UserError(f"{where} holds a {type(node).__name__}, which a network's configuration cannot have.")
+
+
+def _check_target(target: Any, where: str) -> None:
+    if not isinstance(target, str) or not target.startswith(_BUILDABLE):
+        raise UserError(f"{where} names {target!r}: only the networks, layers and samplers of sapnet may be built.")
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except (ImportError, ValueError):
+        found = None
+    # The second test keeps out what our modules merely import.
+    if not isinstance(found, type) or not f"{found.__module__}.".startswith(_BUILDABLE):
+        raise UserError(f"{where} names {target!r}, which is no class of sapnet {__version__}.")
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.items()}
+    return [_plain(value) for value in node] if isinstance(node, list | tuple) else node
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
+    flat: dict[str, Any] = {}
+    for key, value in pairs:
+        nested = isinstance(value, Mapping | list | tuple) and value
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def _first_difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    for name, value in expected.items():
+        if name not in found:
+            return f"{name} is missing in the checkpoint"
+        if found[name].shape != value.shape:
+            return f"{name} is {tuple(found[name].shape)} in the checkpoint and {tuple(value.shape)} in the network"
+    extra = next((name for name in found if name not in expected), None)
+    return None if extra is None else f"{extra} of the checkpoint is not in the network"
+
+
+def _info(path: Path, own: Mapping[str, Any]) -> CheckpointInfo:
+    return CheckpointInfo(path, short_hash(path), own["model"], own["generator_steps"], str(own.get("version")))
+
+
+def _flush_folder(folder: Path) -> None:
+    # Without it a power cut may undo the rename.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
