@@ -1,0 +1,302 @@
+"""Where a run's curves and pictures go: metrics.csv, W&B or TensorBoard, all against generator steps.
+
+Every logger here has Lightning's interface, `log_picture` for panels, and `finish`. Lightning counts the steps of both
+optimizers; so a metric "generator_steps", where a module logs one, is taken as the step of all that comes with it.
+"""
+
+import csv
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import hydra
+import numpy as np
+import pytorch_lightning.loggers as lightning
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from jaxtyping import UInt8
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.utilities import rank_zero_only
+
+from sapnet.errors import UserError
+
+STEP = "generator_steps"
+Picture = UInt8[np.ndarray, "h w 3"]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How a run is found again among others."""
+
+    job_type: str = "train"
+    """`train`, `eval` or `table`."""
+    group: str | None = None
+    """The experiment's name, else the sweep's folder name, else none."""
+    tags: tuple[str, ...] = ()
+    """The chosen options for data, model and sampling."""
+
+
+@contextmanager
+def tracked(config: DictConfig, folder: str | Path, job_type: str) -> Iterator[list[lightning.Logger]]:
+    """A job's loggers, finished at its end: with exit code 0, or 1 where it ends by an exception.
+
+    Without the finish a W&B run would swallow the data of a multirun's next job.
+    """
+    loggers = start_run(config, folder, job_type)
+    exit_code = 1
+    try:
+        yield loggers
+        exit_code = 0
+    finally:
+        finish_run(loggers, exit_code)
+
+
+def start_run(config: DictConfig, folder: str | Path, job_type: str) -> list[lightning.Logger]:
+    """The loggers that `config.logger` asks for (one or, for `logger=none`, no one), for a run in `folder`.
+
+    Each gets the whole resolved config as plain dicts, and `Labels` from Hydra's choices.
+    """
+    node = config.get("logger")
+    if node is None:
+        return []
+    plain = OmegaConf.to_container(config, resolve=True)
+    create = hydra.utils.instantiate(node, _partial_=True)
+    return [create(folder=Path(folder), config=plain, labels=labels(job_type))]
+
+
+def finish_run(loggers: list[lightning.Logger], exit_code: int) -> None:
+    """Close all `loggers`, for good; a logger that cannot be closed is named in the log and stops nothing."""
+    for logger in loggers:
+        try:
+            logger.finish(exit_code)
+        except Exception as error:  # the run's own outcome is what matters
+            _log.warning("%s could not be finished: %s", type(logger).__name__, error)
+
+
+def labels(job_type: str) -> Labels:
+    """The labels of this Hydra job; outside of one only the `job_type`."""
+    if not HydraConfig.initialized():
+        return Labels(job_type)
+    job = HydraConfig.get()
+    choices = job.runtime.choices
+    sweep = Path(job.sweep.dir).name if job.mode == RunMode.MULTIRUN else None
+    tags = [choices.get(group) for group in ("data", "model", "sampling")]
+    return Labels(job_type, choices.get("experiment") or sweep, tuple(tag for tag in tags if tag))
+
+
+def run_id(folder: str | Path, job_type: str) -> str:
+    """The identity of a run: a hash of its folder, so that a resumed run goes on with its own curves."""
+    return hashlib.sha256(f"{Path(folder).resolve()}\n{job_type}".encode()).hexdigest()[:16]
+
+
+class CsvLogger(lightning.logger.Logger):
+    """Metrics as `metrics.csv` and pictures as PNG in the run's folder.
+
+    The file is appended to, row by row. A resumed run keeps the rows before its first own step and drops those after:
+    they were computed by the part of the run that got lost.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any] | None = None, labels: Labels | None = None):
+        super().__init__()
+        self._folder = Path(folder)
+        self._file = self._folder / "metrics.csv"
+        self._columns: list[str] = []
+
+    name = "csv"
+    version = ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self._folder)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: Hydra leaves the config in the folder."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one row."""
+        values, step = _at_step(metrics, step)
+        row = {STEP: step, **values}
+        if not self._columns:
+            self._continue_at(step)
+        if new := [name for name in row if name not in self._columns]:
+            self._columns += new
+            self._rewrite(_read_rows(self._file))
+        with open(self._file, "a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    @rank_zero_only
+    def log_picture(self, name: str, picture: Picture, step: int) -> None:
+        """Write `<folder>/<name>/step_<step>.png`."""
+        _write(self._folder / name / f"step_{step:06d}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+
+    def finish(self, exit_code: int) -> None:
+        """Nothing: every row is on the disk already."""
+
+    def _continue_at(self, step: int | None) -> None:
+        rows = _read_rows(self._file)
+        if rows:
+            self._columns = list(rows[0])
+            self._rewrite([row for row in rows if step is None or not row[STEP] or int(row[STEP]) < step])
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        _write(self._file, text.getvalue().encode())
+
+
+class TensorBoardLogger(lightning.TensorBoardLogger):
+    """TensorBoard event files in `<folder>/tensorboard`."""
+
+    def __init__(self, folder: Path, config: dict[str, Any] | None = None, labels: Labels | None = None):
+        super().__init__(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
+        self._config = config
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The whole config as text: TensorBoard's own table of hyperparameters takes no nested ones."""
+        if self._config is not None:
+            self.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(self._config)}```")
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """One scalar for each metric."""
+        super().log_metrics(*_at_step(metrics, step))
+
+    @rank_zero_only
+    def log_picture(self, name: str, picture: Picture, step: int) -> None:
+        """An image at `step`."""
+        self.experiment.add_image(name, picture, step, dataformats="HWC")
+
+    def finish(self, exit_code: int) -> None:
+        """Flush and close the event file."""
+        self.finalize("success" if exit_code == 0 else "failed")
+
+
+class WandbLogger(lightning.WandbLogger):
+    """A run of Weights & Biases in `<folder>/wandb`: config, group, tags, curves against generator steps, pictures.
+
+    Offline by default: nothing is sent, and `wandb sync` sends it later. A resumed run has the same id. Its parts of an
+    offline run lie in folders of their own, at steps of their own: send them in their order, each later one with
+    `wandb sync --append`.
+
+    Args:
+        folder: The run's folder.
+        config: The whole config as plain dicts.
+        labels: Job type, group and tags.
+        project: The W&B project.
+        entity: The W&B team or user; the login's by default.
+        offline: Whether nothing is sent.
+        group: In place of the labels' group.
+        name: A name to display; W&B makes one up by default.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        labels: Labels,
+        project: str = "sapnet",
+        entity: str | None = None,
+        offline: bool = True,
+        group: str | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(
+            name=name,
+            save_dir=folder,
+            id=run_id(folder, labels.job_type),
+            project=project,
+            entity=entity,
+            config=config,
+            job_type=labels.job_type,
+            group=group or labels.group,
+            tags=[tag[:64] for tag in labels.tags],
+            # Lightning's own `offline` would keep the whole process offline, a multirun's later jobs too.
+            mode="offline" if offline else None,
+            # A run of its own, whatever else is running in the process.
+            reinit="create_new",
+        )
+        self._wandb_init.pop("anonymous", None)  # without effect, and W&B warns of it
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run, started on first use.
+
+        Raises:
+            UserError: W&B refused (no login, no connection).
+        """
+        if self._experiment is None:
+            # Else even an offline run would report its errors to W&B.
+            if self._wandb_init["mode"] == "offline":
+                os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+            import wandb
+
+            Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
+            try:
+                self._experiment = wandb.init(**self._wandb_init, settings=wandb.Settings(console="off"))
+            except wandb.errors.Error as error:
+                reason = " ".join(str(error).split())
+                raise UserError(f"W&B could not start: {reason} (logger.offline=true works without it).") from error
+            self._experiment.define_metric(STEP)
+            self._experiment.define_metric("*", step_metric=STEP)
+        return self._experiment
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run has the whole config from its start."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """One row of the run's history."""
+        values, step = _at_step(metrics, step)
+        if step is None:
+            self.experiment.log(values)
+        else:
+            # W&B's own count follows ours, so that the parts of a resumed run do not overlap.
+            self.experiment.log({**values, STEP: step}, step=step)
+
+    @rank_zero_only
+    def log_picture(self, name: str, picture: Picture, step: int) -> None:
+        """An image in the media panel, at `step`."""
+        import wandb
+
+        self.log_metrics({name: wandb.Image(picture)}, step)
+
+    def finish(self, exit_code: int) -> None:
+        """End the W&B run; 0 marks it finished, anything else failed."""
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=exit_code)
+            self._experiment = None
+
+
+def _at_step(metrics: Mapping[str, Any], step: int | None) -> tuple[dict[str, Any], int | None]:
+    values = dict(metrics)
+    own = values.pop(STEP, step)
+    return values, None if own is None else int(own)
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    whole, _, _torn = path.read_text().rpartition("\n")
+    return list(csv.DictReader(io.StringIO(whole, newline="")))
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
