@@ -1,0 +1,75 @@
+"""Results as JSON lines: one line per image, kept through crashes, so that an evaluation can be resumed."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sapnet.errors import UserError
+
+
+def append_result(path: str | Path, line: Mapping[str, Any]) -> None:
+    """Append one result to the file at `path` and flush it to the disk; what a crash tore off before is cut away.
+
+    `line` holds plain values (and lists and dicts of them); infinity and NaN are written as Python's `json` does.
+
+    Raises:
+        UserError: the file cannot be written (full disk, no permission).
+        TypeError: `line` holds something that JSON has no word for; nothing is written.
+    """
+    path = Path(path)
+    data = json.dumps(dict(line)).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            _cut_torn_line(file)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{path}: the results cannot be written ({error.strerror or error}).") from error
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """The results in the file at `path`, oldest first; none where there is no file yet.
+
+    A last line that a crash tore off is left out: its image is to be done again.
+
+    Raises:
+        UserError: `path` is no readable file, or a line before the last one is no JSON object.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path}: the results cannot be read ({error.strerror or error}).") from error
+    # After a whole last line comes an empty rest; anything else there is torn.
+    return [_parse(path, number, line) for number, line in enumerate(lines[:-1], start=1) if line.strip()]
+
+
+def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        result = json.loads(line)
+    except ValueError:
+        result = None
+    if not isinstance(result, dict):
+        raise UserError(f"{path}, line {number}: not a result (a JSON object); delete the line, and it is done again.")
+    return result
+
+
+def _cut_torn_line(file: Any) -> None:
+    end = file.seek(0, os.SEEK_END)
+    kept = end
+    while kept > 0:
+        start = max(0, kept - 4096)
+        file.seek(start)
+        newline = file.read(kept - start).rfind(b"\n")
+        if newline >= 0:
+            kept = start + newline + 1
+            break
+        kept = start
+    if kept < end:
+        file.truncate(kept)
