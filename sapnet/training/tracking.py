@@ -39,10 +39,11 @@ class Labels:
 
     job_type: str = "train"
     """`train`, `eval` or `table`."""
+    name: str | None = None
+    """What to show it as; W&B makes a name up where there is none."""
     group: str | None = None
-    """The experiment's name, else the sweep's folder name, else none."""
+    """What the runs of a sweep share."""
     tags: tuple[str, ...] = ()
-    """The chosen options for data, model and sampling."""
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def tracked(config: DictConfig, folder: str | Path, job_type: str) -> Iterator[l
         yield loggers
         exit_code = 0
     finally:
-        finish_run(loggers, exit_code)
+        finish_runs(loggers, exit_code)
 
 
 def start_run(config: DictConfig, folder: str | Path, job_type: str) -> list[lightning.Logger]:
@@ -70,10 +71,10 @@ def start_run(config: DictConfig, folder: str | Path, job_type: str) -> list[lig
         return []
     plain = OmegaConf.to_container(config, resolve=True)
     create = hydra.utils.instantiate(node, _partial_=True)
-    return [create(folder=Path(folder), config=plain, labels=labels(job_type))]
+    return [create(folder=Path(folder), config=plain, labels=labels(config, job_type))]
 
 
-def finish_run(loggers: list[lightning.Logger], exit_code: int) -> None:
+def finish_runs(loggers: list[lightning.Logger], exit_code: int) -> None:
     """Close all `loggers`, for good; a logger that cannot be closed is named in the log and stops nothing."""
     for logger in loggers:
         try:
@@ -82,15 +83,20 @@ def finish_run(loggers: list[lightning.Logger], exit_code: int) -> None:
             _log.warning("%s could not be finished: %s", type(logger).__name__, error)
 
 
-def labels(job_type: str) -> Labels:
-    """The labels of this Hydra job; outside of one only the `job_type`."""
-    if not HydraConfig.initialized():
-        return Labels(job_type)
-    job = HydraConfig.get()
-    choices = job.runtime.choices
-    sweep = Path(job.sweep.dir).name if job.mode == RunMode.MULTIRUN else None
-    tags = [choices.get(group) for group in ("data", "model", "sampling")]
-    return Labels(job_type, choices.get("experiment") or sweep, tuple(tag for tag in tags if tag))
+def labels(config: DictConfig, job_type: str) -> Labels:
+    """A job's labels: what `config` gives as `name`, `group` and `tags`, filled up from Hydra's choices.
+
+    The group is by default the experiment's name, else the folder name of the sweep; the chosen options for data, model
+    and sampling are tags in any case.
+    """
+    name, group, tags = config.get("name"), config.get("group"), list(config.get("tags") or [])
+    if HydraConfig.initialized():
+        job = HydraConfig.get()
+        choices = job.runtime.choices
+        sweep = Path(job.sweep.dir).name if job.mode == RunMode.MULTIRUN else None
+        group = group or choices.get("experiment") or sweep
+        tags = [choices.get(choice) for choice in ("data", "model", "sampling")] + tags
+    return Labels(job_type, name, group, tuple(dict.fromkeys(str(tag) for tag in tags if tag)))
 
 
 def run_id(folder: str | Path, job_type: str) -> str:
@@ -195,12 +201,10 @@ class WandbLogger(lightning.WandbLogger):
     Args:
         folder: The run's folder.
         config: The whole config as plain dicts.
-        labels: Job type, group and tags.
+        labels: Job type, name, group and tags.
         project: The W&B project.
         entity: The W&B team or user; the login's by default.
         offline: Whether nothing is sent.
-        group: In place of the labels' group.
-        name: A name to display; W&B makes one up by default.
     """
 
     def __init__(
@@ -211,18 +215,16 @@ class WandbLogger(lightning.WandbLogger):
         project: str = "sapnet",
         entity: str | None = None,
         offline: bool = True,
-        group: str | None = None,
-        name: str | None = None,
     ):
         super().__init__(
-            name=name,
+            name=labels.name,
             save_dir=folder,
             id=run_id(folder, labels.job_type),
             project=project,
             entity=entity,
             config=config,
             job_type=labels.job_type,
-            group=group or labels.group,
+            group=labels.group,
             tags=[tag[:64] for tag in labels.tags],
             # Lightning's own `offline` would keep the whole process offline, a multirun's later jobs too.
             mode="offline" if offline else None,
