@@ -7,7 +7,6 @@ the count of generator steps. So a checkpoint alone is enough to deblur with, wh
 import hashlib
 import importlib
 import io
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from sapnet import __version__
 from sapnet.errors import UserError
+from sapnet.files import write_atomically
 
 FORMAT = 1
 _KEY = "sapnet"
@@ -56,22 +56,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: the file cannot be written (full disk, no permission); what was at `path` is untouched.
         """
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
         data = io.BytesIO()
         torch.save(checkpoint, data)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
-                file.write(data.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-            _flush_folder(target.parent)
+            write_atomically(path, data.getbuffer())
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise UserError(
-                f"{target}: the checkpoint cannot be written ({error.strerror or error}); "
+                f"{path}: the checkpoint cannot be written ({error.strerror or error}); "
                 "the one before it is kept: make room there and resume."
             ) from error
 
@@ -117,7 +108,7 @@ def stamp(checkpoint: dict[str, Any], model: Mapping[str, Any], generator_steps:
         UserError: `model` could not be rebuilt from, because it names a class outside sapnet's networks or holds
             something other than plain values.
     """
-    _check_buildable(model, "model")
+    check_buildable(model)
     checkpoint[_KEY] = {
         "format": FORMAT,
         "model": _plain(model),
@@ -136,7 +127,7 @@ def network_from_checkpoint(path: str | Path) -> tuple[nn.Module, CheckpointInfo
     checkpoint = load_checkpoint(path)
     own = checkpoint[_KEY]
     try:
-        _check_buildable(own["model"], "model")
+        check_buildable(own["model"])
         network = hydra.utils.instantiate(own["model"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -230,18 +221,22 @@ def _read(path: Path, map_location: Any) -> dict[str, Any]:
     return checkpoint
 
 
-def _check_buildable(node: Any, where: str) -> None:
-    # Whatever passes here is built by Hydra: it must not reach anything but our own classes.
+def check_buildable(node: Any, where: str = "model") -> None:
+    """Make sure that a network's configuration (plain dicts, lists and values) builds nothing but sapnet's classes.
+
+    Raises:
+        UserError: it names something else, or holds what a checkpoint cannot carry; the key is named after `where`.
+    """
     if isinstance(node, Mapping):
         for key, value in node.items():
             if not isinstance(key, str) or (key.startswith("_") and key.endswith("_") and key not in _HYDRA_KEYS):
                 raise UserError(f"{where} has the key {key!r}, which a network's configuration cannot have.")
             if key == "_target_":
                 _check_target(value, where)
-            _check_buildable(value, f"{where}.{key}")
+            check_buildable(value, f"{where}.{key}")
     elif isinstance(node, list | tuple):
         for position, value in enumerate(node):
-            _check_buildable(value, f"{where}.{position}")
+            check_buildable(value, f"{where}.{position}")
     elif isinstance(node, str) and "${" in node:
         raise UserError(f"{where} holds the interpolation {node!r}, which a stored configuration cannot have.")
     elif node is not None and not isinstance(node, str | int | float):
@@ -288,12 +283,3 @@ def _first_difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor
 
 def _info(path: Path, own: Mapping[str, Any]) -> CheckpointInfo:
     return CheckpointInfo(path, short_hash(path), own["model"], own["generator_steps"], str(own.get("version")))
-
-
-def _flush_folder(folder: Path) -> None:
-    # Without it a power cut may undo the rename.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,7 @@
 """Where a run's curves and pictures go: metrics.csv, W&B or TensorBoard, all against generator steps.
 
-Every logger here has Lightning's interface, `log_picture` for panels, and `finish`. Lightning counts the steps of both
-optimizers; so a metric "generator_steps", where a module logs one, is taken as the step of all that comes with it.
+Every logger here has Lightning's interface and `finish`, and `log_picture` where it takes pictures. A metric
+"generator_steps", where a module logs one, is taken as the step of all that comes with it.
 """
 
 import csv
@@ -15,21 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import hydra
-import numpy as np
 import pytorch_lightning.loggers as lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from jaxtyping import UInt8
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
 from sapnet.errors import UserError
+from sapnet.evaluation.pictures import Picture
+from sapnet.files import write_atomically
 
 STEP = "generator_steps"
-Picture = UInt8[np.ndarray, "h w 3"]
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +45,7 @@ class Labels:
 
 
 @contextmanager
-def tracked(config: DictConfig, folder: str | Path, job_type: str) -> Iterator[list[lightning.Logger]]:
+def tracked(config: DictConfig, folder: str | Path, job_type: str = "train") -> Iterator[list[lightning.Logger]]:
     """A job's loggers, finished at its end: with exit code 0, or 1 where it ends by an exception.
 
     Without the finish a W&B run would swallow the data of a multirun's next job.
@@ -61,7 +59,7 @@ def tracked(config: DictConfig, folder: str | Path, job_type: str) -> Iterator[l
         finish_runs(loggers, exit_code)
 
 
-def start_run(config: DictConfig, folder: str | Path, job_type: str) -> list[lightning.Logger]:
+def start_run(config: DictConfig, folder: str | Path, job_type: str = "train") -> list[lightning.Logger]:
     """The loggers that `config.logger` asks for (one or, for `logger=none`, no one), for a run in `folder`.
 
     Each gets the whole resolved config as plain dicts, and `Labels` from Hydra's choices.
@@ -105,7 +103,7 @@ def run_id(folder: str | Path, job_type: str) -> str:
 
 
 class CsvLogger(lightning.logger.Logger):
-    """Metrics as `metrics.csv` and pictures as PNG in the run's folder.
+    """Metrics as `metrics.csv` in the run's folder.
 
     The file is appended to, row by row. A resumed run keeps the rows before its first own step and drops those after:
     they were computed by the part of the run that got lost.
@@ -141,11 +139,6 @@ class CsvLogger(lightning.logger.Logger):
         with open(self._file, "a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
-    @rank_zero_only
-    def log_picture(self, name: str, picture: Picture, step: int) -> None:
-        """Write `<folder>/<name>/step_<step>.png`."""
-        _write(self._folder / name / f"step_{step:06d}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
-
     def finish(self, exit_code: int) -> None:
         """Nothing: every row is on the disk already."""
 
@@ -160,7 +153,7 @@ class CsvLogger(lightning.logger.Logger):
         writer = csv.DictWriter(text, self._columns)
         writer.writeheader()
         writer.writerows(rows)
-        _write(self._file, text.getvalue().encode())
+        write_atomically(self._file, text.getvalue().encode())
 
 
 class TensorBoardLogger(lightning.TensorBoardLogger):
@@ -295,10 +288,3 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
         return []
     whole, _, _torn = path.read_text().rpartition("\n")
     return list(csv.DictReader(io.StringIO(whole, newline="")))
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)

@@ -1,0 +1,190 @@
+"""How a training run shows where it is, ends, and stops on numbers that are none: all in generator steps.
+
+Lightning's own bar and `max_steps` count the steps of every optimizer. The callbacks here read `generator_steps` of the
+module instead.
+"""
+
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ProgressBar
+from torch import Tensor
+from tqdm import tqdm
+
+from sapnet.errors import UserError
+
+_SHOWN = {"train/loss": ("loss", "{:.4f}"), "val/psnr": ("val PSNR", "{:.2f} dB")}
+
+
+class StepProgress(ProgressBar):
+    """Steps done, steps per second, time left, the last loss and validation PSNR, on standard error.
+
+    A terminal gets a bar. Elsewhere (a log file, a cluster's job) a line is printed now and then, and one after each
+    validation.
+
+    Args:
+        steps: Generator steps of the whole run.
+        every: Seconds between two lines.
+    """
+
+    def __init__(self, steps: int, every: float = 30.0):
+        super().__init__()
+        self._steps, self._every = steps, every
+        self._enabled = True
+        self._bar: tqdm | None = None
+        self._first_step = 0
+        self._start = self._last = 0.0
+
+    def disable(self) -> None:
+        """Show nothing: on all processes but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show again."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; a resumed run's earlier steps are not part of its speed."""
+        self._first_step = pl_module.generator_steps
+        self._start = self._last = time.monotonic()
+        if self._enabled and sys.stderr.isatty():
+            self._bar = tqdm(
+                desc="training",
+                total=self._steps,
+                initial=self._first_step,
+                unit="step",
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar, or print a line where one is due."""
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(pl_module.generator_steps - self._bar.n)
+            if now - self._last >= 1.0:  # reading the loss waits for the device
+                self._bar.set_postfix_str(", ".join(_figures(trainer)))
+                self._last = now
+        elif now - self._last >= self._every:
+            self._print_line(trainer, pl_module.generator_steps)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say so, since it may take a while."""
+        if self._bar is not None:
+            self._bar.set_description("validating")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the validation's PSNR."""
+        if self._bar is not None:
+            self._bar.set_description("training")
+            self._bar.set_postfix_str(", ".join(_figures(trainer)))
+        elif self._start and not trainer.sanity_checking:
+            self._print_line(trainer, pl_module.generator_steps)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar, or print the last line."""
+        if self._bar is None:
+            self._print_line(trainer, pl_module.generator_steps)
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal in order."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _print_line(self, trainer: pl.Trainer, step: int) -> None:
+        if not self._enabled:
+            return
+        self._last = time.monotonic()
+        line = progress_line(step, self._first_step, self._steps, self._last - self._start)
+        print(", ".join([line, *_figures(trainer)]), file=sys.stderr, flush=True)
+
+
+def progress_line(step: int, first_step: int, steps: int, seconds: float) -> str:
+    """Where a run is that started at `first_step`, took `seconds` to `step`, and ends at `steps`."""
+    parts = [f"step {step}/{steps} ({100 * step // max(1, steps)}%)"]
+    done = step - first_step
+    if done > 0 and seconds > 0:
+        speed = done / seconds
+        parts.append(f"{speed:.3g} steps/s")
+        parts.append(f"{duration((steps - step) / speed)} left" if step < steps else f"{duration(seconds)} in all")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units: `40 s`, `3 min 20 s`, `5 h 10 min`, `2 d 4 h`."""
+    minutes, seconds = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    amounts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    first = next((place for place, (amount, _) in enumerate(amounts) if amount), 3)
+    return " ".join(f"{amount} {unit}" for amount, unit in amounts[first : first + 2])
+
+
+class StopAtSteps(Callback):
+    """Ends training after `steps` generator steps, counted over all resumed parts of a run."""
+
+    def __init__(self, steps: int):
+        self._steps = steps
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End at once where the checkpoint has all steps already."""
+        self._stop_when_done(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """End after the last step."""
+        self._stop_when_done(trainer, pl_module)
+
+    def _stop_when_done(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if pl_module.generator_steps >= self._steps:
+            trainer.should_stop = True
+
+
+class NonFiniteGuard(Callback):
+    """Stops a run whose loss or weights are no finite numbers, before a checkpoint of them is written.
+
+    The loss is looked at before its backward pass, so that the weights stay those of the last good step.
+    """
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Check the loss.
+
+        Raises:
+            UserError: it is infinite or no number.
+        """
+        if not torch.isfinite(loss).all():
+            self._stop(pl_module.generator_steps + 1, f"the loss is {loss.detach().float().mean().item()}")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Check the weights that are about to be saved.
+
+        Raises:
+            UserError: one is infinite or no number.
+        """
+        for name, value in checkpoint["state_dict"].items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                self._stop(pl_module.generator_steps, f"{name} holds numbers that are not finite")
+
+    def _stop(self, step: int, what: str) -> None:
+        raise UserError(
+            f"Training stopped at generator step {step}: {what}; the last good checkpoint is kept: "
+            "go on from it with a lower learning rate, or with clipped gradients."
+        )
+
+
+def _figures(trainer: pl.Trainer) -> list[str]:
+    metrics = trainer.callback_metrics
+    return [f"{word} {form.format(metrics[key].item())}" for key, (word, form) in _SHOWN.items() if key in metrics]
