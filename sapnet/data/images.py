@@ -26,7 +26,8 @@ from sapnet.errors import UserError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """File name endings, in lower case, that count as images when a folder is listed."""
 
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")
+Image.init()  # Pillow knows the formats below only after it has loaded all of its plug-ins.
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTH_AT = 24
 # Any JPEG marker that ends entropy-coded data or opens a segment: not a stuffed zero, a restart or a fill byte.

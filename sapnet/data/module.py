@@ -87,6 +87,10 @@ class PairData(pl.LightningDataModule, ABC):
         """Whole test images in the order of their names."""
         return self._whole("test")
 
+    def whole_images(self, split: str) -> WholeImages:
+        """Items of a split that `setup` has found, one whole image at a time, in the order of their names."""
+        return WholeImages(self._sources[split])
+
     def _whole(self, split: str) -> DataLoader[Item]:
         source = self._sources[split]
         one_size = len({source.size(index) for index in range(len(source))}) == 1
