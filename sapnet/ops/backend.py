@@ -2,10 +2,12 @@
 
 import functools
 import os
+import warnings
 from types import ModuleType
 
 from sapnet.errors import UserError
-from sapnet.ops import reference
+from sapnet.ops import cpu, reference
+from sapnet.ops.build import BuildError
 
 
 @functools.cache
@@ -14,6 +16,7 @@ def choose(device: str) -> ModuleType:
 
     The environment variable `SAPNET_OPS` forces one: `reference` (plain torch) or `cpu` (compiled). Without it the
     compiled one serves the CPU; where it cannot be built plain torch takes its place, with one warning that says why.
+    Other devices are served by plain torch.
 
     Raises:
         UserError: `SAPNET_OPS` has another value, or asks for the compiled kernel where it cannot be had.
@@ -21,8 +24,18 @@ def choose(device: str) -> ModuleType:
     forced = os.environ.get("SAPNET_OPS", "")
     if forced not in ("", "reference", "cpu"):
         raise UserError(f"SAPNET_OPS is {forced!r}: set it to 'reference' or 'cpu', or leave it out")
-    if forced == "reference" or (device != "cpu" and not forced):
-        return reference
-    if device != "cpu":
+    if forced == "cpu" and device != "cpu":
         raise UserError(f"SAPNET_OPS is 'cpu', the tensors are on {device}: leave it out")
-    return reference
+    if forced == "reference" or device != "cpu":
+        return reference
+    try:
+        cpu.load()
+    except BuildError as error:
+        if forced:
+            raise UserError(f"SAPNET_OPS is 'cpu', but the kernel cannot be built: {error}") from error
+        warnings.warn(
+            f"the filter runs in plain torch, several times slower, as its kernel cannot be built: {error}",
+            stacklevel=2,
+        )
+        return reference
+    return cpu

@@ -117,6 +117,8 @@ def _check(
     if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.shape[2] % 2 == 0:
         raise UserError(f"weight must be [o, c, K, K] with K odd, not {list(weight.shape)}")
     b, h, w, c = canvas.shape
+    if 0 in (h, w, c):
+        raise UserError(f"canvas has no pixels or no channels: {list(canvas.shape)}")
     o, d, size, _ = weight.shape
     if d != c and (d != 1 or o != c):
         raise UserError(f"weight must be [o, {c}, K, K], or [{c}, 1, K, K], for {c} channels, not {list(weight.shape)}")

@@ -1,0 +1,78 @@
+// The pixel-dependent filter and its gradients on CPUs. Plain pointers, no torch: cpu.py is the caller.
+//
+// Points are taken in tiles, taps in groups. The readings of a tile and a group (bilinear, times V) fill a buffer that
+// stays in the L1 or L2 cache, and one small matrix product mixes them by the fixed weight. Backward recomputes them.
+// A worker takes one run of neighbouring tiles, always the same for the same number of threads, so results repeat.
+#include <atomic>
+#include <new>
+
+#include "backward.hpp"
+#include "taps.hpp"
+#include "weight.hpp"
+#include "work.hpp"
+
+namespace {
+
+template <typename T> Status forward(const Problem<T>& p, T* out) {
+  const long workers = p.workers(), cols_size = kTile * p.group() * p.c, wide = mixed_width(p);
+  Buffer<T> packed(packed_size(p)), cols(workers * cols_size), sums(workers * kTile * wide);
+  const std::vector<T> zeros(p.c);
+  std::vector<Tile<T>> tiles(workers, Tile<T>(p));
+  std::atomic<bool> right{true};
+  pack(p, packed.data);
+  work(p.threads, workers, [&](long j) {
+    Tile<T>& tile = tiles[j];
+    T *read = cols.data + j * cols_size, *sum = sums.data + j * kTile * wide;
+    for (long i = part(p.tiles(), j, workers); i < part(p.tiles(), j + 1, workers); i++) {
+      if (!tile.place(p, i)) right = false;
+      for (long k = 0; k < p.taps(); k += p.group()) {
+        const long g = std::min(p.group(), p.taps() - k);
+        gather(p, tile, zeros.data(), k, g, read);
+        mix(p, tile, k, g, read, packed.data, sum);
+      }
+      for (long t = 0; t < tile.count; t++) {
+        T* row = out + (tile.first + t) * p.o;
+        if (tile.image[t] < 0) std::fill_n(row, p.o, T(0));
+        else std::copy_n(sum + t * wide, p.o, row);
+      }
+    }
+  });
+  return right ? kDone : kPointOutside;
+}
+
+// shape: b, h, w, c, l, o, K, depthwise, threads.
+template <typename T>
+Problem<T> problem(const T* canvas, const T* weight, const T* kernel, const T* offsets, const int64_t* points,
+                   const int64_t* shape) {
+  return {canvas,   weight,   kernel,   offsets,  points,   shape[0], shape[1],      shape[2],
+          shape[3], shape[4], shape[5], shape[6], shape[7] != 0, static_cast<int>(shape[8])};
+}
+
+// No exception may leave for the caller, who is not C++.
+template <typename F> int guarded(F f) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    return kNoMemory;
+  }
+}
+
+}  // namespace
+
+// kernel, offsets, points and, backward, the gradients may be null. Both return a Status.
+#define EXPORT(T, SUFFIX)                                                                                            \
+  extern "C" int forward_##SUFFIX(const T* canvas, const T* weight, const T* kernel, const T* offsets,               \
+                                  const int64_t* points, const int64_t* shape, T* out) {                             \
+    return guarded([&] { return forward(problem(canvas, weight, kernel, offsets, points, shape), out); });           \
+  }                                                                                                                  \
+  extern "C" int backward_##SUFFIX(const T* canvas, const T* weight, const T* kernel, const T* offsets,              \
+                                   const int64_t* points, const int64_t* shape, const T* grad, T* to_canvas,         \
+                                   T* to_weight, T* to_kernel, T* to_offsets) {                                      \
+    return guarded([&] {                                                                                             \
+      const Gradients<T> to{to_canvas, to_weight, to_kernel, to_offsets};                                            \
+      return backward(problem(canvas, weight, kernel, offsets, points, shape), grad, to);                            \
+    });                                                                                                              \
+  }
+
+EXPORT(float, float32)
+EXPORT(double, float64)

@@ -1,0 +1,123 @@
+"""Compiles the CPU kernel once per machine, into the user's cache folder."""
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCES = ("adaptive_filter.cpp", "backward.hpp", "bands.hpp", "gemm.hpp", "taps.hpp", "weight.hpp", "work.hpp")
+
+# No -ffast-math: NaN and infinity must pass through.
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *("-fopenmp", "-shared", "-fPIC"),
+)
+
+
+class BuildError(Exception):
+    """The kernel cannot be compiled or loaded here; the message says why."""
+
+
+def library() -> Path:
+    """Path of the shared library for this machine, compiled on the first call and found in the cache afterwards.
+
+    The folder is `SAPNET_CACHE`, or `sapnet` in the user's cache folder. The file's name is a hash of the sources, the
+    compiler's version, its flags and the processor, so a change of any of them compiles anew. Processes that start
+    together wait for the one that compiles.
+
+    Raises:
+        BuildError: No compiler, a failed compilation, or a folder that cannot be written.
+    """
+    if sys.platform == "win32":
+        raise BuildError("it is not built on Windows")
+    compiler = find_compiler()
+    folder = cache_folder()
+    target = folder / f"adaptive_filter-{_key(compiler)}.so"
+    if target.exists():
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _lock(target.with_suffix(".lock")):
+            if not target.exists():
+                _compile(compiler, target)
+    except OSError as error:
+        raise BuildError(f"the cache folder {folder} cannot be used ({error}): set SAPNET_CACHE to another") from error
+    return target
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: `SAPNET_CACHE`, else `$XDG_CACHE_HOME/sapnet`, else `~/.cache/sapnet`."""
+    if chosen := os.environ.get("SAPNET_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "sapnet"
+
+
+def find_compiler() -> list[str]:
+    """The compiler's command: `CXX` if set, else the first of c++, g++ and clang++ on the path.
+
+    Raises:
+        BuildError: There is none.
+    """
+    wanted = os.environ.get("CXX")
+    for command in [wanted] if wanted else ["c++", "g++", "clang++"]:
+        words = shlex.split(command)
+        if words and shutil.which(words[0]):
+            return words
+    raise BuildError(f"CXX is {wanted!r}: no such program" if wanted else "no C++ compiler (c++, g++ or clang++) found")
+
+
+def _key(compiler: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    version = _run([*compiler, "--version"])
+    digest.update(repr((compiler, version, FLAGS, platform.system(), platform.machine(), _processor())).encode())
+    return digest.hexdigest()[:20]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    # What -march=native looks at; not the clock, which changes.
+    wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU part")
+    return "\n".join(line for line in lines if line.split(":")[0].strip() in wanted)
+
+
+def _compile(compiler: list[str], target: Path) -> None:
+    handle, name = tempfile.mkstemp(dir=target.parent, suffix=".so.part")
+    os.close(handle)
+    try:
+        _run([*compiler, *FLAGS, "-o", name, str(Path(__file__).parent / SOURCES[0])])
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        raise BuildError(f"`{shlex.join(command)}` failed:\n{done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+class _lock:
+    # The system lets go of it when the process ends, however it ends.
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        import fcntl
+
+        self.file = self.path.open("w")
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()

@@ -1,0 +1,164 @@
+// Where the taps of a tile of points read, and the readings themselves.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "gemm.hpp"
+
+constexpr long kTile = 48;     // points; a multiple of 6, 8 and 12, the heights of the products' blocks
+constexpr long kDepth = 128;   // aimed-at width of a group of taps: channels x taps
+constexpr int kFar = 1 << 29;  // further away than any canvas is wide
+
+enum Status { kDone = 0, kPointOutside = 1, kNoMemory = 2 };
+
+template <typename T> struct Problem {
+  const T *canvas, *weight, *kernel, *offsets;  // kernel, offsets and points may be null
+  const int64_t* points;
+  long b, h, w, c, l, o, size;
+  bool depthwise;
+  int threads;
+
+  long taps() const { return size * size; }
+  long positions() const { return b * l; }
+  long tiles() const { return (positions() + kTile - 1) / kTile; }
+  long group() const { return std::min(taps(), std::max(1L, kDepth / c)); }
+  long groups() const { return (taps() + group() - 1) / group(); }
+  int workers() const { return static_cast<int>(std::max(1L, std::min<long>(threads, tiles()))); }
+
+  // Raster index of the n-th of all points, -1 in padded slots; false for one outside the canvas.
+  bool point(long n, long& index) const {
+    index = points ? points[n] : n % l;
+    const bool right = index >= -1 && index < h * w;
+    if (!right) index = -1;
+    return right;
+  }
+};
+
+template <typename T> struct Tile {
+  long first = 0, count = 0, taps;
+  long image[kTile];      // first row of the point's image among the rows of all images; -1 in padded slots
+  std::vector<int> y, x;  // [point][tap]: the pixel
+  std::vector<T> fy, fx;  // the part of a pixel beyond it
+
+  explicit Tile(const Problem<T>& p) : taps(p.taps()), y(kTile * taps), x(y.size()), fy(y.size()), fx(y.size()) {}
+
+  bool place(const Problem<T>& p, long tile) {
+    bool right = true;
+    first = tile * kTile, count = std::min(kTile, p.positions() - first);
+    for (long t = 0; t < count; t++) {
+      long index;
+      right &= p.point(first + t, index);
+      image[t] = index < 0 ? -1 : (first + t) / p.l * p.h;
+      if (index >= 0) spread(p, t, static_cast<int>(index / p.w), static_cast<int>(index % p.w));
+    }
+    return right;
+  }
+
+ private:
+  void spread(const Problem<T>& p, long t, int row, int column) {
+    int *ys = &y[t * taps], *xs = &x[t * taps];
+    const int reach = static_cast<int>(p.size / 2);
+    for (int dy = -reach, k = 0; dy <= reach; dy++)
+      for (int dx = -reach; dx <= reach; dx++, k++) ys[k] = row + dy, xs[k] = column + dx;
+    if (!p.offsets) return;
+    const T* shift = p.offsets + (first + t) * taps * 2;
+    T *fys = &fy[t * taps], *fxs = &fx[t * taps];
+    for (long k = 0; k < taps; k++) {
+      split(shift[2 * k], ys[k], fys[k]);
+      split(shift[2 * k + 1], xs[k], fxs[k]);
+    }
+  }
+
+  // The offset is split before it is added, so no digits are lost. NaN reads outside, with shares of NaN.
+  static void split(T shift, int& whole, T& fraction) {
+    shift = shift > kFar ? T(kFar) : shift < -kFar ? T(-kFar) : shift;
+    const T floor = std::floor(shift);
+    fraction = shift - floor;
+    whole += floor == floor ? static_cast<int>(floor) : -kFar;
+  }
+};
+
+// Addresses of pixels: `row(r)` is the start of row r among the rows of all images, `outside` serves beyond the canvas.
+template <typename P, typename Row> struct Pixels {
+  long h, w, c;
+  P outside;
+  Row row;
+
+  P one(long image, int y, int x) const {
+    return y >= 0 && y < h && x >= 0 && x < w ? row(image + y) + x * c : outside;
+  }
+  void four(long image, int y, int x, P (&q)[4]) const {
+    if (y >= 0 && y < h - 1 && x >= 0 && x < w - 1) {
+      q[0] = row(image + y) + x * c, q[1] = q[0] + c;
+      q[2] = row(image + y + 1) + x * c, q[3] = q[2] + c;
+    } else {
+      for (int i = 0; i < 4; i++) q[i] = one(image, y + i / 2, x + i % 2);
+    }
+  }
+};
+template <typename P, typename Row> Pixels(long, long, long, P, Row) -> Pixels<P, Row>;
+
+template <typename T> auto pixels_of(const Problem<T>& p, const T* zeros) {
+  const T* canvas = p.canvas;
+  const long step = p.w * p.c;
+  return Pixels{p.h, p.w, p.c, zeros, [canvas, step](long r) { return canvas + r * step; }};
+}
+
+// How much of each of the four pixels a reading takes, times v.
+template <typename T> inline void share(T fy, T fx, T v, T (&s)[4]) {
+  const T low = (1 - fy) * v, high = fy * v;
+  s[0] = low * (1 - fx), s[1] = low * fx, s[2] = high * (1 - fx), s[3] = high * fx;
+}
+
+// Runs f(vector type, i) over n numbers: whole vectors, then fours, then single ones.
+template <typename T, typename F> inline __attribute__((always_inline)) void across(long n, F f) {
+  long i = 0;
+  for (; i + kWidth<T> <= n; i += kWidth<T>) f(typename Vector<T>::type{}, i);
+  for (; i + 4 <= n; i += 4) f(typename Short<T>::type{}, i);
+  for (; i < n; i++) f(T{}, i);
+}
+
+// Runs f(t, j, i, v) over a tile's points and the taps [k, k + g): i is the tap's place in the tile, v its V.
+template <typename T, typename F>
+inline __attribute__((always_inline)) void each_tap(const Problem<T>& p, const Tile<T>& tile, long k, long g, F f) {
+  for (long t = 0; t < tile.count; t++) {
+    if (tile.image[t] < 0) continue;
+    for (long j = 0; j < g; j++) {
+      const long i = t * tile.taps + k + j;
+      f(t, j, i, p.kernel ? p.kernel[tile.first * tile.taps + i] : T(1));
+    }
+  }
+}
+
+// Readings times V of the taps [k, k + g) at a tile's points: cols[point][tap][channel]; zeros in padded slots.
+template <typename T> void gather(const Problem<T>& p, const Tile<T>& tile, const T* zeros, long k, long g, T* cols) {
+  const auto pixels = pixels_of(p, zeros);
+  const long c = p.c;
+  for (long t = 0; t < tile.count; t++)
+    if (tile.image[t] < 0) std::fill_n(cols + t * g * c, g * c, T(0));
+  if (p.offsets) {
+    each_tap(p, tile, k, g, [&](long t, long j, long i, T v) __attribute__((always_inline)) {
+      const T* q[4];
+      T s[4];
+      pixels.four(tile.image[t], tile.y[i], tile.x[i], q);
+      share(tile.fy[i], tile.fx[i], v, s);
+      T* to = cols + (t * g + j) * c;
+      across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
+        using V = decltype(kind);
+        const V low = s[0] * load<V>(q[0] + n) + s[1] * load<V>(q[1] + n);
+        store(to + n, V(low + s[2] * load<V>(q[2] + n) + s[3] * load<V>(q[3] + n)));
+      });
+    });
+  } else {
+    each_tap(p, tile, k, g, [&](long t, long j, long i, T v) __attribute__((always_inline)) {
+      const T* q = pixels.one(tile.image[t], tile.y[i], tile.x[i]);
+      T* to = cols + (t * g + j) * c;
+      across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
+        using V = decltype(kind);
+        store(to + n, V(v * load<V>(q + n)));
+      });
+    });
+  }
+}
