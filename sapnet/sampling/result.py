@@ -1,0 +1,55 @@
+"""What a sampler answers."""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Points of one stage, and what learning needs to know of how they came about.
+
+    Patches stand on the batch axis as `split` stacks them: patch `i` of image `n` at `i * images + n`. Dictionaries go
+    by the scale `r`.
+
+    Attributes:
+        points: Raster indices on each patch's canvas, sorted, distinct, unused slots -1 at the end.
+        counts: The budget `L` of each patch.
+        strides: Image pixels from one canvas position to the next.
+        map: The score (of a learned sampler the map `G` it drew from) of every pixel of the joined image, detached.
+        grid: Rows and columns of patches in an image.
+        valid: Pixels of each patch that are no padding; None: all.
+        probabilities: Each canvas position's probability of being drawn, with gradient. Learned samplers only.
+        actions: The binary map that was drawn. Learned samplers only, and only where points were drawn.
+    """
+
+    points: dict[int, Int64[Tensor, "p l"]]
+    counts: dict[int, tuple[int, ...]]
+    strides: dict[int, int]
+    map: Float[Tensor, "b h w"]
+    grid: tuple[int, int]
+    valid: Bool[Tensor, "p h w"] | None = None
+    probabilities: dict[int, Float[Tensor, "p h2 w2"]] = field(default_factory=dict)
+    actions: dict[int, Bool[Tensor, "p h2 w2"]] = field(default_factory=dict)
+
+    def drawn(self, scale: int) -> Int64[Tensor, "p"]:
+        """Number of points `L'` of each patch, counted before any was dropped for lack of slots."""
+        if scale in self.actions:
+            return self.actions[scale].flatten(1).sum(dim=1)
+        return self.kept(scale)
+
+    def kept(self, scale: int) -> Int64[Tensor, "p"]:
+        """Number of points of each patch that are processed; smaller than `drawn` where slots ran out."""
+        return (self.points[scale] >= 0).sum(dim=1)
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Numbers worth logging, by scale: `L' / L`, drawn points that were dropped, spread of the probabilities."""
+        numbers = {}
+        for scale, counts in self.counts.items():
+            drawn = self.drawn(scale)
+            numbers[f"points_ratio_r{scale}"] = drawn.sum() / max(sum(counts), 1)
+            numbers[f"points_dropped_r{scale}"] = (drawn - self.kept(scale)).sum()
+            if scale in self.probabilities:
+                numbers[f"probability_std_r{scale}"] = self.probabilities[scale].detach().std(correction=0)
+        return numbers

@@ -1,0 +1,134 @@
+"""The control samplers, and all samplers by name.
+
+`uniform` and `random` know nothing of the image, `gradient` its edges, `oracle` the truth; all spend the budget that
+the learned sampler spends. They take the same points in training as at inference, but for `random`, which draws anew.
+"""
+
+import hashlib
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from sapnet.errors import UserError
+from sapnet.sampling.base import Patches, Sampler
+from sapnet.sampling.learned import LearnedSampler
+from sapnet.sampling.policy import Policy
+from sapnet.sampling.result import Sampling
+from sapnet.sampling.state import State
+
+
+class UniformSampler(Sampler):
+    """Regular points on the canvas: `[::2, ::2]` at budget 0, else as evenly spread as their number allows."""
+
+    def score(self, state: State) -> Float[Tensor, "b h w"]:
+        """Every pixel alike; equal scores are taken in the regular order."""
+        return torch.zeros_like(state.blurred[:, 0])
+
+    def _choose(self, state: State, patches: Patches, mode: str, generator) -> Sampling:
+        score = self.score(state)
+        points = {}
+        for scale, stride in self.strides.items():
+            # Not pooled: cells that hold some padding count like all others.
+            flat = score.new_zeros(len(patches.extents), patches.height // stride, patches.width // stride)
+            points[scale] = self._top(flat, patches, scale)
+        return self._answer(state, patches, points, score)
+
+
+class RandomSampler(Sampler):
+    """Distinct positions, each as likely as any other.
+
+    In training they come from the generator. At inference they are a hash of the seed, the patch's size, its place in
+    the image and the scale, so that no image's points depend on its neighbours in the batch or on earlier draws.
+    """
+
+    def __init__(self, *args, seed: int = 0, **settings):
+        super().__init__(*args, **settings)
+        self.seed = seed
+
+    def score(self, state: State) -> Float[Tensor, "b h w"]:
+        """Every pixel alike."""
+        return torch.zeros_like(state.blurred[:, 0])
+
+    def _choose(self, state: State, patches: Patches, mode: str, generator) -> Sampling:
+        score = self.score(state)
+        batch, number = len(score), len(patches.extents)
+        points = {}
+        for scale, stride in self.strides.items():
+            rows, cols = patches.height // stride, patches.width // stride
+            ranks = []
+            for i in range(number):
+                words = f"{self.seed} {rows} {cols} {scale} {i // batch}"
+                ranks.append(_ranks(rows * cols, generator if mode == "draw" else _hashed(words)))
+            # Double precision holds every rank of any image.
+            scores = torch.stack(ranks).to(score.device, torch.float64).view(number, rows, cols)
+            points[scale] = self._top(scores, patches, scale)
+        return self._answer(state, patches, points, score)
+
+
+def _hashed(words: str) -> torch.Generator:
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(words.encode()).digest()[:7]))
+
+
+def _ranks(number: int, generator: torch.Generator | None) -> Tensor:
+    return torch.randperm(number, generator=generator, device="cpu" if generator is None else generator.device)
+
+
+class GradientSampler(Sampler):
+    """Where the image restored so far has edges: the magnitude of its luma's gradient."""
+
+    def score(self, state: State) -> Float[Tensor, "b h w"]:
+        """Sobel gradient of `OP_{k-1}`, in luma per pixel."""
+        weights = state.restored.new_tensor([0.299, 0.587, 0.114])
+        luma = torch.einsum("bchw,c->bhw", state.restored, weights)[:, None]
+        across = luma.new_tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
+        kernels = torch.stack((across, across.T))[:, None]
+        return F.conv2d(F.pad(luma, (1, 1, 1, 1), mode="replicate"), kernels).square().sum(dim=1).sqrt()
+
+
+class OracleSampler(Sampler):
+    """Where the image restored so far is truly wrong: the most that the state could tell of a pixel's difficulty."""
+
+    def score(self, state: State) -> Float[Tensor, "b h w"]:
+        """True error `|OP_{k-1} - GT|`, mean over RGB.
+
+        Raises:
+            UserError: If there is no ground truth.
+        """
+        if state.sharp is None:
+            raise UserError("the oracle sampler needs the sharp image: evaluate on pairs or choose another sampler.")
+        height, width = state.sharp.shape[-2:]
+        error = (state.restored[..., :height, :width] - state.sharp).abs().mean(dim=1)
+        return F.pad(error, (0, state.restored.shape[-1] - width, 0, state.restored.shape[-2] - height))
+
+
+def make_sampler(
+    name: str, features: int = 0, budget: float = 0.0, budget_control: str = "calibrated", seed: int = 0, **settings
+) -> Sampler:
+    """A sampler by its name: `learned`, `uniform`, `random`, `gradient` or `oracle`.
+
+    Args:
+        name: One of the five.
+        features: Channels of `State.features`, for a learned sampler's policy.
+        budget: Points relative to a uniform grid of the same scale.
+        budget_control: The learned sampler's.
+        seed: The random sampler's.
+        settings: `scales` and `candidates` of `Sampler`.
+
+    Raises:
+        UserError: If the name is none of these.
+    """
+    match name:
+        case "learned":
+            policy = Policy(features, share=(1 + budget) / 4)
+            return LearnedSampler(policy, budget_control, budget=budget, **settings)
+        case "random":
+            return RandomSampler(budget, seed=seed, **settings)
+        case "uniform":
+            return UniformSampler(budget, **settings)
+        case "gradient":
+            return GradientSampler(budget, **settings)
+        case "oracle":
+            return OracleSampler(budget, **settings)
+    raise UserError(f"sampler={name!r} is unknown: use learned, uniform, random, gradient or oracle.")

@@ -1,0 +1,58 @@
+import math
+
+import pytest
+import torch
+
+from sapnet.sampling.policy import Policy
+from sapnet.sampling.state import State
+
+
+def state(features_size=(8, 12), channels=5, size=(16, 24)):
+    features = torch.randn(2, *features_size, channels, requires_grad=True)
+    images = [torch.rand(2, 3, *size, requires_grad=True) for _ in range(2)]
+    return State(1, (2, 1), size, features, *images)
+
+
+@pytest.mark.parametrize("budget", [0.0, -0.1, 0.2])
+def test_starts_as_a_flat_map_of_the_share(budget):
+    share = (1 + budget) / 4
+    logits = Policy(5, share)(state())
+    assert logits.shape == (2, 16, 24)
+    assert torch.allclose(torch.sigmoid(logits), torch.full_like(logits, share))
+    assert math.isclose(logits[0, 0, 0].item(), math.log(share / (1 - share)), rel_tol=1e-6)
+
+
+def test_share_of_everything_is_finite():
+    assert Policy(5, 1.0)(state()).isfinite().all()
+
+
+def test_nothing_that_feeds_the_policy_learns_from_it():
+    given = state()
+    policy = Policy(5)
+    torch.nn.init.normal_(policy.head.weight)
+    policy(given).sum().backward()
+    assert given.features.grad is None and given.restored.grad is None and given.blurred.grad is None
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.parameters())
+
+
+@pytest.mark.parametrize("which", ["features", "restored", "blurred"])
+def test_every_input_is_read(which):
+    torch.manual_seed(0)
+    given = state((16, 24))
+    policy = Policy(5)
+    torch.nn.init.normal_(policy.head.weight)
+    fields = {name: getattr(given, name).detach() for name in ("features", "restored", "blurred")}
+    before = policy(State(1, (1, 1), (16, 24), **fields))
+    fields[which] = fields[which] + torch.rand_like(fields[which])
+    assert not torch.allclose(before, policy(State(1, (1, 1), (16, 24), **fields)))
+
+
+def test_works_without_features():
+    given = state()
+    assert Policy(0)(State(1, (1, 1), (16, 24), None, given.restored, given.blurred)).shape == (2, 16, 24)
+
+
+def test_two_policies_are_a_hundredth_of_the_network():
+    # 140 G multiply-adds over 65,536 pixels; a weight of a convolution at full resolution is one a pixel.
+    weights = sum(p.numel() for name, p in Policy(32).named_parameters() if "weight" in name)
+    assert 2 * weights < 0.01 * 140e9 / 65536
