@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)  ## set up .venv with the pinned packages
 
 demo: $(STAMP)  ## train a small network on the embedded data, evaluate it, leave a picture (8 minutes)
-	$(BIN)/python -m sapnet.train experiment=demo
+	$(BIN)/python -m sapnet.demo
 
 test: $(STAMP) lint  ## all tests
 	$(BIN)/python -m pytest -q

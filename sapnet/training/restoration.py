@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sapnet.evaluation.metrics import psnr
+from sapnet.training.checkpoints import stamp
 from sapnet.training.losses import StageLoss
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
@@ -32,7 +33,7 @@ class RestorationModule(pl.LightningModule):
         optimizer: Makes the optimizer of a parameter list.
         scheduler: Makes its learning-rate schedule, stepped once a step; None for a constant rate.
         clip_norm: Bound of the gradient norm per optimizer; None for none.
-        description: Plain data that a checkpoint carries, so that it can be rebuilt without its run folder.
+        model: The configuration that built the network, as plain data; a checkpoint carries it.
     """
 
     def __init__(
@@ -42,14 +43,14 @@ class RestorationModule(pl.LightningModule):
         optimizer: MakeOptimizer,
         scheduler: MakeScheduler | None = None,
         clip_norm: float | None = None,
-        description: Mapping[str, Any] | None = None,
+        model: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.network, self.loss = network, loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.clip_norm = clip_norm
-        self.description = dict(description or {})
+        self.model = dict(model or {})
         self.generator_steps = 0
         self.validation_samples: list[dict[str, Any]] = []
 
@@ -114,7 +115,7 @@ class RestorationModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what rebuilds the network and continues the count of steps."""
-        checkpoint["sapnet"] = {**self.description, "generator_steps": self.generator_steps}
+        stamp(checkpoint, self.model, self.generator_steps)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue the count of steps."""

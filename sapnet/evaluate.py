@@ -1,0 +1,65 @@
+"""`sapnet-evaluate`, `python -m sapnet.evaluate`: measure a checkpoint on the test images of a data set."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from torch import Tensor
+
+from sapnet.data.images import to_array, write_image
+from sapnet.entry import entry_point
+from sapnet.errors import UserError
+from sapnet.evaluation.runner import as_table, evaluate_images, summarise
+from sapnet.training.checkpoints import network_from_checkpoint
+
+log = logging.getLogger(__name__)
+OnImage = Callable[[Mapping[str, Any], Sequence[Tensor]], None]
+
+
+def evaluate(checkpoint: Path, data: DictConfig, folder: Path, on_image: OnImage | None = None) -> dict[str, Any]:
+    """Evaluate a checkpoint on a data set's test images.
+
+    Lines go to ``folder/results.jsonl``; images that stand there already, under the same checkpoint and data, are not
+    restored again.
+
+    Raises:
+        UserError: The checkpoint or the data cannot be used.
+    """
+    network, info = network_from_checkpoint(checkpoint)
+    module = hydra.utils.instantiate(data)
+    module.setup("test")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    context = {
+        "model": info.model["_target_"].rsplit(".", 1)[-1],
+        "checkpoint": info.sha256,
+        "generator_steps": info.generator_steps,
+        "data": module.name,
+        "split": "test",
+    }
+    items = module.whole_images("test")
+    lines = evaluate_images(network.to(device), items, device, folder / "results.jsonl", context, on_image)
+    return summarise(lines)
+
+
+@entry_point("evaluate")
+def main(config: DictConfig) -> float:
+    """Evaluate and print the table; the return value is the mean PSNR."""
+    if config.checkpoint is None:
+        raise UserError("checkpoint is not given: add checkpoint=PATH, a file that sapnet-train wrote.")
+    folder = Path(HydraConfig.get().runtime.output_dir)
+
+    def save(item: Mapping[str, Any], images: Sequence[Tensor]) -> None:
+        write_image(folder / "images" / f"{item['name']}.png", to_array(images[-1]))
+
+    summary = evaluate(Path(config.checkpoint), config.data, folder, save if config.save_images else None)
+    log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
+    return summary["stage_psnr"][-1]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Whole-image evaluation: every image through the network, one result line each."""
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sapnet.errors import UserError
+from sapnet.evaluation.metrics import psnr, ssim_matlab3d
+from sapnet.evaluation.statistics import paired_interval
+from sapnet.evaluation.store import append_result, read_results
+
+#: Named in every result line: what the figures mean.
+PROTOCOL = "uint8 RGB, psnr and ssim_matlab3d per image, no border"
+Restore = Callable[[Tensor], Sequence[Tensor]]
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what a result depends on beside model and data: device, threads, versions."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": device.type, "device_name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+@torch.no_grad()
+def evaluate_image(
+    restore: Restore, item: Mapping[str, Any], device: torch.device
+) -> tuple[dict[str, Any], list[Tensor]]:
+    """Restore one image and measure the input and every stage.
+
+    Args:
+        restore: ``[1, 3, h, w] -> [OP_1, ..., OP_K]``.
+        item: ``blurred`` and ``sharp`` ``[3, h, w]`` in [0, 1], and ``name``.
+        device: Where to compute.
+
+    Returns:
+        The result line's figures (``seconds`` is the synchronised time of the network alone) and the stages' images,
+        ``[3, h, w]`` on the CPU.
+    """
+    blurred = item["blurred"][None].to(device)
+    _synchronise(device)
+    start = time.perf_counter()
+    outputs = restore(blurred)
+    _synchronise(device)
+    seconds = time.perf_counter() - start
+    sharp, images = item["sharp"][None], [output.float().cpu() for output in outputs]
+    line = {
+        "name": item["name"],
+        "height": sharp.shape[2],
+        "width": sharp.shape[3],
+        "seconds": seconds,
+        "input_psnr": float(psnr(item["blurred"][None], sharp)),
+        "input_ssim": float(ssim_matlab3d(item["blurred"][None], sharp)),
+        "stage_psnr": [float(psnr(image, sharp)) for image in images],
+        "stage_ssim": [float(ssim_matlab3d(image, sharp)) for image in images],
+    }
+    return line, [image[0] for image in images]
+
+
+def evaluate_images(
+    restore: Restore,
+    items: Iterable[Mapping[str, Any]],
+    device: torch.device,
+    path: Path,
+    context: Mapping[str, Any],
+    on_image: Callable[[Mapping[str, Any], Sequence[Tensor]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Evaluate images one by one, appending a JSON line for each to ``path``, and go on where an earlier run stopped.
+
+    Args:
+        restore: As in :func:`evaluate_image`.
+        items: The images, read one at a time.
+        device: Where to compute.
+        path: The file of result lines.
+        context: What each line repeats: model, checkpoint, data; lines with another context are not ours.
+        on_image: Called with each newly restored item and its stage images.
+    """
+    context = {**context, "protocol": PROTOCOL, **environment(device)}
+    done = {line["name"]: line for line in read_results(path) if context.items() <= line.items()}
+    lines = []
+    for item in _progress(items, "evaluating"):
+        line = done.get(item["name"])
+        if line is None:
+            figures, images = evaluate_image(restore, item, device)
+            line = {**figures, **context}
+            append_result(path, line)
+            if on_image is not None:
+                on_image(item, images)
+        lines.append(line)
+    return lines
+
+
+def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return means over images, and the paired 95% bootstrap interval of the last stage's gain over the input.
+
+    An image that equals its ground truth has no finite PSNR; such images are counted and left out of all means.
+    """
+    total = len(lines)
+    lines = [line for line in lines if np.isfinite([line["input_psnr"], *line["stage_psnr"]]).all()]
+    if not lines:
+        raise UserError("every test image equals its ground truth: give blurred images as input.")
+    stages = np.array([line["stage_psnr"] for line in lines])
+    before = np.array([line["input_psnr"] for line in lines])
+    gain = paired_interval(stages[:, -1] - before)
+    return {
+        "images": len(lines),
+        "images_equal_to_truth": total - len(lines),
+        "input_psnr": float(before.mean()),
+        "stage_psnr": stages.mean(axis=0).tolist(),
+        "input_ssim": float(np.mean([line["input_ssim"] for line in lines])),
+        "stage_ssim": np.mean([line["stage_ssim"] for line in lines], axis=0).tolist(),
+        "gain_db": gain.mean,
+        "gain_ci95": [gain.low, gain.high],
+        "seconds_per_image": float(np.mean([line["seconds"] for line in lines])),
+    }
+
+
+def as_table(summary: Mapping[str, Any]) -> str:
+    """Return the summary as lines for a terminal."""
+    rows = [("blurred input", summary["input_psnr"], summary["input_ssim"])]
+    rows += [
+        (f"stage {k}", *values) for k, values in enumerate(zip(summary["stage_psnr"], summary["stage_ssim"]), start=1)
+    ]
+    body = "\n".join(f"{name:<15}{value:>10.2f}{ssim:>10.4f}" for name, value, ssim in rows)
+    low, high = summary["gain_ci95"]
+    return (
+        f"{'':<15}{'PSNR dB':>10}{'SSIM':>10}   ({PROTOCOL}; mean of {summary['images']} images)\n{body}\n"
+        f"gain {summary['gain_db']:+.2f} dB, 95% interval [{low:+.2f}, {high:+.2f}] (paired bootstrap over images)"
+    )
+
+
+def _progress(items: Iterable, title: str) -> Iterator:
+    return iter(tqdm(items, desc=title, unit="image", mininterval=1.0))
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,59 @@
+"""`sapnet-train`, `python -m sapnet.train`: train a network, then evaluate it on the test images."""
+
+import logging
+from pathlib import Path
+
+import hydra
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from sapnet.entry import entry_point
+from sapnet.evaluate import evaluate
+from sapnet.evaluation.runner import as_table
+from sapnet.training.assemble import build_module, build_trainer
+from sapnet.training.checkpoints import check_same_architecture
+from sapnet.training.tracking import tracked
+
+log = logging.getLogger(__name__)
+
+
+def fit(config: DictConfig, folder: Path) -> Path:
+    """Train what the config describes and return the last checkpoint, below ``folder/checkpoints``.
+
+    Raises:
+        UserError: The data, the checkpoint to go on from, or a value of the config cannot be used.
+    """
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+    data = hydra.utils.instantiate(config.data)
+    # First of all, since missing or broken data is the most likely mistake.
+    data.setup("fit")
+    module = build_module(config)
+    if config.checkpoint is not None:
+        check_same_architecture(module.network, module.model, config.checkpoint)
+    with tracked(config, folder, "train") as loggers:
+        trainer = build_trainer(config, folder, loggers)
+        trainer.fit(module, datamodule=data, ckpt_path=config.checkpoint)
+        last = folder / "checkpoints" / "last.ckpt"
+        # The callback saves after validations, which need not fall on the last step.
+        trainer.save_checkpoint(last)
+    return last
+
+
+@entry_point("train")
+def main(config: DictConfig) -> float:
+    """Train, evaluate, print the table; the return value is what a sweeper maximises."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    checkpoint = fit(config, folder)
+    log.info("checkpoint: %s", checkpoint)
+    if not config.evaluate:
+        return float("nan")
+    summary = evaluate(checkpoint, config.data, folder)
+    log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
+    return summary["stage_psnr"][-1]
+
+
+if __name__ == "__main__":
+    main()

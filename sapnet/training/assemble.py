@@ -1,0 +1,61 @@
+"""From a composed config to a module and a trainer."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+
+from sapnet.training.checkpoints import AtomicCheckpointIO
+from sapnet.training.panels import PanelCallback
+from sapnet.training.progress import NonFiniteGuard, StepProgress, StopAtSteps
+from sapnet.training.restoration import RestorationModule
+
+
+def build_module(config: DictConfig) -> RestorationModule:
+    """Build the network and the module that trains it."""
+    optim = hydra.utils.instantiate(config.optim)
+    return RestorationModule(
+        hydra.utils.instantiate(config.model),
+        hydra.utils.instantiate(config.loss),
+        optim.optimizer,
+        optim.scheduler,
+        optim.clip_norm,
+        model=OmegaConf.to_container(config.model, resolve=True),
+    )
+
+
+def quieten() -> None:
+    """Keep to ourselves what Lightning tells of its own affairs: they are nothing a user can act on."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (".*LeafSpec.*", ".*smaller than the logging interval.*", ".*does not have many workers.*"):
+        warnings.filterwarnings("ignore", message)
+
+
+def build_trainer(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -> pl.Trainer:
+    """Build the trainer with its callbacks and checkpoints that survive a crash."""
+    quieten()
+    return hydra.utils.instantiate(
+        config.trainer,
+        default_root_dir=folder,
+        logger=list(loggers) or False,
+        callbacks=_callbacks(config, folder),
+        plugins=[AtomicCheckpointIO()],
+    )
+
+
+def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
+    saving = {"dirpath": folder / "checkpoints", "auto_insert_metric_name": False, "enable_version_counter": False}
+    return [
+        StepProgress(config.steps),
+        StopAtSteps(config.steps),
+        NonFiniteGuard(),
+        PanelCallback(folder / "panels"),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=False, **saving),
+        ModelCheckpoint(filename="best", monitor="val/psnr", mode="max", **saving),
+    ]
