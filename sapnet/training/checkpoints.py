@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import hydra
 import torch
@@ -204,11 +204,20 @@ def _read(path: Path, map_location: Any) -> dict[str, Any]:
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the checkpoint file in it (such as {path / 'last.ckpt'}).")
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        with open(path, "rb") as file:
+            checkpoint = _load(file, path, map_location)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such checkpoint.") from error
     except OSError as error:
         raise UserError(f"{path}: the checkpoint cannot be read ({error.strerror or error}).") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: not a checkpoint but a {type(checkpoint).__name__}; give one that sapnet wrote.")
+    return checkpoint
+
+
+def _load(file: BinaryIO, path: Path, map_location: Any) -> Any:
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: not loaded, for it is damaged, no checkpoint, or holds more than tensors and plain values, "
@@ -216,9 +225,6 @@ def _read(path: Path, map_location: Any) -> dict[str, Any]:
         ) from error
     except Exception as error:  # torch has no error class of its own for a broken file
         raise UserError(f"{path}: the file is damaged or no checkpoint; give a complete one.") from error
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"{path}: not a checkpoint but a {type(checkpoint).__name__}; give one that sapnet wrote.")
-    return checkpoint
 
 
 def check_buildable(node: Any, where: str = "model") -> None:

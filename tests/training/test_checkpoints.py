@@ -1,0 +1,352 @@
+"""Checkpoints survive crashes, run no code, and rebuild the network they were made with."""
+
+import errno
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+
+import sapnet.files
+from sapnet.errors import UserError
+from sapnet.training.checkpoints import (
+    AtomicCheckpointIO,
+    check_buildable,
+    check_same_architecture,
+    load_checkpoint,
+    network_from_checkpoint,
+    resume_from,
+    short_hash,
+    stamp,
+)
+from tests.training.two_optimizers import MODEL, TwoOptimizers, fit
+
+# Children overwrite a good checkpoint with ever new ones until each is killed at another moment of a write.
+KILLED = """
+import os, signal, sys, time, torch
+from pathlib import Path
+from sapnet.training.checkpoints import AtomicCheckpointIO
+torch.set_num_threads(1)
+io, path = AtomicCheckpointIO(), Path(sys.argv[1])
+partial, mid_write = path.with_name(f".{path.name}.partial"), 0
+for attempt in range(12):
+    io.save_checkpoint({"step": 0, "weights": torch.zeros(8)}, path)
+    child = os.fork()
+    if child == 0:
+        for step in range(1, 10**6):
+            io.save_checkpoint({"step": step, "weights": torch.full((1_000_000,), float(step))}, path)
+    while not partial.exists():
+        pass
+    time.sleep(0.002 * attempt)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    mid_write += partial.exists()
+    content = io.load_checkpoint(path)
+    assert (content["weights"] == content["step"]).all()
+io.save_checkpoint({"step": 1}, path)
+print(mid_write, "killed in the middle;", os.listdir(path.parent))
+"""
+# One that the system stops in the middle of the file, as a full disk would.
+LIMITED = """
+import resource, signal, sys, torch
+from sapnet.training.checkpoints import AtomicCheckpointIO
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(1_000_000)}, sys.argv[1])
+"""
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return hydra.utils.instantiate(MODEL)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, network) -> Path:
+    return written(tmp_path / "small.ckpt", network)
+
+
+def written(path: Path, network, model=MODEL, steps=70, **changes) -> Path:
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    content = {"state_dict": state | {"policy.weight": torch.zeros(2)}}
+    stamp(content, model, steps)
+    content["sapnet"] |= changes
+    AtomicCheckpointIO().save_checkpoint(content, path)
+    return path
+
+
+# --- writing
+
+
+@pytest.mark.slow
+def test_a_kill_in_the_middle_of_writing_leaves_a_whole_checkpoint(tmp_path):
+    script = [sys.executable, "-c", KILLED, str(tmp_path / "last.ckpt")]
+    writer = subprocess.run(script, capture_output=True, text=True, timeout=120)
+    assert writer.returncode == 0, writer.stderr
+    killed, _, left = writer.stdout.partition(" ")
+    assert int(killed) > 0, "no kill hit a write, so the test shows nothing"
+    # What the killed left beside it was in nobody's way.
+    assert left == "killed in the middle; ['last.ckpt']\n"
+
+
+def test_nothing_but_a_rename_ever_touches_the_target(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    before = path.read_bytes()
+
+    def die(descriptor):
+        assert path.read_bytes() == before
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sapnet.files.os, "fsync", die)
+    with pytest.raises(KeyboardInterrupt):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sapnet.files.os, "fsync", full)
+    with pytest.raises(UserError, match=r"last.ckpt: .*No space left on device.*is kept"):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+    assert AtomicCheckpointIO().load_checkpoint(path) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system cannot limit the size of a file")
+def test_a_write_that_the_system_cuts_short_keeps_the_last_good_checkpoint(tmp_path):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    writer = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True)
+    assert "UserError" in writer.stderr and "File too large" in writer.stderr
+    assert AtomicCheckpointIO().load_checkpoint(path) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_the_trainer_saves_and_resumes_through_it(tmp_path):
+    whole = TwoOptimizers()
+    start = {name: value.clone() for name, value in whole.state_dict().items()}
+    fit(whole, max_epochs=3)
+
+    first = TwoOptimizers()
+    first.load_state_dict(start)
+    trainer = fit(first, max_epochs=1, plugins=[AtomicCheckpointIO()])
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    assert trainer.global_step == 8
+    assert load_checkpoint(tmp_path / "last.ckpt")["sapnet"]["generator_steps"] == 4
+
+    second = TwoOptimizers()
+    fit(second, checkpoint=str(tmp_path / "last.ckpt"), max_epochs=3, plugins=[AtomicCheckpointIO()])
+    assert second.generator_steps == whole.generator_steps == 12
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+# --- reading
+
+
+class Hostile:
+    """A pickle that creates a file when loaded carelessly."""
+
+    def __init__(self, witness: Path):
+        self.witness = witness
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.witness}",)
+
+
+@pytest.mark.parametrize("io", [AtomicCheckpointIO().load_checkpoint, load_checkpoint, network_from_checkpoint])
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_hostile_file_runs_nothing(tmp_path, io, save):
+    witness, path = tmp_path / "witness", tmp_path / "hostile.ckpt"
+    save({"state_dict": {}, "sapnet": Hostile(witness)}, path)
+    with pytest.raises(UserError, match=r"hostile.ckpt: (not loaded.* could run code|the file is damaged)"):
+        io(path)
+    assert not witness.exists()
+    torch.load(path, weights_only=False) if save is torch.save else pickle.loads(path.read_bytes())
+    assert witness.exists(), "the file was harmless, so the test shows nothing"
+
+
+def test_lightning_cannot_ask_for_a_careless_load(tmp_path):
+    witness, path = tmp_path / "witness", tmp_path / "hostile.ckpt"
+    torch.save({"x": Hostile(witness)}, path)
+    with pytest.raises(UserError):
+        AtomicCheckpointIO().load_checkpoint(path, weights_only=False)
+    assert not witness.exists()
+
+
+def test_broken_files_are_one_sentence_each(tmp_path, checkpoint):
+    whole = checkpoint.read_bytes()
+    (tmp_path / "folder").mkdir()
+    cases = {
+        "missing.ckpt": (None, "there is no such checkpoint"),
+        "empty.ckpt": (b"", "damaged"),
+        "text.ckpt": (b"this is no checkpoint at all\n", "damaged"),
+        "torn.ckpt": (whole[: len(whole) // 2], "damaged"),
+        "tail.ckpt": (whole[:-10], "damaged"),
+        "folder": (None, r"is a folder: give the checkpoint file in it"),
+    }
+    for name, (content, words) in cases.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=words) as caught:
+            load_checkpoint(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value), name
+
+
+def test_any_cut_of_a_checkpoint_is_refused(tmp_path, checkpoint):
+    whole, path = checkpoint.read_bytes(), tmp_path / "cut.ckpt"
+    for cut in range(1, len(whole), len(whole) // 23):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match="damaged"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([1, 2], "not a checkpoint but a list"),
+        ({"epoch": 1}, "not a checkpoint of sapnet"),
+        ({"state_dict": {}}, "carries no network configuration"),
+        ({"state_dict": [], "sapnet": {"format": 1, "model": {}, "generator_steps": 1}}, "not a checkpoint of sapnet"),
+        ({"state_dict": {}, "sapnet": {"format": 2, "version": "9.1"}}, r"format 2 \(sapnet 9.1\)"),
+        ({"state_dict": {}, "sapnet": {"format": 1, "model": "x", "generator_steps": 1}}, "description is damaged"),
+        ({"state_dict": {}, "sapnet": {"format": 1, "model": {}}}, "description is damaged"),
+    ],
+)
+def test_what_sapnet_did_not_write_is_one_sentence(tmp_path, content, words):
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=rf"other.ckpt: .*{words}"):
+        load_checkpoint(tmp_path / "other.ckpt")
+
+
+# --- rebuilding
+
+
+def test_the_network_comes_back_as_it_was(checkpoint, network):
+    rebuilt, info = network_from_checkpoint(checkpoint)
+    image = torch.rand(1, 3, 20, 24)
+    with torch.no_grad():
+        for theirs, ours in zip(network.eval()(image), rebuilt(image), strict=True):
+            assert torch.equal(theirs, ours)
+    assert not rebuilt.training
+    assert (info.model, info.generator_steps, info.sha256) == (MODEL, 70, short_hash(checkpoint))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "sapnet.files.write_atomically",
+        "sapnet.models",
+        "sapnet.modelsx.Evil",
+        "sapnet.models.sapnet.network.nn.Module",
+        "sapnet.models.sapnet.network.split",
+        "sapnet.models.sapnet.network.Tensor",
+        "sapnet.models.sapnet.network.torch.hub.load",
+        "sapnet.layers.content_aware.os.system",
+        "sapnet.models.sapnet.Gone",
+        "sapnet.models..SAPNet",
+        "sapnet.models.${oc.env:HOME}",
+        ["sapnet.models.sapnet.SAPNet"],
+        None,
+    ],
+)
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda bad: bad,
+        lambda bad: MODEL | {"options": bad},
+        lambda bad: MODEL | {"options": [{"deep": [bad]}]},
+        lambda bad: MODEL | {"_args_": [bad]},
+        lambda bad: MODEL | {"_recursive_": False, "options": bad},
+        lambda bad: bad | {"_partial_": True},
+    ],
+)
+def test_a_checkpoint_cannot_name_what_is_not_ours(tmp_path, network, target, place):
+    path = written(tmp_path / "hostile.ckpt", network, model={})
+    content = torch.load(path, weights_only=True)
+    content["sapnet"]["model"] = place({"_target_": target, "command": "touch witness"})
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"hostile.ckpt: model.* names .*sapnet"):
+        network_from_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"stem": "${oc.decode:'{_target_: os.system}'}"}, "model.stem holds the interpolation"),
+        ({"_exec_": "x"}, "has the key '_exec_'"),
+        ({3: 4}, "has the key 3"),
+        ({"stem": torch.zeros(1)}, "model.stem holds a Tensor"),
+    ],
+)
+def test_a_configuration_holds_plain_values_only(change, words):
+    with pytest.raises(UserError, match=words):
+        check_buildable(MODEL | change)
+
+
+def test_a_configuration_that_could_not_be_read_back_is_refused_when_written():
+    with pytest.raises(UserError, match=r"names 'torch\.nn\.Conv2d'"):
+        stamp({}, {"_target_": "torch.nn.Conv2d"}, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (MODEL | {"width": 3}, "cannot build the network .*unexpected keyword argument 'width'"),
+        (MODEL | {"_partial_": True}, "describes no network"),
+        ({"_target_": "sapnet.layers.content_aware.ContentAwareOptions"}, "no network but a ContentAwareOptions"),
+        (MODEL | {"channels": [4, 4, 16]}, r"do not fit the network it describes: \S+ is .* in the checkpoint and"),
+        (MODEL | {"stages": 2}, r"do not fit the network it describes: stages.1\S+ is missing in the checkpoint"),
+    ],
+)
+def test_weights_and_description_that_disagree_are_one_sentence(tmp_path, network, model, words):
+    path = written(tmp_path / "odd.ckpt", network, model=model)
+    with pytest.raises(UserError, match=rf"odd.ckpt: .*{words}") as caught:
+        network_from_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_architecture_is_named_with_the_setting_that_made_it(tmp_path, checkpoint, network):
+    check_same_architecture(network, MODEL, checkpoint)
+    other = MODEL | {"channels": [4, 8, 8], "stages": 2}
+    with pytest.raises(UserError) as caught:
+        check_same_architecture(hydra.utils.instantiate(other), other, checkpoint)
+    sentence = str(caught.value)
+    assert "model.channels.1=4 (here 8), model.stages=1 (here 2)" in sentence
+    assert "stages.0." in sentence and " in the checkpoint and (" in sentence and "\n" not in sentence
+    two = MODEL | {"stages": 2}
+    with pytest.raises(UserError, match=r"stages\S+ of the checkpoint is not in the network"):
+        check_same_architecture(network, MODEL, written(tmp_path / "two.ckpt", hydra.utils.instantiate(two), two))
+
+
+def test_the_hash_is_that_of_the_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert short_hash(tmp_path / "file") == "ba7816bf8f01"
+
+
+def test_resume_says_what_it_misses(tmp_path):
+    assert resume_from(tmp_path, "auto") is None
+    assert resume_from(tmp_path, "never") is None
+    with pytest.raises(UserError, match="resume=must, but there is no checkpoint"):
+        resume_from(tmp_path, "must")
+    (tmp_path / "last.ckpt").touch()
+    assert resume_from(tmp_path, "auto") == resume_from(tmp_path, "must") == tmp_path / "last.ckpt"
+    with pytest.raises(UserError, match="resume=never would overwrite"):
+        resume_from(tmp_path, "never")
+    with pytest.raises(UserError, match="resume=yes: it can be auto, must or never"):
+        resume_from(tmp_path, "yes")
