@@ -80,4 +80,4 @@ class SyntheticScenes(Dataset):
 
 
 def _image(pixels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255.0
+    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255.0))

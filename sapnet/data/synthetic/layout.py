@@ -70,5 +70,8 @@ def _pixels(image: torch.Tensor) -> np.ndarray:
 def _write(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    os.replace(part, path)
+    try:
+        part.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

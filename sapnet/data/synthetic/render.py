@@ -61,7 +61,7 @@ def expose(scene: Scene, gamma: float | None) -> Exposure:
     total = np.zeros((*scene.size, 3), np.float32)
     sharp = None
     for number in range(len(times)):
-        frame = _frame(scene, [move[number] for move in moves])
+        frame = subframe(scene, [move[number] for move in moves])
         total += cv2.LUT(frame, light)
         if number == len(times) // 2:
             sharp = frame
@@ -69,7 +69,8 @@ def expose(scene: Scene, gamma: float | None) -> Exposure:
     return Exposure(blurred, sharp, _extent(scene, moves))
 
 
-def _frame(scene: Scene, moves: list[Float[np.ndarray, "3 3"]]) -> UInt8[np.ndarray, "h w 3"]:
+def subframe(scene: Scene, moves: list[Float[np.ndarray, "3 3"]]) -> UInt8[np.ndarray, "h w 3"]:
+    """The scene at one instant, as an 8-bit image; `moves` places each layer (see `Layer.placements`)."""
     height, width = scene.size
     ground = scene.layers[0].image
     frame = cv2.warpAffine(
@@ -80,8 +81,8 @@ def _frame(scene: Scene, moves: list[Float[np.ndarray, "3 3"]]) -> UInt8[np.ndar
         if box is not None:
             patch = _patch(layer, move, box)
             region = frame[box]
-            region *= 1.0 - patch[..., 3:]
-            region += patch[..., :3]
+            region *= cv2.cvtColor(1.0 - patch[..., 3], cv2.COLOR_GRAY2RGB)
+            region += cv2.cvtColor(patch, cv2.COLOR_RGBA2RGB)
     return cv2.convertScaleAbs(frame)
 
 

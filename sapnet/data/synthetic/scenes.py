@@ -69,20 +69,27 @@ class Scene:
 
 
 def draw_plan(rng: np.random.Generator, size: tuple[int, int]) -> Plan:
-    """A random plan: a camera from steady to shaking and two to six objects from still to fast."""
+    """A random plan: a camera from steady to shaking and two to six objects from still to fast.
+
+    Most images hold still and blurred regions both: before a steady camera the first object moves, and a moving camera
+    often follows it.
+    """
     radius = 0.5 * float(np.hypot(*size))
-    length = draw_length(rng, still=0.3, median=5.0, spread=0.75, longest=20.0)
+    length = draw_length(rng, still=0.25, median=5.5, spread=0.65, longest=16.0)
     camera = draw_path(rng, length, 0.15 * length, 0.1 * length, radius, bend=0.8, level=0.0)
-    followed = length > 3.0 and rng.random() < 0.35
+    steady, followed = length < 2.0, length > 3.0 and rng.random() < 0.6
     movers = []
     for number in range(int(rng.integers(2, 7))):
-        extent = min(size) * float(np.clip(0.17 * np.exp(0.45 * rng.standard_normal()), 0.06, 0.42))
-        own = draw_length(rng, still=0.3, median=6.0, spread=0.75, longest=22.0)
-        path = draw_path(rng, own, 0.3 * own, 0.1 * own, extent, bend=0.4, level=0.4)
-        share = float(rng.uniform(1.0, 1.4))
-        if followed and number == 0:
-            share, path = 0.0, Path(path.coefficients * min(1.0, 1.0 / max(own, 1e-9)))
-        centre = (float(rng.uniform(0.05, 0.95) * size[1]), float(rng.uniform(0.05, 0.95) * size[0]))
+        first = number == 0
+        extent = min(size) * float(np.clip(0.2 * np.exp(0.4 * rng.standard_normal()), 0.07, 0.42))
+        own = draw_length(rng, still=0.3, median=6.0, spread=0.65, longest=16.0)
+        if first and steady:
+            own = max(own, float(rng.uniform(6.0, 15.0)))
+        if first and followed:
+            own = float(rng.uniform(0.0, 0.8))
+        path = draw_path(rng, own, 0.2 * own, 0.1 * own, extent, bend=0.4, level=0.4)
+        share = 0.0 if first and followed else float(rng.uniform(1.0, 1.25))
+        centre = (float(rng.uniform(0.1, 0.9) * size[1]), float(rng.uniform(0.1, 0.9) * size[0]))
         movers.append(Mover(SHAPES[rng.integers(len(SHAPES))], extent, centre, path, share))
     return Plan(size, camera, tuple(movers))
 

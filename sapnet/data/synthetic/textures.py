@@ -15,7 +15,7 @@ def palette(rng: np.random.Generator, colours: int) -> Float[np.ndarray, "colour
     """Colours of one surface, 0 to 255: a common tint, mostly muted, from dark to light."""
     tint = rng.random(3)
     value = rng.uniform(0.04, 1.0, (colours, 1))
-    chroma = rng.beta(1.3, 2.2, (colours, 1))
+    chroma = rng.beta(1.1, 2.8, (colours, 1))
     hue = np.clip(0.6 * tint + 0.4 * rng.random((colours, 3)) ** 1.3, 0.0, 1.0)
     hue /= hue.max(axis=1, keepdims=True)
     return 255.0 * value * (1.0 - chroma + chroma * hue)
@@ -28,7 +28,7 @@ def clouds(rng: np.random.Generator, height: int, width: int, coarsest: int = 64
     while step >= 2:
         grid = rng.standard_normal((height // step + 3, width // step + 3), dtype=np.float32)
         size = (grid.shape[1] * step, grid.shape[0] * step)
-        field += step * cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR)[step:, step:][:height, :width]
+        field += step * cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)[step:, step:][:height, :width]
         power += 0.4 * step**2
         step //= 2
     return field / np.float32(np.sqrt(power))
@@ -37,7 +37,7 @@ def clouds(rng: np.random.Generator, height: int, width: int, coarsest: int = 64
 def gradient(rng: np.random.Generator, height: int, width: int) -> Picture:
     """A smooth passage between two colours, as of sky, walls or water."""
     first, second = palette(rng, 2)
-    mix = 0.5 + 0.3 * clouds(rng, height, width, 128)
+    mix = 0.5 + 0.2 * clouds(rng, height, width, 128)
     mix += rng.uniform(-0.5, 0.5) * np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     mix = np.clip(mix, 0.0, 1.0)[..., None]
     return (first.astype(np.float32) * (1 - mix) + second.astype(np.float32) * mix).astype(np.uint8)
@@ -69,7 +69,7 @@ def outline(rng: np.random.Generator, kind: str) -> Float[np.ndarray, "points 2"
 def leaves(rng: np.random.Generator, height: int, width: int) -> Picture:
     """Dead leaves: shapes whose radii follow r^-3, lying over each other on a smooth ground."""
     picture = gradient(rng, height, width)
-    smallest, largest = rng.uniform(2.5, 5.0), rng.uniform(24.0, 48.0)
+    smallest, largest = rng.uniform(3.0, 8.0), rng.uniform(24.0, 56.0)
     area = 2.0 * np.pi * np.log(largest / smallest) / (smallest**-2 - largest**-2)
     count = int(rng.uniform(0.3, 1.5) * height * width / area) + 1
     radii = (smallest**-2 + rng.random(count) * (largest**-2 - smallest**-2)) ** -0.5
@@ -88,7 +88,7 @@ def facade(rng: np.random.Generator, height: int, width: int) -> Picture:
     wall, frame, *panes = palette(rng, 6)
     picture = np.empty((height, width, 3), np.uint8)
     picture[:] = wall
-    pitch = rng.uniform(9.0, 40.0) * np.array([1.0, rng.uniform(0.5, 1.6)])
+    pitch = rng.uniform(12.0, 44.0) * np.array([1.0, rng.uniform(0.5, 1.6)])
     share = rng.uniform(0.45, 0.9, 2)
     shift, framed = rng.uniform(0.0, 0.5), rng.random() < 0.5
     for row in range(int(height / pitch[1]) + 2):
@@ -106,7 +106,7 @@ def stripes(rng: np.random.Generator, height: int, width: int) -> Picture:
     colours = palette(rng, 4).astype(np.float32)
     angle = rng.choice([0.0, 0.5 * np.pi]) + rng.normal(0.0, 0.25)
     reach = int(np.hypot(height, width)) + 4
-    narrow = rng.uniform(2.5, 10.0)
+    narrow = rng.uniform(4.0, 12.0)
     edges = np.cumsum(narrow * rng.uniform(1.0, rng.uniform(1.05, 4.0), int(reach / narrow) + 2))
     band = np.searchsorted(edges, np.arange(4 * reach) / 4.0)
     order = rng.integers(4, size=band.max() + 1) if rng.random() < 0.5 else np.arange(band.max() + 1) % 2
@@ -123,7 +123,7 @@ def lettering(rng: np.random.Generator, height: int, width: int) -> Picture:
     dark = picture.mean() > 110
     y = 0
     while y < height:
-        scale = rng.uniform(0.4, 1.6)
+        scale = rng.uniform(0.5, 1.8)
         y += int(34 * scale)
         words = "".join(rng.choice(_LETTERS, int(width / (14 * scale)) + 2))
         colour = (palette(rng, 1)[0] * 0.35 if dark else 255 - 0.45 * palette(rng, 1)[0]).tolist()
@@ -145,7 +145,7 @@ def _finish(rng: np.random.Generator, picture: Picture) -> Float32[np.ndarray, "
     """Uneven light and a little fine grain over the drawn picture, then the softness of a lens."""
     height, width = picture.shape[:2]
     light = 1.0 + rng.uniform(0.02, 0.25) * clouds(rng, height, width, 128)
-    grain = rng.uniform(0.0, 5.0) * clouds(rng, height, width, 8)
+    grain = rng.uniform(0.0, 3.0) * clouds(rng, height, width, 8)
     shaded = picture * light[..., None] + grain[..., None]
     return np.clip(cv2.GaussianBlur(shaded, (3, 3), 0.5), 0.0, 255.0)
 
@@ -163,7 +163,7 @@ def surface(
 
 def backdrop(rng: np.random.Generator, height: int, width: int) -> Float32[np.ndarray, "h w 3"]:
     """A background of 0 to 255: one or several textures behind a skyline, poles and wires, lamps."""
-    weights = (0.4, 0.25, 0.1, 0.1, 0.15)
+    weights = (0.42, 0.18, 0.1, 0.1, 0.2)
     picture = _KINDS[rng.choice(len(_KINDS), p=weights)](rng, height, width)
     for _ in range(rng.integers(0, 3)):
         other = _KINDS[rng.choice(len(_KINDS), p=weights)](rng, height, width)
