@@ -1,0 +1,81 @@
+"""The policy gradient of Sec. 3.1.1 (Eq. 6-7) from a single draw, as a loss to minimise."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sapnet.errors import UserError
+from sapnet.layers.hierarchy import split
+from sapnet.sampling.result import Sampling
+from sapnet.sampling.selection import pool
+from sapnet.training.reward import budget_penalty
+
+
+def policy_loss(
+    sampling: Sampling,
+    reward: Float[Tensor, "b h w"],
+    credit: str = "local",
+    budget_control: str = "calibrated",
+    beta: float = 0.5,
+) -> Float[Tensor, ""]:
+    """Surrogate whose gradient is minus the single-sample policy gradient of one stage (Eq. 7).
+
+    The objective is `J = E[mean over pixels of R - sum over scales of the penalty]`, averaged over patches; padding
+    counts in no mean. Every scale holds one independent binary map `a_r ~ Bernoulli(p_r)`, so `log pi` sums over
+    scales and positions. The value of the loss means nothing, only its gradient does; it reaches the policy alone.
+
+    With `N` the number of valid canvas positions and `R_j` the reward pooled to the canvas, penalty included:
+
+    - `credit="global"`: `mean(R) * sum_j grad log pi_j`, the unbiased estimate of the gradient of `J`;
+    - `credit="local"`: `1/N * sum_j R_j grad log pi_j`, Eq. 7 pixel by pixel. It leaves out that a point also helps its
+      neighbours, so it is biased, but its variance is far smaller; unbiased where `R_j` depends on `a_j` alone. The
+      penalty, one number for all positions, weighs `1/N` of what it weighs in `"global"`.
+
+    Args:
+        sampling: A learned sampler's answer with drawn actions.
+        reward: Of the joined image, with or without the padding; treated as a constant.
+        credit: As above.
+        budget_control: `"indicator"` subtracts the penalty on too many points, `"calibrated"` needs none.
+        beta: Weight of the penalty.
+
+    Raises:
+        UserError: If an option is unknown.
+        ValueError: If the sampling was not drawn from a policy.
+    """
+    if credit not in ("local", "global"):
+        raise UserError(f"credit={credit!r} is unknown: use 'local' or 'global'.")
+    if budget_control not in ("calibrated", "indicator"):
+        raise UserError(f"budget_control={budget_control!r} is unknown: use 'calibrated' or 'indicator'.")
+    if not sampling.actions:
+        raise ValueError("a policy gradient needs points that a learned sampler drew")
+    parts = _patches(reward.detach(), sampling)
+    total = sampling.map.new_zeros(())
+    for scale, actions in sampling.actions.items():
+        stride = sampling.strides[scale]
+        gains = pool(parts, stride, sampling.valid)
+        cover = torch.ones_like(gains) if sampling.valid is None else pool(sampling.valid.to(gains.dtype), stride)
+        number = cover.sum(dim=(1, 2)).clamp(min=1e-6)
+        if budget_control == "indicator":
+            gains = gains - cover * budget_penalty(sampling, scale, beta)[:, None, None]
+        log_prob = log_probability(sampling.probabilities[scale], actions)
+        if credit == "local":
+            per_patch = (gains * log_prob).sum(dim=(1, 2)) / number
+        else:
+            per_patch = gains.sum(dim=(1, 2)) / number * log_prob.sum(dim=(1, 2))
+        total = total - per_patch.mean()
+    return total
+
+
+def log_probability(
+    probabilities: Float[Tensor, "p h w"], actions: Bool[Tensor, "p h w"]
+) -> Float[Tensor, "p h w"]:
+    """Logarithm of each position's probability of the action that it took."""
+    # One logarithm of what happened: the branch not taken could bring a 0 * inf into the gradient.
+    return torch.where(actions, probabilities, 1 - probabilities).log()
+
+
+def _patches(reward: Tensor, sampling: Sampling) -> Tensor:
+    height, width = sampling.map.shape[-2:]
+    reward = F.pad(reward, (0, width - reward.shape[-1], 0, height - reward.shape[-2]))
+    return split(reward[:, None], *sampling.grid)[:, 0]

@@ -1,0 +1,262 @@
+"""The estimator against exact gradients: every action of a small map is enumerated, or many are drawn."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from sapnet.errors import UserError
+from sapnet.sampling.learned import LearnedSampler
+from sapnet.sampling.policy import Policy
+from sapnet.sampling.samplers import make_sampler
+from sapnet.sampling.state import State
+from sapnet.training.policy_gradient import log_probability, policy_loss
+
+CONTROLS = ("calibrated", "indicator")
+BASELINES = (0.0, 0.7)  # the improvement adds what the actions cannot change; here any constant
+BETA = 0.5
+
+
+class Table(nn.Module):
+    """Logits of one's own for every image: each draw has a gradient of its own."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, state):
+        return self.logits
+
+
+def blank(batch, height, width, size=None, grid=(1, 1)):
+    image = torch.zeros(batch, 3, height, width, dtype=torch.float64)
+    return State(1, grid, size or (height, width), None, image, image)
+
+
+def logits(height, width, batch=1, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(1, height, width, generator=rng, dtype=torch.float64).repeat(batch, 1, 1)
+
+
+def tangled_reward(actions, height, width, seed=1):
+    """Any reward of all actions of all scales: each pixel's depends on each action and on pairs of them."""
+    rng = torch.Generator().manual_seed(seed)
+    a = torch.cat([x.flatten(1) for x in actions.values()], dim=1).double()
+    n = a.shape[1]
+    linear, pairs = (torch.randn(n, m, generator=rng, dtype=torch.float64) for m in (height * width, n))
+    return (a @ linear + ((a @ pairs) * a).sum(1, keepdim=True)).view(-1, height, width)
+
+
+def own_reward(actions, height, width, seed=2):
+    """A reward of each pixel that depends on the actions at that very pixel alone, whatever the scale."""
+    rng = torch.Generator().manual_seed(seed)
+    reward = torch.zeros(())
+    for a in actions.values():
+        stride = height // a.shape[1]
+        a = a.double().repeat_interleave(stride, 1).repeat_interleave(stride, 2)
+        reward = reward + a * torch.randn(height, width, generator=rng, dtype=torch.float64)
+    return reward
+
+
+def enumerate_actions(sampling):
+    """All actions of all scales of one image, as a batch."""
+    shapes = {r: p.shape[1:] for r, p in sampling.probabilities.items()}
+    number = sum(s.numel() for s in shapes.values())
+    every = torch.tensor(list(itertools.product((False, True), repeat=number)))
+    parts = every.split([s.numel() for s in shapes.values()], dim=1)
+    return {r: part.view(-1, *shape) for (r, shape), part in zip(shapes.items(), parts)}
+
+
+def joint_probability(sampling, actions):
+    p = torch.ones((), dtype=torch.float64)
+    for r, a in actions.items():
+        p = p * log_probability(sampling.probabilities[r].expand(len(a), -1, -1), a).exp().flatten(1).prod(1)
+    return p
+
+
+def objective(sampling, actions, reward, control):
+    """J for every action: the mean reward, less each scale's penalty (uncentred, as Eq. 5 writes it)."""
+    value = reward.mean((1, 2))
+    if control == "indicator":
+        for r, a in actions.items():
+            value = value - BETA * (a.flatten(1).sum(1) > sampling.counts[r][0]).double()
+    return value
+
+
+def exact_gradient(height, width, scales, control, reward_of, offset):
+    table = Table(logits(height, width))
+    sampling = LearnedSampler(table, control, scales=scales)(blank(1, height, width), "top")
+    actions = enumerate_actions(sampling)
+    value = objective(sampling, actions, reward_of(actions, height, width) + offset, control)
+    p = joint_probability(sampling, actions)
+    assert torch.allclose(p.sum(), torch.ones((), dtype=torch.float64))
+    return torch.autograd.grad((p * value).sum(), table.logits)[0]
+
+
+def expected_estimate(height, width, scales, control, reward_of, offset, credit):
+    """Sum over all actions of their probability times the single-draw estimate."""
+    probe = LearnedSampler(Table(logits(height, width)), control, scales=scales)(blank(1, height, width), "top")
+    actions = enumerate_actions(probe)
+    number = len(next(iter(actions.values())))
+    table = Table(logits(height, width, number))
+    sampling = LearnedSampler(table, control, scales=scales)(blank(number, height, width), "top")
+    sampling = dataclasses.replace(sampling, actions=actions)
+    reward = reward_of(actions, height, width) + offset
+    # The loss is the mean over the batch, and every image has logits of its own.
+    loss = number * policy_loss(sampling, reward, credit, control, BETA)
+    estimates = -torch.autograd.grad(loss, table.logits)[0]
+    p = joint_probability(probe, actions).detach()
+    return (p[:, None, None] * estimates).sum(0, keepdim=True)
+
+
+@pytest.mark.parametrize("offset", BASELINES)
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize(("size", "scales"), [((2, 3), (2,)), ((2, 4), (2, 4))])
+def test_global_credit_is_exactly_unbiased(size, scales, control, offset):
+    exact = exact_gradient(*size, scales, control, tangled_reward, offset)
+    estimate = expected_estimate(*size, scales, control, tangled_reward, offset, "global")
+    assert exact.abs().max() > 1e-3
+    assert torch.allclose(estimate, exact, atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", BASELINES)
+@pytest.mark.parametrize(("size", "scales"), [((2, 3), (2,)), ((2, 4), (2, 4))])
+def test_local_credit_is_exact_where_a_reward_is_its_own_actions(size, scales, offset):
+    exact = exact_gradient(*size, scales, "calibrated", own_reward, offset)
+    assert exact.abs().max() > 1e-3
+    estimate = expected_estimate(*size, scales, "calibrated", own_reward, offset, "local")
+    assert torch.allclose(estimate, exact, atol=1e-12)
+
+
+def test_local_credit_is_biased_where_points_help_others():
+    exact = exact_gradient(2, 3, (2,), "calibrated", tangled_reward, 0.0)
+    estimate = expected_estimate(2, 3, (2,), "calibrated", tangled_reward, 0.0, "local")
+    assert not torch.allclose(estimate, exact, atol=1e-2)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_constants_are_free(control):
+    for credit in ("local", "global"):
+        plain, shifted = (
+            expected_estimate(2, 3, (2,), control, tangled_reward, offset, credit) for offset in BASELINES
+        )
+        assert torch.allclose(plain, shifted, atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", BASELINES)
+@pytest.mark.parametrize(
+    ("credit", "control", "reward_of"),
+    [
+        ("global", "calibrated", tangled_reward),
+        ("global", "indicator", tangled_reward),
+        # Not with the penalty: local credit leaves out on purpose that it depends on all actions.
+        ("local", "calibrated", own_reward),
+    ],
+)
+def test_mean_of_single_draws_is_the_exact_gradient(credit, control, reward_of, offset):
+    number = 8000
+    exact = exact_gradient(2, 4, (2, 4), control, reward_of, offset)
+    table = Table(logits(2, 4, number))
+    rng = torch.Generator().manual_seed(5)
+    sampling = LearnedSampler(table, control, scales=(2, 4))(blank(number, 2, 4), "draw", rng)
+    reward = reward_of(sampling.actions, 2, 4) + offset
+    loss = number * policy_loss(sampling, reward, credit, control, BETA)
+    draws = -torch.autograd.grad(loss, table.logits)[0]
+    z = (draws.mean(0) - exact[0]) / (draws.std(0) / number**0.5)
+    assert z.abs().max() < 4
+    assert z.abs().max() > 0.05, "no scatter at all: these are no draws"
+
+
+def test_padding_and_patches_are_left_out_of_the_mean():
+    # Two patches of 4x4 with 4x3 and 2x3 real pixels; the objective is the mean over patches of the mean over pixels.
+    values = logits(8, 4)
+    state = blank(1, 8, 4, size=(6, 3), grid=(2, 1))
+    sampling = LearnedSampler(Table(values), scales=(2,))(state, "draw", torch.Generator().manual_seed(0))
+    rng = torch.Generator().manual_seed(1)
+    reward = torch.randn(1, 6, 3, generator=rng, dtype=torch.float64)
+    p, a = sampling.probabilities[2], sampling.actions[2]
+    expected = 0
+    for patch, rows in ((0, 4), (1, 2)):
+        part = reward[0, 4 * patch : 4 * patch + rows]
+        log_p = torch.where(a[patch], p[patch], 1 - p[patch]).log()[:rows, :3]
+        expected = expected - (part * log_p).mean() / 2
+    assert torch.allclose(policy_loss(sampling, reward), expected)
+    padded = torch.full((1, 8, 4), 1e3, dtype=torch.float64)
+    padded[:, :6, :3] = reward
+    assert torch.allclose(policy_loss(sampling, padded), expected)
+
+
+def test_learns_where_the_gain_is():
+    # Bright squares, more pixels than the budget pays for, gain from being sampled; nothing else does.
+    torch.manual_seed(0)
+    hidden = (torch.rand(8, 1, 2, 2) < 0.3).float()
+    hidden[..., 0, 0], hidden[..., 1, 1] = 1, 0
+    hidden = hidden.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    blurred = (0.5 + 0.2 * hidden).expand(-1, 3, -1, -1)
+    state = State(1, (1, 1), (16, 16), None, torch.full((8, 3, 16, 16), 0.5), blurred)
+    sampler = LearnedSampler(Policy(0), scales=(2,))
+    optimizer = torch.optim.Adam(sampler.parameters(), lr=1e-2)
+    rng = torch.Generator().manual_seed(0)
+
+    def hits():
+        return hidden.flatten(1).gather(1, sampler.eval()(state).points[2]).mean().item()
+
+    assert hits() < 0.5
+    for _ in range(80):
+        sampling = sampler.train()(state, generator=rng)
+        reward = 0.1 * hidden[:, 0] * sampling.actions[2]
+        optimizer.zero_grad()
+        policy_loss(sampling, reward).backward()
+        optimizer.step()
+    assert hits() > 0.95
+    assert (sampling.drawn(2) - 64).abs().max() < 4 * (256 * 0.25 * 0.75) ** 0.5
+
+
+def test_indicator_pulls_the_count_back_while_it_straddles_the_budget():
+    # No other reward: one logit for all, started at 20 of 64 points in the mean where 16 are paid for.
+    logit = nn.Parameter(torch.logit(torch.tensor(20 / 64)))
+    policy = nn.Module()
+    policy.forward = lambda state: logit.expand(64, 8, 8)
+    sampler = LearnedSampler(policy, "indicator", scales=(2,))
+    optimizer = torch.optim.Adam([logit], lr=2e-2)
+    rng = torch.Generator().manual_seed(0)
+    state = State(1, (1, 1), (8, 8), None, torch.zeros(64, 3, 8, 8), torch.zeros(64, 3, 8, 8))
+    for _ in range(30):
+        sampling = sampler(state, "draw", rng)
+        optimizer.zero_grad()
+        policy_loss(sampling, torch.zeros(64, 8, 8), "global", "indicator").backward()
+        optimizer.step()
+    assert 64 * torch.sigmoid(logit) < 16
+
+
+def test_saturated_probabilities_give_a_finite_loss_and_gradient():
+    for control in CONTROLS:
+        table = Table(torch.tensor([[[1e4, -1e4, 0.0, 1e4], [-1e4, 3.0, -1e4, 1e4]]]))
+        sampling = LearnedSampler(table, control, scales=(2, 4))(blank(1, 2, 4), "draw")
+        every = {r: torch.ones_like(a) for r, a in sampling.actions.items()}
+        none = {r: torch.zeros_like(a) for r, a in sampling.actions.items()}
+        for actions in (sampling.actions, every, none):
+            drawn = dataclasses.replace(sampling, actions=actions)
+            loss = policy_loss(drawn, torch.ones(1, 2, 4), "global", control)
+            (gradient,) = torch.autograd.grad(loss, table.logits, retain_graph=True)
+            assert loss.isfinite() and gradient.isfinite().all()
+
+
+def test_the_reward_is_a_constant():
+    reward = torch.ones(1, 16, 16, requires_grad=True)
+    state = State(1, (1, 1), (16, 16), None, torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
+    policy_loss(LearnedSampler(Policy(0))(state, "draw"), reward).backward()
+    assert reward.grad is None
+
+
+def test_mistakes_are_named():
+    state = State(1, (1, 1), (16, 16), None, torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
+    sampling, reward = LearnedSampler(Policy(0))(state, "draw"), torch.zeros(1, 16, 16)
+    with pytest.raises(UserError, match="credit"):
+        policy_loss(sampling, reward, "both")
+    with pytest.raises(UserError, match="budget_control"):
+        policy_loss(sampling, reward, budget_control="none")
+    with pytest.raises(ValueError, match="learned"):
+        policy_loss(make_sampler("oracle")(dataclasses.replace(state, sharp=state.blurred)), reward)
