@@ -1,0 +1,108 @@
+"""Offline W&B runs hold what a researcher looks for, do not merge, and reach no network."""
+
+import ipaddress
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from sapnet.training.panels import PanelCallback
+from sapnet.training.tracking import run_id, tracked
+from tests.integration.wandb_file import OfflineRun, read_run
+from tests.training.two_optimizers import TwoOptimizers, fit
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Connections to other machines fail; W&B's own process is reached through a local socket."""
+    refused = []
+
+    def local_only(connect):
+        def checked(self, address):
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                try:
+                    local = ipaddress.ip_address(address[0]).is_loopback
+                except ValueError:
+                    local = address[0] == "localhost"
+                if not local:
+                    refused.append(address)
+                    raise OSError(f"a test tried to reach {address}")
+            return connect(self, address)
+
+        return checked
+
+    monkeypatch.setattr(socket.socket, "connect", local_only(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", local_only(socket.socket.connect_ex))
+    yield
+    assert not refused
+
+
+def config(width: int) -> DictConfig:
+    logger = {"_target_": "sapnet.training.tracking.WandbLogger", "project": "sapnet", "offline": True}
+    content = {"logger": logger, "model": {"width": width, "again": "${model.width}"}, "data": {"sizes": [1, 2]}}
+    labels = {"name": f"width {width}", "group": "widths", "tags": ["small", "noise"]}
+    return OmegaConf.create(content | labels)
+
+
+def train(folder: Path) -> None:
+    with tracked(config(4), folder) as loggers:
+        fit(TwoOptimizers(), logger=loggers, max_epochs=2, callbacks=[PanelCallback(folder / "panels")])
+
+
+def read_runs(folder: Path) -> list[OfflineRun]:
+    """The runs in a folder, oldest first; W&B's own process writes the last bytes a moment after the finish."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        runs = [read_run(path) for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))]
+        if runs and all(run.exit_code is not None for run in runs):
+            return runs
+        time.sleep(0.05)
+    raise AssertionError(f"a run in {folder} was not finished")
+
+
+def test_a_run_holds_config_labels_curves_and_pictures(tmp_path):
+    train(tmp_path)
+    (run,) = read_runs(tmp_path)
+    assert (run.id, run.group, run.job_type, run.name) == (run_id(tmp_path, "train"), "widths", "train", "width 4")
+    assert sorted(run.tags) == ["noise", "small"]
+    assert run.config["model"] == {"width": 4, "again": 4} and run.config["data"] == {"sizes": [1, 2]}
+    assert run.step_metrics["*"] == "generator_steps"
+    assert run.exit_code == 0
+
+    losses = {row["generator_steps"]: row["train/loss"] for row in run.history if "train/loss" in row}
+    assert list(losses) == [1, 2, 3, 4, 5, 6, 7, 8], "curves are to count generator steps, not both optimizers'"
+    assert all(row["_step"] == row["generator_steps"] for row in run.history)
+    assert [row["generator_steps"] for row in run.history if "val/psnr" in row] == [4, 8]
+
+    pictures = [row for row in run.history if "validation" in row]
+    assert [row["generator_steps"] for row in pictures] == [4, 8]
+    assert {row["validation"]["path"] for row in pictures} <= set(run.files)
+    (files,) = tmp_path.glob("wandb/offline-run-*/files")
+    assert all((files / row["validation"]["path"]).read_bytes().startswith(b"\x89PNG") for row in pictures)
+    assert not (tmp_path / "panels").exists()
+
+
+def test_two_jobs_of_one_process_do_not_merge_and_a_failed_one_is_marked(tmp_path):
+    with pytest.raises(ZeroDivisionError), tracked(config(1), tmp_path / "0") as (logger,):
+        logger.log_metrics({"train/loss": 1.0}, 5)
+        raise ZeroDivisionError
+    with tracked(config(2), tmp_path / "1") as (logger,):
+        logger.log_metrics({"train/loss": 2.0}, 6)
+    (first,), (second,) = read_runs(tmp_path / "0"), read_runs(tmp_path / "1")
+    assert first.id != second.id
+    assert (first.exit_code, second.exit_code) == (1, 0)
+    assert (first.config["model"]["width"], second.config["model"]["width"]) == (1, 2)
+    assert [row["train/loss"] for row in first.history] == [1.0]
+    assert [row["train/loss"] for row in second.history] == [2.0]
+
+
+def test_a_resumed_run_goes_on_under_its_id_at_its_steps(tmp_path):
+    for steps in ((1, 2), (3, 4)):
+        with tracked(config(1), tmp_path) as (logger,):
+            for step in steps:
+                logger.log_metrics({"train/loss": 0.5, "generator_steps": float(step)}, 0)
+    first, second = read_runs(tmp_path)
+    assert first.id == second.id == run_id(tmp_path, "train") != run_id(tmp_path, "eval")
+    assert [row["_step"] for run in (first, second) for row in run.history] == [1, 2, 3, 4]
