@@ -60,9 +60,18 @@ class Sampler(nn.Module):
 
     def __init__(self, budget: float = 0.0, scales: Sequence[int] = (2, 4, 8), candidates: str = "canvas"):
         super().__init__()
-        self.budget, self.candidates = float(budget), candidates
+        self.candidates = candidates
         self.strides = {scale: canvas_stride(scale, candidates) for scale in scales if scale > 1}
-        budget_count(1, 1, 2, self.budget)  # refuses an impossible budget now
+        self.use_budget(budget)
+
+    def use_budget(self, budget: float) -> None:
+        """Spend another budget from now on.
+
+        Raises:
+            UserError: If it is impossible.
+        """
+        budget_count(1, 1, 2, budget)
+        self.budget = float(budget)
 
     @property
     def share(self) -> float:

@@ -67,9 +67,7 @@ def policy_loss(
     return total
 
 
-def log_probability(
-    probabilities: Float[Tensor, "p h w"], actions: Bool[Tensor, "p h w"]
-) -> Float[Tensor, "p h w"]:
+def log_probability(probabilities: Float[Tensor, "p h w"], actions: Bool[Tensor, "p h w"]) -> Float[Tensor, "p h w"]:
     """Logarithm of each position's probability of the action that it took."""
     # One logarithm of what happened: the branch not taken could bring a 0 * inf into the gradient.
     return torch.where(actions, probabilities, 1 - probabilities).log()

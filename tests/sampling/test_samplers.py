@@ -241,6 +241,18 @@ def test_pretraining_draws_flat_whatever_the_sampler():
     assert abs((rows < 64).sum() - (rows >= 64).sum()) < 5 * (0.3 * 0.7 * 16384) ** 0.5
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_another_budget_is_kept_by_the_same_sampler(name):
+    state, sampler = make_state(), make_sampler(name, 4)
+    sampler.use_budget(0.2)
+    check_points(sampler(state, "top"), state, 0.2, exact=True)
+    assert sampler(state, "pretrain").map.mean().item() == pytest.approx(0.3)
+    if name == "learned":
+        assert sampler(state, "draw").map.mean().item() == pytest.approx(0.3, abs=1e-5)
+    with pytest.raises(UserError, match="budget"):
+        sampler.use_budget(-1.0)
+
+
 def test_training_mode_draws_and_evaluation_ranks():
     state = make_state()
     sampler = make_sampler("learned", 4)

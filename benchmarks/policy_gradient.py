@@ -1,0 +1,219 @@
+"""Variance of the policy gradient under each of its options, as a Markdown table.
+
+    python -m benchmarks.policy_gradient
+
+No network is trained. A toy stands in for the stage: `OP_{k-1}` is wrong by 0.02 everywhere and by up to 0.2 in some
+blobs; a point of any scale takes away a share of the error around it (a Gaussian as wide as its scale), so points help
+their neighbours and help twice is less than twice. The policy is the real one, its last layer drawn at random, its bias
+set so that the expected number of points is the budget's; the gradient is that of all its parameters, over many draws
+from the same policy and image, averaged over images.
+"""
+
+import argparse
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sapnet.sampling.calibration import calibrate
+from sapnet.sampling.learned import LearnedSampler
+from sapnet.sampling.policy import Policy
+from sapnet.sampling.result import Sampling
+from sapnet.sampling.state import State
+from sapnet.training.policy_gradient import policy_loss
+from sapnet.training.reward import stage_reward
+
+SCALES = (2, 4, 8)
+
+
+def gaussian(image: Tensor, sigma: float) -> Tensor:
+    """Blur `[b, c, h, w]` by a separable Gaussian."""
+    reach = math.ceil(3 * sigma)
+    line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    line = (line / line.sum()).expand(image.shape[1], 1, 1, -1)
+    image = F.conv2d(image, line, padding=(0, reach), groups=image.shape[1])
+    return F.conv2d(image, line.transpose(2, 3), padding=(reach, 0), groups=image.shape[1])
+
+
+def toy_state(size: int, rng: torch.Generator) -> State:
+    """An image of smooth colours, restored but for the error described above; the truth in `sharp`."""
+
+    def noise(channels):
+        return torch.randn(1, channels, size, size, generator=rng)
+
+    sharp = 0.5 + 0.5 * gaussian(noise(3), 2)
+    blobs = (gaussian(noise(1), 5) * 15).sigmoid().pow(3)
+    error = (0.02 + 0.18 * blobs) * noise(3).sign()
+    restored, blurred = sharp + error, sharp + 1.5 * error
+    features = gaussian(torch.cat((blobs, noise(7)), dim=1), 1).movedim(1, -1)
+    return State(1, (1, 1), (size, size), features, restored, blurred, sharp)
+
+
+def toy_stage(state: State, sampling: Sampling) -> Tensor:
+    """`OP_k`: the error that the drawn points leave."""
+    left = torch.ones(len(state.blurred), 1, *state.size)
+    for scale, actions in sampling.actions.items():
+        stride = scale // 2
+        drawn = actions.float().repeat_interleave(stride, 1).repeat_interleave(stride, 2)
+        left = left * (1 - 0.8 * gaussian(drawn[:, None], scale / 2))
+    return state.sharp + left * (state.restored - state.sharp)
+
+
+def toy_policy(state: State, rng: torch.Generator) -> Policy:
+    """A policy with an opinion, of the right number of points in the mean."""
+    policy = Policy(state.features.shape[-1])
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.copy_(torch.randn(p.shape, generator=rng) / max(p[0].numel(), 1) ** 0.5)
+        policy.head.bias.zero_()
+        logits = policy(state)
+        policy.head.weight.mul_(1 / logits.std())
+        logits = policy(state)
+        policy.head.bias.add_((calibrate(logits, 0.25) - logits).mean())
+    return policy
+
+
+@dataclass
+class Moments:
+    """First and second moment of vectors that come one by one."""
+
+    number: int = 0
+    total: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
+
+    def add(self, vector: Tensor) -> None:
+        """Take one more."""
+        self.number += 1
+        self.total = self.total + vector.double()
+        self.squares = self.squares + vector.double().square()
+
+    @property
+    def variance(self) -> float:
+        """Trace of the unbiased covariance."""
+        spread = self.squares - self.total.square() / self.number
+        return (spread / (self.number - 1)).sum().item()
+
+    @property
+    def mean_square(self) -> float:
+        """Mean squared length."""
+        return (self.squares / self.number).sum().item()
+
+    @property
+    def signal(self) -> float:
+        """Squared length of the mean, less what the draws' scatter adds to it."""
+        mean = self.total / self.number
+        return max(mean.square().sum().item() - self.variance / self.number, 0.0)
+
+
+def gradient(loss: Tensor, policy: nn.Module) -> Tensor:
+    """All parameters' gradients in one row; the direction of descent is what an optimizer would follow."""
+    parts = torch.autograd.grad(loss, list(policy.parameters()), retain_graph=True)
+    return torch.cat([p.flatten() for p in parts])
+
+
+def measure(args: argparse.Namespace) -> dict[tuple[str, str, str], list[dict[str, float]]]:
+    """For every option and image the moments of the gradient and of its two parts."""
+    found: dict[tuple[str, str, str], list[dict[str, float]]] = {}
+    for image in range(args.images):
+        rng = torch.Generator().manual_seed(args.seed + image)
+        state = toy_state(args.size, rng)
+        policy = toy_policy(state, rng)
+        for control in ("calibrated", "indicator"):
+            sampler = LearnedSampler(policy, control, scales=SCALES)
+            moments = {
+                (b, c, part): Moments()
+                for b in ("improvement", "none")
+                for c in ("local", "global")
+                for part in ("all", "credit", "penalty")
+            }
+            for _ in range(args.draws):
+                sampling = sampler(state, "draw", rng)
+                restored = toy_stage(state, sampling)
+                for baseline in ("improvement", "none"):
+                    reward = stage_reward(restored, state.restored, state.sharp, baseline=baseline)
+                    for credit in ("local", "global"):
+                        gains = gradient(policy_loss(sampling, reward, credit), policy)
+                        pull = torch.zeros_like(gains)
+                        if control == "indicator":
+                            pull = gradient(policy_loss(sampling, 0 * reward, credit, "indicator"), policy)
+                        for part, vector in (("all", gains + pull), ("credit", gains), ("penalty", pull)):
+                            moments[baseline, credit, part].add(vector)
+            for baseline in ("improvement", "none"):
+                for credit in ("local", "global"):
+                    both, gains, pull = (moments[baseline, credit, part] for part in ("all", "credit", "penalty"))
+                    found.setdefault((baseline, credit, control), []).append(
+                        {
+                            "variance": both.variance,
+                            "signal": both.signal,
+                            "credit": gains.mean_square,
+                            "penalty": pull.mean_square,
+                        }
+                    )
+    return found
+
+
+def pull_of_the_penalty(args: argparse.Namespace, off: float) -> tuple[float, float, float]:
+    """Mean and standard error of d(objective)/d(shift of all logits) by the penalty, `off` deviations over budget.
+
+    Third number: the root mean square of a single draw. Scale 2 alone, a flat map, the global credit.
+    """
+    cells = args.size**2
+    deviation = math.sqrt(cells * 0.25 * 0.75)
+    share = torch.tensor(0.25 + off * deviation / cells)
+    number = 8 * args.draws
+    logit = torch.logit(share).expand(number).clone().requires_grad_()
+    policy = nn.Module()
+    policy.forward = lambda state: logit[:, None, None].expand(-1, args.size, args.size)
+    image = torch.zeros(1, 3, args.size, args.size).expand(number, -1, -1, -1)
+    sampler = LearnedSampler(policy, "indicator", scales=(2,))
+    state = State(1, (1, 1), (args.size, args.size), None, image, image)
+    sampling = sampler(state, "draw", torch.Generator().manual_seed(args.seed))
+    loss = number * policy_loss(sampling, torch.zeros(number, args.size, args.size), "global", "indicator")
+    (slope,) = torch.autograd.grad(-loss, logit)
+    return slope.mean().item(), slope.std().item() / number**0.5, slope.square().mean().sqrt().item()
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print both tables."""
+    found = measure(args)
+    mean = {key: {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]} for key, rows in found.items()}
+    least = mean["improvement", "local", "calibrated"]["variance"]
+    print(
+        f"Command: `python -m benchmarks.policy_gradient --size {args.size} --images {args.images}"
+        f" --draws {args.draws} --seed {args.seed}`; seeds {args.seed} to {args.seed + args.images - 1};"
+        f" PyTorch {torch.__version__}; scales {SCALES}, budget 0, alpha 1, beta 0.5.\n"
+    )
+    print(
+        "| baseline | credit | budget control | variance | against the default | signal / deviation of one draw"
+        " | credit's part, RMS | penalty's part, RMS |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for (baseline, credit, control), row in mean.items():
+        ratio = math.sqrt(row["signal"] / row["variance"])
+        print(
+            f"| {baseline} | {credit} | {control} | {row['variance']:.2e} | {row['variance'] / least:.3g}"
+            f" | {ratio:.3f} | {math.sqrt(row['credit']):.2e} | {math.sqrt(row['penalty']):.2e} |"
+        )
+    print(
+        "\nPull of the penalty on a common shift of all logits (global credit, scale 2, flat map), by how many"
+        "\nstandard deviations of the count the mean lies over the budget:\n"
+    )
+    print("| deviations | mean | standard error | RMS of one draw |\n|---|---|---|---|")
+    for off in (-4, -2, 0, 2, 4, 8):
+        print("| {} | {:.3f} | {:.3f} | {:.3f} |".format(off, *pull_of_the_penalty(args, off)))
+
+
+def main() -> None:
+    """Parse the command line and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", type=int, default=64, help="side of the images")
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--draws", type=int, default=200, help="draws per image")
+    parser.add_argument("--seed", type=int, default=0)
+    report(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
