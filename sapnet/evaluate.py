@@ -9,28 +9,38 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from sapnet.data.images import to_array, write_image
 from sapnet.entry import entry_point
 from sapnet.errors import UserError
 from sapnet.evaluation.runner import as_table, evaluate_images, summarise
+from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.training.checkpoints import network_from_checkpoint
 
 log = logging.getLogger(__name__)
 OnImage = Callable[[Mapping[str, Any], Sequence[Tensor]], None]
 
 
-def evaluate(checkpoint: Path, data: DictConfig, folder: Path, on_image: OnImage | None = None) -> dict[str, Any]:
-    """Evaluate a checkpoint on a data set's test images.
+def evaluate(
+    checkpoint: Path,
+    data: DictConfig,
+    folder: Path,
+    on_image: OnImage | None = None,
+    sampler: str | None = None,
+    budget: float | None = None,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint on a data set's test images, if asked with another sampler or budget than it was trained with.
 
     Lines go to ``folder/results.jsonl``; images that stand there already, under the same checkpoint and data, are not
     restored again.
 
     Raises:
-        UserError: The checkpoint or the data cannot be used.
+        UserError: The checkpoint or the data cannot be used, or the network samples nothing.
     """
     network, info = network_from_checkpoint(checkpoint)
+    if sampler is not None or budget is not None:
+        resample(network, sampler, budget)
     module = hydra.utils.instantiate(data)
     module.setup("test")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -42,8 +52,28 @@ def evaluate(checkpoint: Path, data: DictConfig, folder: Path, on_image: OnImage
         "split": "test",
     }
     items = module.whole_images("test")
-    lines = evaluate_images(network.to(device), items, device, folder / "results.jsonl", context, on_image)
+    if isinstance(network, AdaptiveNetwork):
+        context |= {"sampler": network.sampler, "budget": network.budget}
+    lines = evaluate_images(_restore(network.to(device)), items, device, folder / "results.jsonl", context, on_image)
     return summarise(lines)
+
+
+def resample(network: nn.Module, sampler: str | None, budget: float | None) -> None:
+    """Give a trained network another sampler, another budget, or both.
+
+    Raises:
+        UserError: It samples nothing, or the two are impossible.
+    """
+    if not isinstance(network, AdaptiveNetwork):
+        raise UserError("sampling.sampler and sampling.budget need a network that samples; this checkpoint is a U network.")
+    if sampler is not None and sampler != network.sampler:
+        network.use_sampler(sampler)
+    if budget is not None:
+        network.use_budget(budget)
+
+
+def _restore(network: nn.Module) -> Callable[[Tensor, Tensor], Sequence[Tensor]]:
+    return network if isinstance(network, AdaptiveNetwork) else lambda blurred, sharp: network(blurred)
 
 
 @entry_point("evaluate")
@@ -56,7 +86,8 @@ def main(config: DictConfig) -> float:
     def save(item: Mapping[str, Any], images: Sequence[Tensor]) -> None:
         write_image(folder / "images" / f"{item['name']}.png", to_array(images[-1]))
 
-    summary = evaluate(Path(config.checkpoint), config.data, folder, save if config.save_images else None)
+    on_image = save if config.save_images else None
+    summary = evaluate(Path(config.checkpoint), config.data, folder, on_image, **config.sampling)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
     return summary["stage_psnr"][-1]
 

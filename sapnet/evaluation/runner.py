@@ -18,7 +18,8 @@ from sapnet.evaluation.store import append_result, read_results
 
 #: Named in every result line: what the figures mean.
 PROTOCOL = "uint8 RGB, psnr and ssim_matlab3d per image, no border"
-Restore = Callable[[Tensor], Sequence[Tensor]]
+#: ``(blurred, sharp) -> [OP_1, ..., OP_K]``; only an oracle looks at the ground truth.
+Restore = Callable[[Tensor, Tensor], Sequence[Tensor]]
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def evaluate_image(
     """Restore one image and measure the input and every stage.
 
     Args:
-        restore: ``[1, 3, h, w] -> [OP_1, ..., OP_K]``.
+        restore: Takes ``[1, 3, h, w]``, blurred and sharp.
         item: ``blurred`` and ``sharp`` ``[3, h, w]`` in [0, 1], and ``name``.
         device: Where to compute.
 
@@ -42,10 +43,10 @@ def evaluate_image(
         The result line's figures (``seconds`` is the synchronised time of the network alone) and the stages' images,
         ``[3, h, w]`` on the CPU.
     """
-    blurred = item["blurred"][None].to(device)
+    blurred, truth = item["blurred"][None].to(device), item["sharp"][None].to(device)
     _synchronise(device)
     start = time.perf_counter()
-    outputs = restore(blurred)
+    outputs = restore(blurred, truth)
     _synchronise(device)
     seconds = time.perf_counter() - start
     sharp, images = item["sharp"][None], [output.float().cpu() for output in outputs]

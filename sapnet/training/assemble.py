@@ -11,6 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
+from sapnet.errors import UserError
+from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.checkpoints import AtomicCheckpointIO
 from sapnet.training.panels import PanelCallback
 from sapnet.training.progress import NonFiniteGuard, StepProgress, StopAtSteps
@@ -18,16 +21,17 @@ from sapnet.training.restoration import RestorationModule
 
 
 def build_module(config: DictConfig) -> RestorationModule:
-    """Build the network and the module that trains it."""
+    """Build the network and the module that trains it: with a policy where the sampling asks for one."""
     optim = hydra.utils.instantiate(config.optim)
-    return RestorationModule(
-        hydra.utils.instantiate(config.model),
-        hydra.utils.instantiate(config.loss),
-        optim.optimizer,
-        optim.scheduler,
-        optim.clip_norm,
-        model=OmegaConf.to_container(config.model, resolve=True),
-    )
+    description = OmegaConf.to_container(config.sampling.network, resolve=True)
+    network = hydra.utils.instantiate(description)
+    parts = (network, hydra.utils.instantiate(config.loss), optim.optimizer, optim.scheduler, optim.clip_norm, description)
+    if not isinstance(network, AdaptiveNetwork):
+        return RestorationModule(*parts)
+    if not config.loss.progressive and config.sampling.sampler == "learned":
+        raise UserError("loss.progressive=false leaves the policy without a reward: supervise every stage, or use U.")
+    learning = {key: config.sampling[key] for key in ("baseline", "credit", "alpha", "beta")}
+    return AdaptiveModule(*parts, pretrain_steps=round(config.sampling.pretrain * config.steps), **learning)
 
 
 def quieten() -> None:

@@ -62,12 +62,20 @@ class RestorationModule(pl.LightningModule):
         """Return the parameters of each optimizer; the generator's come first."""
         return [list(self.network.parameters())]
 
-    def losses(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss to minimise by all optimizers together, and the scalars to log."""
-        per_stage = self.loss.per_stage(self.network(batch["blurred"]), batch["sharp"])
+    def restoration(self, outputs: Sequence[Tensor], sharp: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the restoration loss of stage outputs, and its scalars to log."""
+        per_stage = self.loss.per_stage(outputs, sharp)
         total = self.loss.combine(per_stage)
         logs = {f"train/loss_{k}": value.detach() for k, value in enumerate(per_stage, start=1)}
         return total, {"train/loss": total.detach(), **logs}
+
+    def losses(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss to minimise by all optimizers together, and the scalars to log."""
+        return self.restoration(self.network(batch["blurred"]), batch["sharp"])
+
+    def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
+        """Return the stage outputs to validate, by a suffix of the metric's name; the first are the result."""
+        return {"": self.network(batch["blurred"])}
 
     def configure_optimizers(self):
         """Make one optimizer and schedule per parameter group."""
@@ -84,14 +92,16 @@ class RestorationModule(pl.LightningModule):
             optimizer.zero_grad(set_to_none=True)
         # One backward for all: parameters are disjoint, and two would fail under DDP.
         self.manual_backward(total)
-        for optimizer, parameters in zip(optimizers, self.parameter_groups()):
-            if self.clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        names = ("generator", "policy")
+        for name, optimizer, parameters in zip(names, optimizers, self.parameter_groups()):
+            bound = float("inf") if self.clip_norm is None else self.clip_norm
+            logs[f"train/grad_norm_{name}"] = nn.utils.clip_grad_norm_(parameters, bound).detach()
+            logs[f"lr_{name}"] = torch.tensor(float(optimizer.param_groups[0]["lr"]))
             optimizer.step()
         for scheduler in _as_list(self.lr_schedulers()):
             scheduler.step()
         self.generator_steps += 1
-        self.log_dict({**logs, "lr": _learning_rate(optimizers[0]), "generator_steps": float(self.generator_steps)})
+        self.log_dict({**logs, "generator_steps": float(self.generator_steps)})
         return total.detach()
 
     def on_validation_epoch_start(self) -> None:
@@ -101,13 +111,14 @@ class RestorationModule(pl.LightningModule):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Measure PSNR per image for the input and every stage."""
         blurred, sharp = batch["blurred"], batch["sharp"]
-        outputs = self.network(blurred)
         values = {"val/psnr_input": psnr(blurred, sharp)}
-        values |= {f"val/psnr_{k}": psnr(output, sharp) for k, output in enumerate(outputs, start=1)}
-        values["val/psnr"] = psnr(outputs[-1], sharp)
-        means = {name: torch.as_tensor(value, dtype=torch.float32).mean() for name, value in values.items()}
+        for suffix, outputs in self.evaluation_outputs(batch).items():
+            values |= {f"val/psnr{suffix}_{k}": psnr(output, sharp) for k, output in enumerate(outputs, start=1)}
+            values[f"val/psnr{suffix}"] = values[f"val/psnr{suffix}_{len(outputs)}"]
+            if not suffix:
+                self._keep_samples(batch, outputs)
+        means = {name: value.mean().float() for name, value in values.items()}
         self.log_dict(means, on_epoch=True, sync_dist=True, batch_size=len(blurred))
-        self._keep_samples(batch, outputs)
 
     def on_validation_epoch_end(self) -> None:
         """Log the step that the validation belongs to."""
@@ -138,6 +149,3 @@ def _as_list(value: Any) -> list:
         return []
     return list(value) if isinstance(value, Sequence) else [value]
 
-
-def _learning_rate(optimizer: Any) -> float:
-    return float(optimizer.param_groups[0]["lr"])

@@ -56,6 +56,8 @@ class SAPNet(nn.Module):
         self.stages = nn.ModuleList(
             Stage(widths, options, sampled=sampled and k > 0, first=k == 0) for k in range(stages)
         )
+        self.sampled_stages = tuple(k for k, stage in enumerate(self.stages) if stage.sampled)
+        self.scales, self.feature_channels = widths.scales, stem
         rows = max(rows for rows, _ in self.hierarchy)
         #: Sizes are padded to a multiple of this.
         self.multiple = widths.scales[-1] * rows

@@ -1,0 +1,125 @@
+"""A generator with non-uniform stages joined to the samplers that choose its points."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sapnet.sampling.result import Sampling
+from sapnet.sampling.samplers import make_sampler
+from sapnet.sampling.state import State
+
+
+class Generator(Protocol):
+    """What a network must offer to have its points chosen."""
+
+    #: Indices of the non-uniform stages, from 0.
+    sampled_stages: Sequence[int]
+    #: The ``r`` for which points are chosen.
+    scales: Sequence[int]
+    #: Channels of ``State.features``.
+    feature_channels: int
+
+    def __call__(self, blurred: Tensor, choose) -> list[Tensor]:
+        """Restore, asking ``choose(State)`` for the points of each non-uniform stage."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One pass through the network.
+
+    Attributes:
+        outputs: ``OP_1`` ... ``OP_K``.
+        samplings: What was sampled, by the index of the stage from 0.
+    """
+
+    outputs: list[Float[Tensor, "b 3 h w"]]
+    samplings: dict[int, Sampling]
+
+
+class AdaptiveNetwork(nn.Module):
+    """Generator and samplers, one sampler per non-uniform stage.
+
+    Args:
+        generator: Everything that is not the policy.
+        sampler: ``learned`` (the policy), or one of the controls ``uniform``, ``random``, ``gradient``, ``oracle``.
+        budget: ``b``: points relative to a uniform grid of the same scale, 0.1 for NU+10%.
+        budget_control: ``calibrated`` or ``indicator``, of the learned sampler.
+        candidates: ``canvas`` or ``full``.
+        seed: Of the random sampler.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        sampler: str = "learned",
+        budget: float = 0.0,
+        budget_control: str = "calibrated",
+        candidates: str = "canvas",
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.generator = generator
+        self.settings = {"budget_control": budget_control, "candidates": candidates, "seed": seed}
+        self.samplers = nn.ModuleDict()
+        self.use_sampler(sampler, budget)
+
+    def use_sampler(self, sampler: str, budget: float | None = None) -> None:
+        """Choose points by another sampler from now on; a learned one starts untrained.
+
+        Raises:
+            UserError: Unknown sampler or impossible budget.
+        """
+        self.sampler, self.budget = sampler, self.budget if budget is None else budget
+        for stage in self.generator.sampled_stages:
+            self.samplers[str(stage)] = make_sampler(
+                sampler,
+                features=self.generator.feature_channels,
+                budget=self.budget,
+                scales=self.generator.scales,
+                **self.settings,
+            )
+        self.samplers.train(self.training)
+
+    def use_budget(self, budget: float) -> None:
+        """Spend another budget from now on, with the same trained weights.
+
+        Raises:
+            UserError: The budget is impossible.
+        """
+        for sampler in self.samplers.values():
+            sampler.use_budget(budget)
+        self.budget = budget
+
+    def walk(
+        self,
+        blurred: Float[Tensor, "b 3 h w"],
+        sharp: Float[Tensor, "b 3 h w"] | None = None,
+        mode: str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Walk:
+        """Restore, and remember what was sampled.
+
+        Args:
+            blurred: RGB in [0, 1].
+            sharp: The ground truth, which only the oracle looks at.
+            mode: ``top``, ``draw`` or ``pretrain``; by default ``draw`` while training, else ``top``.
+            generator: Makes the draws.
+        """
+        samplings: dict[int, Sampling] = {}
+
+        def choose(state: State):
+            sampler = self.samplers[str(state.stage)]
+            samplings[state.stage] = sampler(replace(state, sharp=sharp), mode, generator)
+            return samplings[state.stage].points
+
+        return Walk(self.generator(blurred, choose), samplings)
+
+    def forward(
+        self, blurred: Float[Tensor, "b 3 h w"], sharp: Float[Tensor, "b 3 h w"] | None = None
+    ) -> list[Float[Tensor, "b 3 h w"]]:
+        """Return ``OP_1`` ... ``OP_K``."""
+        return self.walk(blurred, sharp).outputs
