@@ -185,6 +185,15 @@ def test_probabilities_sum_to_the_budget_at_every_scale():
             assert p.min() >= 0 and p.max() < 1
 
 
+def test_padding_has_no_probability_and_what_is_cut_by_it_has_its_share():
+    sampling = LearnedSampler(Table(torch.full((1, 16, 16), 1e4)), "indicator")(make_state((9, 16), (16, 16), (1, 1)))
+    for r, rows in ((2, 9), (4, 5), (8, 3)):
+        p = sampling.probabilities[r]
+        assert (p[:, rows:] == 0).all() and (p[:, :rows] > 0).all()
+    # Of the last row of cells of 4x4 pixels a quarter is real.
+    assert torch.allclose(sampling.probabilities[8][:, 2], torch.tensor(0.25), atol=1e-5)
+
+
 def test_full_candidates_keep_the_count_on_every_pixel():
     state = make_state()
     sampler = LearnedSampler(Table(torch.randn(1, 32, 48)), candidates="full")

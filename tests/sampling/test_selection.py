@@ -22,6 +22,12 @@ def test_first_quarter_of_the_regular_order_is_every_second_row_and_column():
     assert regular_order(h, w)[: h * w // 16].sort().values.tolist() == grid[::4, ::4].flatten().tolist()
 
 
+def test_half_of_the_regular_order_is_a_chequerboard():
+    assert regular_order(2, 2).tolist() == [0, 3, 1, 2]
+    half = regular_order(8, 8)[:32]
+    assert ((half // 8 + half % 8) % 2 == 0).all()
+
+
 @settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 20), st.data())
 def test_every_beginning_of_the_regular_order_is_even(h, w, data):
