@@ -30,7 +30,7 @@ def evaluate(
     sampler: str | None = None,
     budget: float | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint on a data set's test images, if asked with another sampler or budget than it was trained with.
+    """Evaluate a checkpoint on a data set's test images; a network that samples may be given another sampler or budget.
 
     Lines go to ``folder/results.jsonl``; images that stand there already, under the same checkpoint and data, are not
     restored again.
@@ -65,7 +65,7 @@ def resample(network: nn.Module, sampler: str | None, budget: float | None) -> N
         UserError: It samples nothing, or the two are impossible.
     """
     if not isinstance(network, AdaptiveNetwork):
-        raise UserError("sampling.sampler and sampling.budget need a network that samples; this checkpoint is a U network.")
+        raise UserError("sampling.sampler and sampling.budget: the checkpoint's network does not sample; leave them out.")
     if sampler is not None and sampler != network.sampler:
         network.use_sampler(sampler)
     if budget is not None:

@@ -25,7 +25,8 @@ def build_module(config: DictConfig) -> RestorationModule:
     optim = hydra.utils.instantiate(config.optim)
     description = OmegaConf.to_container(config.sampling.network, resolve=True)
     network = hydra.utils.instantiate(description)
-    parts = (network, hydra.utils.instantiate(config.loss), optim.optimizer, optim.scheduler, optim.clip_norm, description)
+    loss = hydra.utils.instantiate(config.loss)
+    parts = (network, loss, optim.optimizer, optim.scheduler, optim.clip_norm, description)
     if not isinstance(network, AdaptiveNetwork):
         return RestorationModule(*parts)
     if not config.loss.progressive and config.sampling.sampler == "learned":

@@ -1,0 +1,124 @@
+"""The commands as a user runs them: what they leave behind, and how they end on bad input."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.integration.conftest import TINY, run
+
+pytestmark = pytest.mark.slow
+
+
+def lines(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def photo(path, height=20, width=30, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_training_leaves_config_checkpoints_curves_and_results(trained):
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["steps"] == 3 and config["sampling"]["network"]["stem"] == 4, "resolved"
+    assert (trained / "checkpoints" / "last.ckpt").is_file() and (trained / "checkpoints" / "best.ckpt").is_file()
+    results = lines(trained / "results.jsonl")
+    assert [line["name"] for line in results] == ["test/000000", "test/000001"]
+    assert all(len(line["stage_psnr"]) == 3 and line["generator_steps"] == 3 for line in results)
+    assert list(trained.glob("panels/*.png"))
+    assert "val/psnr" in (trained / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, tmp_path):
+    words = ["sapnet.evaluate", f"checkpoint={trained}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
+    words += [word for word in TINY if word.startswith("data.")]
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first = lines(tmp_path / "results.jsonl")
+    expected = lines(trained / "results.jsonl")
+    for ours, theirs in zip(first, expected):
+        assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1e-9)
+    # An interruption after one image, in the middle of the next line.
+    (tmp_path / "results.jsonl").write_text(json.dumps(first[0]) + "\n" + json.dumps(first[1])[:40])
+    assert run(*words, cwd=tmp_path).returncode == 0
+    again = lines(tmp_path / "results.jsonl")
+    assert again[0] == first[0] and again[1]["stage_psnr"] == first[1]["stage_psnr"]
+
+
+def test_deblur_writes_an_image_or_a_folder_of_them(trained, tmp_path):
+    checkpoint = str(trained / "checkpoints" / "last.ckpt")
+    source = photo(tmp_path / "photo.png")
+    done = run("sapnet.deblur", str(source), "-o", "sharp.png", "--checkpoint", checkpoint, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "sharp.png").size == (30, 20)
+    photo(tmp_path / "many" / "a.png"), photo(tmp_path / "many" / "b.jpg", 17, 33)
+    done = run("sapnet.deblur", "many", "-o", "out", "-c", checkpoint, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+    done = run("sapnet.deblur", "many", "-o", "out", "-c", checkpoint, cwd=tmp_path)
+    assert done.returncode == 1 and "--overwrite" in done.stderr
+
+
+def test_a_multirun_leaves_one_folder_per_job(tmp_path):
+    done = run(
+        "sapnet.train", "-m", "seed=0,1", *TINY, "evaluate=true", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    for job in "01":
+        folder = tmp_path / "sweep" / job
+        assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == int(job)
+        assert len(lines(folder / "results.jsonl")) == 2 and (folder / "checkpoints" / "last.ckpt").is_file()
+
+
+class Bomb:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch exploded",)
+
+
+MISTAKES = {
+    "a missing folder": (["sapnet.train", "data=folder", "data.root=nowhere"], "nowhere"),
+    "an unknown key": (["sapnet.train", "stepz=3"], "stepz"),
+    "an unknown option": (["sapnet.train", "data=gorpo"], "gorpo"),
+    "no checkpoint": (["sapnet.evaluate"], "checkpoint=PATH"),
+    "a checkpoint that is none": (["sapnet.evaluate", "checkpoint=absent.ckpt"], "absent.ckpt"),
+    "a hostile pickle": (["sapnet.evaluate", "checkpoint=bomb.ckpt"], "bomb.ckpt"),
+    "a photo that is none": (["sapnet.deblur", "noise.jpg", "-o", "o.png", "-c", "CKPT"], "noise.jpg"),
+    "a truncated photo": (["sapnet.deblur", "cut.jpg", "-o", "o.png", "-c", "CKPT"], "cut.jpg"),
+    "images smaller than the crop": (["sapnet.train", "data=folder", "data.root=small"], "crop"),
+    "another architecture": (["sapnet.train", *TINY, "model.stem=5", "checkpoint=CKPT"], "stem"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_ends_in_one_sentence(case, trained, tmp_path):
+    """One sentence that names what is wrong, a non-zero exit, no stack trace, nothing half-written."""
+    words, named = MISTAKES[case]
+    (tmp_path / "bomb.ckpt").write_bytes(pickle.dumps(Bomb()))
+    (tmp_path / "noise.jpg").write_bytes(b"no image at all")
+    whole = photo(tmp_path / "whole.jpg", 64, 64).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    for kind in ("blur", "sharp"):
+        for split in ("train", "test"):
+            photo(tmp_path / "small" / split / "seq" / kind / "000001.png", 40, 40)
+    words = [word.replace("CKPT", f"{trained}/checkpoints/last.ckpt") for word in words]
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 1
+    said = done.stderr.strip().splitlines()
+    assert named in said[-1] and "Traceback" not in done.stderr
+    assert len([line for line in said if "pair/s" not in line]) == 1, done.stderr
+    assert not (tmp_path / "exploded").exists() and not (tmp_path / "o.png").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "deblur", "demo"])
+def test_help_is_enough(command, tmp_path):
+    done = run(f"sapnet.{command}", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) > 5
+    assert "checkpoint" in done.stdout
