@@ -24,14 +24,14 @@ class Sampling:
         actions: The binary map that was drawn. Learned samplers only, and only where points were drawn.
     """
 
-    points: dict[int, Int64[Tensor, "p l"]]
+    points: dict[int, Int64[Tensor, "p _"]]
     counts: dict[int, tuple[int, ...]]
     strides: dict[int, int]
     map: Float[Tensor, "b h w"]
     grid: tuple[int, int]
-    valid: Bool[Tensor, "p h w"] | None = None
-    probabilities: dict[int, Float[Tensor, "p h2 w2"]] = field(default_factory=dict)
-    actions: dict[int, Bool[Tensor, "p h2 w2"]] = field(default_factory=dict)
+    valid: Bool[Tensor, "p hp wp"] | None = None
+    probabilities: dict[int, Float[Tensor, "p _ _"]] = field(default_factory=dict)
+    actions: dict[int, Bool[Tensor, "p _ _"]] = field(default_factory=dict)
 
     def drawn(self, scale: int) -> Int64[Tensor, "p"]:
         """Number of points `L'` of each patch, counted before any was dropped for lack of slots."""

@@ -14,7 +14,8 @@ class State:
         stage: Index of the stage whose points are chosen, from 0.
         grid: Rows and columns of its patches.
         size: Height and width of the image without padding; padded positions must not be chosen.
-        features: The previous stage's last features at full resolution.
+        features: The previous stage's last features, channels-last, at full resolution or a coarser one; None where a
+            network has none to give.
         restored: ``OP_{k-1}``.
         blurred: The blurred image.
         sharp: The ground truth, where it is known (training, the oracle); unpadded sizes are padded by the reader.
@@ -23,7 +24,7 @@ class State:
     stage: int
     grid: tuple[int, int]
     size: tuple[int, int]
-    features: Float[Tensor, "b h w s"]
+    features: Float[Tensor, "b hf wf s"] | None
     restored: Float[Tensor, "b 3 h w"]
     blurred: Float[Tensor, "b 3 h w"]
     sharp: Float[Tensor, "b 3 h0 w0"] | None = None
