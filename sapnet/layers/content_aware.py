@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sapnet.layers.attention import ClusterAttention, FullAttention, Normalisation
 from sapnet.layers.filtering import PixelDependentFilter
-from sapnet.sampling.points import gather, scatter
+from sapnet.ops.points import gather, scatter
 
 
 @dataclass(frozen=True)

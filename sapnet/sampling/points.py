@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sapnet.errors import UserError
+from sapnet.ops.points import gather, scatter
 
 
 def canvas_stride(scale: int, candidates: str = "canvas") -> int:
@@ -42,75 +43,6 @@ def budget_count(height: int, width: int, scale: int, budget: float = 0.0, candi
         raise UserError(f"budget {budget} is out of range: use a number above -1 (nothing) and at most 3 (everything).")
     rows, columns = canvas_size(height, width, scale, candidates)
     return min(round((1 + budget) * height * width / scale**2), rows * columns)
-
-
-def gather(canvas: Float[Tensor, "b h w c"], points: Int64[Tensor, "b l"]) -> Float[Tensor, "b l c"]:
-    """Read the canvas at the points (Eq. 2); rows of padded slots are 0.
-
-    Differentiable any number of times. Points of one image must be distinct: the gradient is written, not added.
-    """
-    batch, height, width, channels = canvas.shape
-    rows = _flat_rows(points, batch, height * width)
-    return _Gather.apply(canvas.reshape(-1, channels), rows).view(batch, -1, channels)
-
-
-def scatter(
-    canvas: Float[Tensor, "b h w c"], values: Float[Tensor, "b l c"], points: Int64[Tensor, "b l"]
-) -> Float[Tensor, "b h w c"]:
-    """Copy of the canvas whose rows at the points are the given values (Eq. 3); padded slots write nowhere.
-
-    Differentiable any number of times in canvas and values. Points of one image must be distinct. Values are converted
-    to the canvas's type.
-    """
-    batch, height, width, channels = canvas.shape
-    rows = _flat_rows(points, batch, height * width)
-    values = values.reshape(-1, channels).to(canvas.dtype)
-    return _Scatter.apply(canvas.reshape(-1, channels), values, rows).view(canvas.shape)
-
-
-def _flat_rows(points: Tensor, batch: int, size: int) -> Tensor:
-    # Raster index over the whole batch; padded slots name the dump row, one past the end.
-    first = torch.arange(batch, device=points.device).mul_(size)[:, None]
-    return torch.where(points < 0, batch * size, points + first).flatten()
-
-
-class _Gather(torch.autograd.Function):
-    # index_select whose gradient is a copy into zeros: autograd's own adds with atomics or a sort.
-    @staticmethod
-    def forward(ctx, canvas, rows):
-        ctx.save_for_backward(rows)
-        ctx.shape = canvas.shape
-        dump = len(canvas)
-        if dump == 0:
-            return canvas.new_zeros(len(rows), canvas.shape[1])
-        values = canvas.index_select(0, rows.clamp(max=dump - 1))
-        return values.masked_fill_((rows == dump)[:, None], 0)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (rows,) = ctx.saved_tensors
-        return _Scatter.apply(grad.new_zeros(()).expand(ctx.shape), grad, rows), None
-
-
-class _Scatter(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, canvas, values, rows):
-        ctx.save_for_backward(rows)
-        size, channels = canvas.shape
-        out = canvas.new_empty(size + 1, channels)
-        out[:size] = canvas
-        return out.index_copy_(0, rows, values)[:size]
-
-    @staticmethod
-    def backward(ctx, grad):
-        (rows,) = ctx.saved_tensors
-        grad_canvas = grad_values = None
-        if ctx.needs_input_grad[0]:
-            nothing = grad.new_zeros(()).expand(len(rows), grad.shape[1])
-            grad_canvas = _Scatter.apply(grad, nothing, rows)
-        if ctx.needs_input_grad[1]:
-            grad_values = _Gather.apply(grad, rows)
-        return grad_canvas, grad_values, None
 
 
 def coordinates_from_points(points: Int64[Tensor, "b l"], height: int, width: int) -> Float[Tensor, "b l 2"]:
