@@ -1,6 +1,7 @@
 // Gradients of the filter. Positions and readings are computed again: forward saves nothing.
 #pragma once
 #include <atomic>
+#include <type_traits>
 
 #include "bands.hpp"
 #include "taps.hpp"
@@ -11,64 +12,108 @@ template <typename T> struct Gradients {
   T *canvas, *weight, *kernel, *offsets;  // null: not needed
 };
 
-template <typename T> T total(typename Vector<T>::type v) {
-  typedef T Half __attribute__((vector_size(kBytes / 2)));
-  Half sum = load<Half>(reinterpret_cast<T*>(&v)) + load<Half>(reinterpret_cast<T*>(&v) + kWidth<T> / 2);
-  T out = 0;
-  for (int i = 0; i < kWidth<T> / 2; i++) out += sum[i];
-  return out;
+// Sums of the lanes of four vectors.
+template <typename T>
+inline __attribute__((always_inline)) typename Short<T>::type totals(const typename Short<T>::type (&s)[4]) {
+#if defined(__clang__)
+  const auto a = __builtin_shufflevector(s[0], s[1], 0, 4, 1, 5) + __builtin_shufflevector(s[0], s[1], 2, 6, 3, 7);
+  const auto b = __builtin_shufflevector(s[2], s[3], 0, 4, 1, 5) + __builtin_shufflevector(s[2], s[3], 2, 6, 3, 7);
+  return __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+#else
+  typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
+  typedef Index Mask __attribute__((vector_size(4 * sizeof(T))));
+  constexpr Mask kFirst = {0, 4, 1, 5}, kSecond = {2, 6, 3, 7}, kLow = {0, 1, 4, 5}, kHigh = {2, 3, 6, 7};
+  const auto a = __builtin_shuffle(s[0], s[1], kFirst) + __builtin_shuffle(s[0], s[1], kSecond);
+  const auto b = __builtin_shuffle(s[2], s[3], kFirst) + __builtin_shuffle(s[2], s[3], kSecond);
+  return __builtin_shuffle(a, b, kLow) + __builtin_shuffle(a, b, kHigh);
+#endif
 }
 
-// <back, pixel> for the four pixels of a reading give the gradients of V (weighted) and of the offset (differences).
+// Halves a vector until four lanes are left.
+template <typename T, typename V> inline __attribute__((always_inline)) typename Short<T>::type fold(V v) {
+  if constexpr (sizeof(V) > 4 * sizeof(T)) {
+    typedef T Half __attribute__((vector_size(sizeof(V) / 2)));
+    Half half[2];
+    std::memcpy(half, &v, sizeof(V));
+    return fold<T, Half>(half[0] + half[1]);
+  } else {
+    return v;
+  }
+}
+
+// The dot products of `from` with N rows.
+template <int N, typename T>
+inline __attribute__((always_inline)) typename Short<T>::type dots(long c, const T* from, const T* const* q) {
+  using V = typename Vector<T>::type;
+  using S = typename Short<T>::type;
+  V wide[N] = {};
+  S sums[4] = {};
+  long n = 0;
+  for (; n + kWidth<T> <= c; n += kWidth<T>)
+    for (int m = 0; m < N; m++) wide[m] += load<V>(from + n) * load<V>(q[m] + n);
+  for (int m = 0; m < N; m++) sums[m] = fold<T>(wide[m]);
+  for (; n + 4 <= c; n += 4)
+    for (int m = 0; m < N; m++) sums[m] += load<S>(from + n) * load<S>(q[m] + n);
+  for (; n < c; n++)
+    for (int m = 0; m < N; m++) sums[m][0] += from[n] * q[m][n];
+  return totals<T>(sums);
+}
+
+// <back, pixel> for the pixels of a reading give the gradients of V (weighted) and of the offset (differences).
 template <typename T>
 void to_kernel_and_offsets(const Problem<T>& p, const Tile<T>& tile, const T* zeros, long k, long g, const T* back,
                            long wide, const Gradients<T>& to) {
-  using V = typename Vector<T>::type;
   const auto pixels = pixels_of(p, zeros);
-  const long base = tile.first * tile.taps, corners = p.offsets ? 4 : 1;
-  each_tap(p, tile, k, g, [&](long t, long j, long i, T v) __attribute__((always_inline)) {
-    const T *q[4], *from = back + t * wide + j * p.c;
-    if (p.offsets) pixels.four(tile.image[t], tile.y[i], tile.x[i], q);
-    else q[0] = pixels.one(tile.image[t], tile.y[i], tile.x[i]);
-    T dot[4];
-    for (long m = 0; m < corners; m++) {
-      V sum{};
-      long n = 0;
-      for (; n + kWidth<T> <= p.c; n += kWidth<T>) sum += load<V>(from + n) * load<V>(q[m] + n);
-      dot[m] = total<T>(sum);
-      for (; n < p.c; n++) dot[m] += from[n] * q[m][n];
-    }
-    if (!p.offsets) {
-      to.kernel[base + i] = dot[0];
-      return;
-    }
-    const T y = tile.fy[i], x = tile.fx[i];
-    T s[4];
-    share(y, x, T(1), s);
-    if (to.kernel) to.kernel[base + i] = s[0] * dot[0] + s[1] * dot[1] + s[2] * dot[2] + s[3] * dot[3];
-    if (!to.offsets) return;
-    to.offsets[2 * (base + i)] = v * ((1 - x) * (dot[2] - dot[0]) + x * (dot[3] - dot[1]));
-    to.offsets[2 * (base + i) + 1] = v * ((1 - y) * (dot[1] - dot[0]) + y * (dot[3] - dot[2]));
+  const Arrays<T> at(tile);
+  const long c = p.c, base = tile.first * tile.taps;
+  T *kernel = to.kernel ? to.kernel + base : nullptr, *offsets = to.offsets ? to.offsets + 2 * base : nullptr;
+  if (!p.offsets) {
+    each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
+      const T* q = pixels.one(image, at.y[i], at.x[i]);
+      kernel[i] = dots<1>(c, back + t * wide + j * c, &q)[0];
+    });
+    return;
+  }
+  each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
+    const T* q[4];
+    pixels.four(image, at.y[i], at.x[i], q);
+    const auto dot = dots<4>(c, back + t * wide + j * c, q);
+    const T y = at.fy[i], x = at.fx[i];
+    const T right = dot[1] - dot[0], right_below = dot[3] - dot[2];
+    const T top = dot[0] + x * right, below = dot[2] + x * right_below;
+    if (kernel) kernel[i] = top + y * (below - top);
+    if (!offsets) return;
+    offsets[2 * i] = at.v[i] * (below - top);
+    offsets[2 * i + 1] = at.v[i] * (right + y * (right_below - right));
   });
 }
 
 // Adds V times the shares of `back` to the pixels each tap has read.
 template <typename T, typename P>
-void to_canvas(const Problem<T>& p, const Tile<T>& tile, const P& pixels, long k, long g, const T* back, long wide) {
-  each_tap(p, tile, k, g, [&](long t, long j, long i, T v) __attribute__((always_inline)) {
-    const T* from = back + t * wide + j * p.c;
-    T *q[4], s[4] = {v};
-    if (p.offsets) {
-      pixels.four(tile.image[t], tile.y[i], tile.x[i], q);
-      share(tile.fy[i], tile.fx[i], v, s);
-    } else {
-      q[0] = pixels.one(tile.image[t], tile.y[i], tile.x[i]);
-    }
-    for (long m = 0; m < (p.offsets ? 4 : 1); m++)
-      across<T>(p.c, [&](auto kind, long n) __attribute__((always_inline)) {
+void to_canvas(const Problem<T>& p, const Tile<T>& tile, const P& to, long k, long g, const T* back, long wide) {
+  const P pixels = to;
+  const Arrays<T> at(tile);
+  const long c = p.c;
+  if (!p.offsets) {
+    each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
+      T *q = pixels.one(image, at.y[i], at.x[i]), v = at.v[i];
+      const T* from = back + t * wide + j * c;
+      across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
         using V = decltype(kind);
-        store(q[m] + n, V(load<V>(q[m] + n) + s[m] * load<V>(from + n)));
+        store(q + n, V(load<V>(q + n) + v * load<V>(from + n)));
       });
+    });
+    return;
+  }
+  each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
+    T *q[4], s[4] = {at.share[0][i], at.share[1][i], at.share[2][i], at.share[3][i]};
+    pixels.four(image, at.y[i], at.x[i], q);
+    const T* from = back + t * wide + j * c;
+    across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
+      using V = decltype(kind);
+      const V here = load<V>(from + n);
+      for (int m = 0; m < 4; m++) store(q[m] + n, V(load<V>(q[m] + n) + s[m] * here));
+    });
   });
 }
 
@@ -102,7 +147,7 @@ template <typename T> class Worker {
   // Tiles [i, end); `rows` are those of the canvas gradient. False if a point lies outside the canvas.
   template <typename Rows> bool run(long i, long end, const T* grad, const T* packed, Rows rows) {
     bool right = true;
-    const Pixels pixels{p_.h, p_.w, p_.c, dump_.data(), rows};
+    const Pixels pixels{int(p_.h), int(p_.w), p_.c, dump_.data(), rows};
     if (to_.weight) std::fill_n(weight.data, packed_size(p_), T(0));
     for (; i < end; i++) {
       right &= tile_.place(p_, i);

@@ -8,7 +8,7 @@
 #include "gemm.hpp"
 
 constexpr long kTile = 48;     // points; a multiple of 6, 8 and 12, the heights of the products' blocks
-constexpr long kDepth = 128;   // aimed-at width of a group of taps: channels x taps
+constexpr long kDepth = 320;   // aimed-at width of a group of taps: channels x taps
 constexpr int kFar = 1 << 29;  // further away than any canvas is wide
 
 enum Status { kDone = 0, kPointOutside = 1, kNoMemory = 2 };
@@ -40,9 +40,14 @@ template <typename T> struct Tile {
   long first = 0, count = 0, taps;
   long image[kTile];      // first row of the point's image among the rows of all images; -1 in padded slots
   std::vector<int> y, x;  // [point][tap]: the pixel
-  std::vector<T> fy, fx;  // the part of a pixel beyond it
+  std::vector<T> fy, fx;  // the part of a pixel beyond it; only with offsets
+  std::vector<T> v;       // V
+  std::vector<T> share[4];  // with offsets, what a reading takes of the pixels (0, 0), (0, 1), (1, 0), (1, 1), times V
 
-  explicit Tile(const Problem<T>& p) : taps(p.taps()), y(kTile * taps), x(y.size()), fy(y.size()), fx(y.size()) {}
+  explicit Tile(const Problem<T>& p) : taps(p.taps()), y(kTile * taps), x(y.size()), v(y.size(), T(1)) {
+    if (!p.offsets) return;
+    fy = fx = share[0] = share[1] = share[2] = share[3] = v;
+  }
 
   bool place(const Problem<T>& p, long tile) {
     bool right = true;
@@ -51,13 +56,15 @@ template <typename T> struct Tile {
       long index;
       right &= p.point(first + t, index);
       image[t] = index < 0 ? -1 : (first + t) / p.l * p.h;
-      if (index >= 0) spread(p, t, static_cast<int>(index / p.w), static_cast<int>(index % p.w));
+      if (index >= 0) reach(p, t, static_cast<int>(index / p.w), static_cast<int>(index % p.w));
     }
+    if (p.kernel) std::copy_n(p.kernel + first * taps, count * taps, v.data());
+    if (p.offsets) weigh(count * taps);
     return right;
   }
 
  private:
-  void spread(const Problem<T>& p, long t, int row, int column) {
+  void reach(const Problem<T>& p, long t, int row, int column) {
     int *ys = &y[t * taps], *xs = &x[t * taps];
     const int reach = static_cast<int>(p.size / 2);
     for (int dy = -reach, k = 0; dy <= reach; dy++)
@@ -68,6 +75,17 @@ template <typename T> struct Tile {
     for (long k = 0; k < taps; k++) {
       split(shift[2 * k], ys[k], fys[k]);
       split(shift[2 * k + 1], xs[k], fxs[k]);
+    }
+  }
+
+  void weigh(long n) {
+    const T *ys = fy.data(), *xs = fx.data(), *vs = v.data();
+    T *s0 = share[0].data(), *s1 = share[1].data(), *s2 = share[2].data(), *s3 = share[3].data();
+#pragma omp simd
+    for (long i = 0; i < n; i++) {
+      const T high = ys[i] * vs[i], low = vs[i] - high;
+      s1[i] = low * xs[i], s0[i] = low - s1[i];
+      s3[i] = high * xs[i], s2[i] = high - s3[i];
     }
   }
 
@@ -82,34 +100,32 @@ template <typename T> struct Tile {
 
 // Addresses of pixels: `row(r)` is the start of row r among the rows of all images, `outside` serves beyond the canvas.
 template <typename P, typename Row> struct Pixels {
-  long h, w, c;
+  int h, w;
+  long c;
   P outside;
   Row row;
 
+  // 0 <= i < n
+  static bool below(int i, int n) { return static_cast<unsigned>(i) < static_cast<unsigned>(n); }
+
   P one(long image, int y, int x) const {
-    return y >= 0 && y < h && x >= 0 && x < w ? row(image + y) + x * c : outside;
+    return below(y, h) && below(x, w) ? row(image + y) + static_cast<long>(x) * c : outside;
   }
   void four(long image, int y, int x, P (&q)[4]) const {
-    if (y >= 0 && y < h - 1 && x >= 0 && x < w - 1) {
-      q[0] = row(image + y) + x * c, q[1] = q[0] + c;
+    if (below(y, h - 1) && below(x, w - 1)) {
+      q[0] = row(image + y) + static_cast<long>(x) * c, q[1] = q[0] + c;
       q[2] = row(image + y + 1) + x * c, q[3] = q[2] + c;
     } else {
       for (int i = 0; i < 4; i++) q[i] = one(image, y + i / 2, x + i % 2);
     }
   }
 };
-template <typename P, typename Row> Pixels(long, long, long, P, Row) -> Pixels<P, Row>;
+template <typename P, typename Row> Pixels(int, int, long, P, Row) -> Pixels<P, Row>;
 
 template <typename T> auto pixels_of(const Problem<T>& p, const T* zeros) {
   const T* canvas = p.canvas;
   const long step = p.w * p.c;
-  return Pixels{p.h, p.w, p.c, zeros, [canvas, step](long r) { return canvas + r * step; }};
-}
-
-// How much of each of the four pixels a reading takes, times v.
-template <typename T> inline void share(T fy, T fx, T v, T (&s)[4]) {
-  const T low = (1 - fy) * v, high = fy * v;
-  s[0] = low * (1 - fx), s[1] = low * fx, s[2] = high * (1 - fx), s[3] = high * fx;
+  return Pixels{int(p.h), int(p.w), p.c, zeros, [canvas, step](long r) { return canvas + r * step; }};
 }
 
 // Runs f(vector type, i) over n numbers: whole vectors, then fours, then single ones.
@@ -120,40 +136,47 @@ template <typename T, typename F> inline __attribute__((always_inline)) void acr
   for (; i < n; i++) f(T{}, i);
 }
 
-// Runs f(t, j, i, v) over a tile's points and the taps [k, k + g): i is the tap's place in the tile, v its V.
+// Runs f(image, t, j, i) over a tile's points and the taps [k, k + g): the j-th of these taps is the tile's i-th.
 template <typename T, typename F>
-inline __attribute__((always_inline)) void each_tap(const Problem<T>& p, const Tile<T>& tile, long k, long g, F f) {
-  for (long t = 0; t < tile.count; t++) {
-    if (tile.image[t] < 0) continue;
-    for (long j = 0; j < g; j++) {
-      const long i = t * tile.taps + k + j;
-      f(t, j, i, p.kernel ? p.kernel[tile.first * tile.taps + i] : T(1));
-    }
+inline __attribute__((always_inline)) void each_tap(const Tile<T>& tile, long k, long g, F f) {
+  const long count = tile.count, taps = tile.taps;
+  for (long t = 0; t < count; t++) {
+    const long image = tile.image[t];
+    if (image < 0) continue;
+    for (long j = 0; j < g; j++) f(image, t, j, t * taps + k + j);
   }
 }
+
+// A tile's arrays by themselves: seen through the tile, they would be looked up again after each store.
+template <typename T> struct Arrays {
+  const int *y, *x;
+  const T *fy, *fx, *v, *share[4];
+  explicit Arrays(const Tile<T>& tile)
+      : y(tile.y.data()), x(tile.x.data()), fy(tile.fy.data()), fx(tile.fx.data()), v(tile.v.data()),
+        share{tile.share[0].data(), tile.share[1].data(), tile.share[2].data(), tile.share[3].data()} {}
+};
 
 // Readings times V of the taps [k, k + g) at a tile's points: cols[point][tap][channel]; zeros in padded slots.
 template <typename T> void gather(const Problem<T>& p, const Tile<T>& tile, const T* zeros, long k, long g, T* cols) {
   const auto pixels = pixels_of(p, zeros);
+  const Arrays<T> at(tile);
   const long c = p.c;
   for (long t = 0; t < tile.count; t++)
     if (tile.image[t] < 0) std::fill_n(cols + t * g * c, g * c, T(0));
   if (p.offsets) {
-    each_tap(p, tile, k, g, [&](long t, long j, long i, T v) __attribute__((always_inline)) {
-      const T* q[4];
-      T s[4];
-      pixels.four(tile.image[t], tile.y[i], tile.x[i], q);
-      share(tile.fy[i], tile.fx[i], v, s);
+    each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
+      const T *q[4], s[4] = {at.share[0][i], at.share[1][i], at.share[2][i], at.share[3][i]};
+      pixels.four(image, at.y[i], at.x[i], q);
       T* to = cols + (t * g + j) * c;
       across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
         using V = decltype(kind);
         const V low = s[0] * load<V>(q[0] + n) + s[1] * load<V>(q[1] + n);
-        store(to + n, V(low + s[2] * load<V>(q[2] + n) + s[3] * load<V>(q[3] + n)));
+        store(to + n, V(low + (s[2] * load<V>(q[2] + n) + s[3] * load<V>(q[3] + n))));
       });
     });
   } else {
-    each_tap(p, tile, k, g, [&](long t, long j, long i, T v) __attribute__((always_inline)) {
-      const T* q = pixels.one(tile.image[t], tile.y[i], tile.x[i]);
+    each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
+      const T *q = pixels.one(image, at.y[i], at.x[i]), v = at.v[i];
       T* to = cols + (t * g + j) * c;
       across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
         using V = decltype(kind);
