@@ -167,9 +167,9 @@ def check_same_architecture(network: nn.Module, model: Mapping[str, Any], path: 
     difference = _first_difference(network.state_dict(), network_weights(checkpoint))
     if difference is None:
         return
-    theirs, ours = _flat(checkpoint[_KEY]["model"]), _flat(model)
+    theirs, ours = _settings(checkpoint[_KEY]["model"]), _settings(model)
     changed = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-    settings = ", ".join(f"model.{key}={theirs.get(key)} (here {ours.get(key)})" for key in changed[:4])
+    settings = ", ".join(f"{key}={theirs.get(key)} (here {ours.get(key)})" for key in changed[:4])
     raise UserError(
         f"{path}: its weights do not fit this run's network: {difference}; it was trained with "
         f"{settings or 'the same settings but another version of the code'}."
@@ -266,6 +266,14 @@ def _plain(node: Any) -> Any:
     if isinstance(node, Mapping):
         return {key: _plain(value) for key, value in node.items()}
     return [_plain(value) for value in node] if isinstance(node, list | tuple) else node
+
+
+def _settings(description: Mapping[str, Any]) -> dict[str, Any]:
+    # By the names they have on the command line: samplers stand around the generator that `model` describes.
+    around = {key: value for key, value in description.items() if key not in ("generator", "seed")}
+    if "generator" not in description:
+        return _flat(description, "model.")
+    return _flat(description["generator"], "model.") | _flat(around, "sampling.")
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -35,7 +35,7 @@ class StepProgress(ProgressBar):
         self._steps, self._every = steps, every
         self._enabled = True
         self._bar: tqdm | None = None
-        self._first_step = 0
+        self._first_step, self._told = 0, -1
         self._start = self._last = 0.0
 
     def disable(self) -> None:
@@ -87,8 +87,8 @@ class StepProgress(ProgressBar):
             self._print_line(trainer, pl_module.generator_steps)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the bar, or print the last line."""
-        if self._bar is None:
+        """Close the bar, or print the last line where a validation has not just done so."""
+        if self._bar is None and self._told != pl_module.generator_steps:
             self._print_line(trainer, pl_module.generator_steps)
         self._close()
 
@@ -104,7 +104,7 @@ class StepProgress(ProgressBar):
     def _print_line(self, trainer: pl.Trainer, step: int) -> None:
         if not self._enabled:
             return
-        self._last = time.monotonic()
+        self._told, self._last = step, time.monotonic()
         line = progress_line(step, self._first_step, self._steps, self._last - self._start)
         print(", ".join([line, *_figures(trainer)]), file=sys.stderr, flush=True)
 

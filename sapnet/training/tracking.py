@@ -130,7 +130,7 @@ class CsvLogger(lightning.logger.Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one row."""
         values, step = _at_step(metrics, step)
-        row = {STEP: step, **values}
+        row = {STEP: step} | {name: f"{float(value):.7g}" for name, value in values.items()}  # float32's digits
         if not self._columns:
             self._continue_at(step)
         if new := [name for name in row if name not in self._columns]:

@@ -334,6 +334,18 @@ def test_another_architecture_is_named_with_the_setting_that_made_it(tmp_path, c
         check_same_architecture(network, MODEL, written(tmp_path / "two.ckpt", hydra.utils.instantiate(two), two))
 
 
+def test_a_setting_is_named_as_on_the_command_line(tmp_path):
+    def adaptive(stem, budget, seed):
+        model = MODEL | {"stem": stem, "stages": 2, "sampled": True}
+        around = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork", "budget": budget, "seed": seed}
+        return around | {"generator": model}
+
+    theirs, ours = adaptive(4, 0.0, 1), adaptive(8, 0.1, 2)
+    path = written(tmp_path / "nu.ckpt", hydra.utils.instantiate(theirs), theirs)
+    with pytest.raises(UserError, match=r"with model\.stem=4 \(here 8\), sampling\.budget=0\.0 \(here 0\.1\)\.$"):
+        check_same_architecture(hydra.utils.instantiate(ours), ours, path)
+
+
 def test_the_hash_is_that_of_the_file(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert short_hash(tmp_path / "file") == "ba7816bf8f01"

@@ -25,7 +25,12 @@ def test_a_log_file_gets_lines_with_steps_speed_and_time_left(capsys):
 def test_lines_are_rare(capsys):
     fit(TwoOptimizers(), callbacks=[StepProgress(steps=8, every=1000.0)], max_epochs=2)
     steps = [line.split("/")[0] for line in capsys.readouterr().err.splitlines()]
-    assert steps == ["step 4", "step 8", "step 8"], "one line for each validation and one at the end"
+    assert steps == ["step 4", "step 8"], "one line for each validation, the last of them at the end"
+
+
+def test_a_run_that_does_not_end_with_a_validation_ends_with_a_line(capsys):
+    fit(TwoOptimizers(), callbacks=[StepProgress(steps=4, every=1000.0)], limit_val_batches=0)
+    assert [line.split("/")[0] for line in capsys.readouterr().err.splitlines()] == ["step 4"]
 
 
 def test_a_terminal_gets_a_bar(monkeypatch, capsys):

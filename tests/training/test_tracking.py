@@ -123,10 +123,10 @@ def test_a_resumed_run_keeps_its_rows_and_drops_those_of_the_lost_part(tmp_path)
     second.log_metrics({"psnr": 25.0}, 3)
     lines = rows(tmp_path)
     assert [(line["generator_steps"], line["loss"], line["psnr"]) for line in lines] == [
-        ("1", "1.0", ""),
-        ("2", "2.0", ""),
-        ("3", "30.0", ""),
-        ("3", "", "25.0"),
+        ("1", "1", ""),
+        ("2", "2", ""),
+        ("3", "30", ""),
+        ("3", "", "25"),
     ]
 
 
