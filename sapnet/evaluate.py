@@ -65,7 +65,7 @@ def resample(network: nn.Module, sampler: str | None, budget: float | None) -> N
         UserError: It samples nothing, or the two are impossible.
     """
     if not isinstance(network, AdaptiveNetwork):
-        raise UserError("sampling.sampler and sampling.budget: the checkpoint's network does not sample; leave them out.")
+        raise UserError("sampling.sampler and sampling.budget: this checkpoint does not sample; leave them out.")
     if sampler is not None and sampler != network.sampler:
         network.use_sampler(sampler)
     if budget is not None:

@@ -44,6 +44,8 @@ class PairData(pl.LightningDataModule, ABC):
         self.workers = min(4, usable_cores()) if workers is None else workers
         self.eval_batch, self.cache = eval_batch, cache
         self._sources: dict[str, Source | None] = {}
+        self._train_loader: ResumableLoader | None = None
+        self._resume_from: dict[str, int] = {}
 
     @abstractmethod
     def source(self, split: str) -> Source | None:
@@ -77,7 +79,22 @@ class PairData(pl.LightningDataModule, ABC):
         if self.trainer and self.trainer.overfit_batches:
             return DataLoader(crops, self.batch, sampler=[(0, index) for index in range(len(crops))])
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return ResumableLoader(crops, self.batch, self.seed, self.workers, rank, ranks)
+        self._train_loader = ResumableLoader(crops, self.batch, self.seed, self.workers, rank, ranks)
+        if self._resume_from:
+            self._train_loader.load_state_dict(self._resume_from)
+            self._resume_from = {}
+        return self._train_loader
+
+    def state_dict(self) -> dict[str, int]:
+        """Position of the training stream, for a checkpoint.
+
+        Lightning restores a loader's own state in the middle of an epoch but not from a checkpoint made at its end.
+        """
+        return self._train_loader.state_dict() if self._train_loader else {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Position to start the next training loader at."""
+        self._resume_from = dict(state)
 
     def val_dataloader(self) -> DataLoader[Item] | list:
         """Whole validation images in the order of their names; an empty list where validation is off."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -44,12 +45,17 @@ class Sampling:
         return (self.points[scale] >= 0).sum(dim=1)
 
     def statistics(self) -> dict[str, Tensor]:
-        """Numbers worth logging, by scale: `L' / L`, drawn points that were dropped, spread of the probabilities."""
-        numbers = {}
+        """Numbers worth logging.
+
+        ``entropy``: of ``G`` read as independent decisions, in nats per pixel. By scale: ``log_ratio``, ``log(L'/L)``;
+        ``over_budget``, the share of patches with ``L' > L``; ``dropped``, points for which there was no slot.
+        """
+        share = self.map.clamp(1e-6, 1 - 1e-6)
+        numbers = {"entropy": -(share * share.log() + (1 - share) * (1 - share).log()).mean()}
         for scale, counts in self.counts.items():
             drawn = self.drawn(scale)
-            numbers[f"points_ratio_r{scale}"] = drawn.sum() / max(sum(counts), 1)
-            numbers[f"points_dropped_r{scale}"] = (drawn - self.kept(scale)).sum()
-            if scale in self.probabilities:
-                numbers[f"probability_std_r{scale}"] = self.probabilities[scale].detach().std(correction=0)
+            budget = torch.tensor(counts, device=drawn.device)
+            numbers[f"log_ratio_r{scale}"] = (drawn.sum().clamp(min=1) / max(sum(counts), 1)).log()
+            numbers[f"over_budget_r{scale}"] = (drawn > budget).float().mean()
+            numbers[f"dropped_r{scale}"] = (drawn - self.kept(scale)).sum()
         return numbers

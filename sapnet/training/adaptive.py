@@ -60,8 +60,8 @@ class AdaptiveModule(RestorationModule):
             reward = stage_reward(restored, previous, sharp, self.alpha, self.baseline)
             improvement = stage_reward(restored, previous, sharp, 1.0, "improvement")
             logs |= {f"train/reward_{stage + 1}": reward.mean(), f"train/improvement_{stage + 1}": improvement.mean()}
-            logs |= {f"train/{name}_{stage + 1}": value.float() for name, value in sampling.statistics().items()}
             if sampling.actions:
+                logs |= {f"train/{name}_{stage + 1}": value.float() for name, value in sampling.statistics().items()}
                 control = self.network.settings["budget_control"]
                 total = total + policy_loss(sampling, reward, self.credit, control, self.beta)
         if self.learned and self.pretraining:

@@ -3,7 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapnet.layers.content_aware import ContentAwareOptions
+from sapnet.errors import UserError
+from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions
+from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet, Stage, StageWidths
 
 #: Stage -> (patches, canvas size and width at each scale) for a 64x48 image; channels 4, 6, 8.
@@ -127,3 +129,87 @@ def test_wrong_sizes_of_the_widths_are_refused():
 def test_non_uniform_stages_need_points():
     with pytest.raises(ValueError, match="choose"):
         tiny(sampled=True)(torch.rand(1, 3, 16, 16))
+
+
+#: The same table of the non-uniform network: (patches, {scale: (canvas height, width, channels, points)}).
+NON_UNIFORM = {
+    1: (4, {2: (16, 12, 4, None), 4: (8, 6, 6, None), 8: (4, 3, 8, None)}),
+    2: (2, {2: (32, 48, 4, 384), 4: (16, 24, 6, 96), 8: (8, 12, 8, 24)}),
+    3: (1, {2: (64, 48, 4, 768), 4: (32, 24, 6, 192), 8: (16, 12, 8, 48)}),
+}
+
+
+def test_the_table_of_canvases_and_points_of_the_non_uniform_network():
+    """L = HW / r^2 points per patch, on canvases of twice the resolution of a uniform stage."""
+    network = AdaptiveNetwork(tiny(sampled=True), "random")
+    seen: dict[int, tuple] = {}
+    for k, stage in enumerate(network.generator.stages, start=1):
+
+        def record(module, inputs, outputs, k=k):
+            points = inputs[3] or {}
+            counts = {s: points[s].shape[1] if s in points else None for s in module.scales}
+            seen[k] = (
+                inputs[0].shape[0],
+                {s: (*d.shape[1:], counts[s]) for s, d in zip(module.scales, outputs[1])},
+            )
+
+        stage.register_forward_hook(record)
+    network.eval()(torch.rand(1, 3, 64, 48))
+    assert seen == NON_UNIFORM
+
+
+def test_a_stage_with_every_position_sampled_equals_the_dense_one(monkeypatch):
+    """The whole points path against blocks that know no points: images and gradients."""
+    torch.manual_seed(0)
+    options = ContentAwareOptions(kernel_size=3)
+    stage = Stage(StageWidths(3, (3, 4, 5), (2, 4, 8), 2, 1), options, sampled=True, first=False).double()
+    with torch.no_grad():
+        for parameter in stage.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    image, restored = (torch.rand(2, 3, 16, 16, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    previous = [torch.randn(2, 16 // r, 16 // r, c, dtype=torch.float64) for r, c in [(2, 3), (4, 4), (8, 5)]]
+    every = {r: torch.arange((32 // r) ** 2).expand(2, -1).contiguous() for r in (2, 4, 8)}
+    wanted = [image, restored, *stage.parameters()]
+
+    def run():
+        output, decoded, last = stage(image, restored, previous, every)
+        total = output.square().sum() + last.sum() + sum(d.square().sum() for d in decoded)
+        return [output, *torch.autograd.grad(total, wanted)]
+
+    by_points = run()
+    monkeypatch.setattr(ContentAwareBlock, "forward", dense_block)
+    for ours, theirs in zip(by_points, run()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def dense_block(self, canvas, points=None, source=None):
+    ca, values, grid = self.content_aware, canvas.flatten(1, 2), canvas[:, ::2, ::2]
+    attended = ca.self_attention(values, grid, grid)
+    if ca.cross_attention is not None and source is not None:
+        coarse = source if source.shape[1] == grid.shape[1] else source[:, ::2, ::2]
+        attended = attended + ca.cross_attention(values, grid, coarse)
+    mask = torch.sigmoid(ca.f_fus(values))
+    fused = mask * attended + (1 - mask) * ca.filter(canvas, values)
+    return canvas + self.project(torch.relu(fused)).view_as(canvas)
+
+
+@pytest.mark.parametrize("sampler", ["learned", "uniform", "random", "gradient", "oracle"])
+@settings(max_examples=5, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([-0.9, -0.1, 0.0, 0.2, 2.0]))
+def test_any_size_and_budget_with_every_sampler(sampler, height, width, budget):
+    network = AdaptiveNetwork(tiny(sampled=True), sampler, budget).eval()
+    blurred = torch.rand(1, 3, height, width)
+    walk = network.walk(blurred, torch.rand_like(blurred))
+    assert [o.shape for o in walk.outputs] == [blurred.shape] * 3
+    for sampling in walk.samplings.values():
+        for scale, points in sampling.points.items():
+            assert (points >= 0).sum(1).tolist() == list(sampling.counts[scale]), "exactly L points"
+
+
+def test_a_trained_network_takes_another_budget():
+    network = AdaptiveNetwork(tiny(sampled=True)).eval()
+    for budget, count in [(0.0, 64), (-0.9, 6), (0.2, 77), (2.0, 192)]:
+        network.use_budget(budget)
+        assert network.walk(torch.rand(1, 3, 16, 16)).samplings[2].points[2].shape[1] == count
+    with pytest.raises(UserError, match="budget"):
+        network.use_budget(-1.0)

@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from sapnet.training.losses import StageLoss
+
+
+@pytest.mark.parametrize(("kind", "values"), [("l1", (0.1, 0.3)), ("mse", (0.01, 0.09))])
+def test_known_values(kind, values):
+    sharp = torch.zeros(1, 3, 2, 2)
+    outputs = [torch.full_like(sharp, 0.1), torch.full_like(sharp, -0.3)]
+    torch.testing.assert_close(StageLoss(kind)(outputs, sharp), torch.tensor(sum(values) / 2))
+    torch.testing.assert_close(StageLoss(kind, progressive=False)(outputs, sharp), torch.tensor(values[1]))
+
+
+def test_charbonnier_is_smooth_at_zero():
+    output = torch.zeros(1, 3, 2, 2, requires_grad=True)
+    StageLoss("charbonnier")([output], torch.zeros(1, 3, 2, 2)).backward()
+    assert output.grad.isfinite().all()
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="l3"):
+        StageLoss("l3")
