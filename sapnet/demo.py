@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from sapnet.entry import entry_point
 from sapnet.evaluate import evaluate
 from sapnet.evaluation.pictures import heat_map, panel
 from sapnet.evaluation.runner import as_table
+from sapnet.files import write_atomically
 from sapnet.train import fit
 from sapnet.training.assemble import build_module
 
@@ -79,9 +79,7 @@ def main(config: DictConfig) -> float:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(part, path)
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sapnet.entry import entry_point
 from sapnet.evaluate import evaluate
 from sapnet.evaluation.runner import as_table
 from sapnet.training.assemble import build_module, build_trainer
-from sapnet.training.checkpoints import check_same_architecture
+from sapnet.training.checkpoints import check_same_architecture, resume_from
 from sapnet.training.tracking import tracked
 
 log = logging.getLogger(__name__)
@@ -31,11 +31,12 @@ def fit(config: DictConfig, folder: Path) -> Path:
     # First of all, since missing or broken data is the most likely mistake.
     data.setup("fit")
     module = build_module(config)
-    if config.checkpoint is not None:
-        check_same_architecture(module.network, module.model, config.checkpoint)
+    checkpoint = config.checkpoint or resume_from(folder / "checkpoints", config.resume)
+    if checkpoint is not None:
+        check_same_architecture(module.network, module.model, checkpoint)
     with tracked(config, folder, "train") as loggers:
         trainer = build_trainer(config, folder, loggers)
-        trainer.fit(module, datamodule=data, ckpt_path=config.checkpoint)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         last = folder / "checkpoints" / "last.ckpt"
         # The callback saves after validations, which need not fall on the last step.
         trainer.save_checkpoint(last)

@@ -1,7 +1,7 @@
 """Samples in memory and where they come from: files, a cache, and the step to tensors."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,6 +132,10 @@ class WholeImages(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         """Item `index` at full size."""
         return self.source[index].to_item()
+
+    def __iter__(self) -> Iterator[Item]:
+        """All items in order, made one at a time."""
+        return (self[index] for index in range(len(self)))
 
 
 def quiet_worker(_: int) -> None:

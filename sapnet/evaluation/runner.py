@@ -136,7 +136,7 @@ def as_table(summary: Mapping[str, Any]) -> str:
 
 
 def _progress(items: Iterable, title: str) -> Iterator:
-    return iter(tqdm(items, desc=title, unit="image", mininterval=1.0))
+    return iter(tqdm(items, desc=title, unit="image", disable=None))
 
 
 def _synchronise(device: torch.device) -> None:

@@ -134,14 +134,9 @@ class RestorationModule(pl.LightningModule):
 
     def _keep_samples(self, batch: Mapping[str, Any], outputs: Sequence[Tensor]) -> None:
         for i in range(min(len(batch["blurred"]), PANEL_IMAGES - len(self.validation_samples))):
-            self.validation_samples.append(
-                {
-                    "name": batch["name"][i],
-                    "blurred": batch["blurred"][i].cpu(),
-                    "outputs": [output[i].cpu() for output in outputs],
-                    "sharp": batch["sharp"][i].cpu(),
-                }
-            )
+            sample = {key: batch[key][i].cpu() for key in ("blurred", "sharp", "extent") if key in batch}
+            sample |= {"name": batch["name"][i], "outputs": [output[i].cpu() for output in outputs]}
+            self.validation_samples.append(sample)
 
 
 def _as_list(value: Any) -> list:

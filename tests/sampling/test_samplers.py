@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -234,8 +236,8 @@ def test_too_many_draws_are_dropped_and_counted():
     sampling = LearnedSampler(Table(torch.full((1, 32, 32), 1e4)), "indicator")(state, "draw")
     # Everything is drawn: 1024 of 256, with room for 8 * sqrt(256 * 0.75) more.
     assert sampling.drawn(2).item() == 1024 and sampling.kept(2).item() == 256 + 111
-    assert sampling.statistics()["points_dropped_r2"].item() == 1024 - 367
-    assert sampling.statistics()["points_ratio_r2"].item() == 4
+    assert sampling.statistics()["dropped_r2"].item() == 1024 - 367
+    assert sampling.statistics()["log_ratio_r2"].item() == pytest.approx(math.log(4))
     assert torch.isfinite(sampling.probabilities[2].log()).all()
 
 
