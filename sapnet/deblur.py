@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 from sapnet.data.images import SUFFIXES, read_image, to_array, to_tensor, write_image
 from sapnet.errors import UserError
+from sapnet.evaluation.pictures import with_points
+from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.training.checkpoints import network_from_checkpoint
 
 
@@ -23,6 +25,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("input", type=Path, help="an image (PNG, JPEG, BMP, TIFF, WebP), or a folder of them")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the image to write, or a folder for a folder")
     parser.add_argument("-c", "--checkpoint", type=Path, required=True, help="a checkpoint that sapnet-train wrote")
+    parser.add_argument(
+        "--show-points", action="store_true", help="also write OUTPUT_points_K.png: in red what stage K sampled"
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     return parser
@@ -56,9 +61,22 @@ def pairs_of_paths(source: Path, target: Path, overwrite: bool) -> list[tuple[Pa
 
 
 @torch.no_grad()
-def restore(network: nn.Module, image: Tensor, device: torch.device) -> Tensor:
-    """Restore one ``[3, h, w]`` image in [0, 1] and return the last stage's output on the CPU."""
-    return network(image[None].to(device))[-1][0].cpu()
+def restore(network: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[int, Tensor]]:
+    """Restore one ``[3, h, w]`` image in [0, 1].
+
+    Returns:
+        The last stage's output on the CPU, and for each stage that samples (by its number from 1) the image it worked
+        on with the points of its finest scale in red.
+    """
+    blurred = image[None].to(device)
+    if not isinstance(network, AdaptiveNetwork):
+        return network(blurred)[-1][0].cpu(), {}
+    walk = network.walk(blurred)
+    shown = {}
+    for stage, sampling in walk.samplings.items():
+        chosen = sampling.mask(min(sampling.points))[0].cpu()
+        shown[stage + 1] = with_points(walk.outputs[stage - 1][0].cpu(), chosen)
+    return walk.outputs[-1][0].cpu(), shown
 
 
 def choose_device(name: str) -> torch.device:
@@ -82,10 +100,15 @@ def run(arguments: argparse.Namespace) -> None:
     pairs = pairs_of_paths(arguments.input, arguments.output, arguments.overwrite)
     device = choose_device(arguments.device)
     network, _ = network_from_checkpoint(arguments.checkpoint)
+    if arguments.show_points and not isinstance(network, AdaptiveNetwork):
+        raise UserError(f"{arguments.checkpoint} samples no points: leave out --show-points.")
     network = network.to(device)
     for path, out in tqdm(pairs, desc="deblurring", unit="image", disable=len(pairs) == 1):
         image = to_tensor(read_image(path))
-        write_image(out, to_array(restore(network, image, device)))
+        restored, shown = restore(network, image, device)
+        write_image(out, to_array(restored))
+        for stage, picture in shown.items() if arguments.show_points else ():
+            write_image(out.with_name(f"{out.stem}_points_{stage}.png"), to_array(picture))
         tqdm.write(f"{out}")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -53,6 +53,13 @@ def heat_picture(heat: HeatMap) -> Picture:
 def heat_map(extent: Float[Tensor, "1 h w"], top: float | None = None) -> HeatMap:
     """A blur extent in pixels as a heat map, up to `top` pixels (by default its own largest value)."""
     return HeatMap(extent[0], top, "px")
+
+
+def with_points(image: Float[Tensor, "3 h w"], chosen: Bool[Tensor, "h w"]) -> Float[Tensor, "3 h w"]:
+    """The image with the chosen pixels in red, as Fig. 1 and 9 show them; the image stays legible below."""
+    chosen = chosen[: image.shape[1], : image.shape[2]]
+    red = image.new_tensor([1.0, 0.0, 0.0])[:, None, None]
+    return torch.where(chosen, 0.35 * image.clamp(0, 1) + 0.65 * red, image)
 
 
 def panel(rows: Sequence[Sequence[Cell]], titles: Sequence[str] | Sequence[Sequence[str]]) -> Picture:

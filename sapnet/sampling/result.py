@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from sapnet.layers.hierarchy import join
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -43,6 +45,16 @@ class Sampling:
     def kept(self, scale: int) -> Int64[Tensor, "p"]:
         """Number of points of each patch that are processed; smaller than `drawn` where slots ran out."""
         return (self.points[scale] >= 0).sum(dim=1)
+
+    def mask(self, scale: int) -> Bool[Tensor, "b h w"]:
+        """True at every pixel of the joined image whose canvas position was chosen at a scale."""
+        points, stride = self.points[scale], self.strides[scale]
+        rows, cols = (size // parts // stride for size, parts in zip(self.map.shape[-2:], self.grid))
+        flat = torch.zeros(len(points), rows * cols + 1, dtype=torch.bool, device=points.device)
+        # Unused slots name the dump position behind the last.
+        flat.scatter_(1, torch.where(points < 0, rows * cols, points), True)
+        canvas = join(flat[:, :-1].view(-1, 1, rows, cols), *self.grid)[:, 0]
+        return canvas.repeat_interleave(stride, dim=1).repeat_interleave(stride, dim=2)
 
     def statistics(self) -> dict[str, Tensor]:
         """Numbers worth logging.

@@ -1,6 +1,6 @@
 """Joint training of generator and policy: two optimizers, one backward pass (Sec. 3.1.1)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -72,8 +72,12 @@ class AdaptiveModule(RestorationModule):
     def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Validate the top ``L``, which inference takes, and beside it a draw, which training sees."""
         walk = self.network.walk(batch["blurred"], batch["sharp"], "top")
-        self.validation_points = {stage: sampling.points for stage, sampling in walk.samplings.items()}
+        self.chosen = {stage: sampling.mask(min(sampling.points)).cpu() for stage, sampling in walk.samplings.items()}
         found = {"": walk.outputs}
         if self.learned:
             found["_draw"] = self.network.walk(batch["blurred"], batch["sharp"], "draw").outputs
         return found
+
+    def panel_sample(self, batch: Mapping[str, Any], outputs: Sequence[Tensor], i: int) -> dict[str, Any]:
+        """Add the points that the finest scale of each sampled stage refined."""
+        return super().panel_sample(batch, outputs, i) | {"points": {k: mask[i] for k, mask in self.chosen.items()}}

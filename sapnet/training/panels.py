@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sapnet.data.images import write_image
 from sapnet.evaluation.metrics import psnr
-from sapnet.evaluation.pictures import Cell, Picture, heat_map, panel
+from sapnet.evaluation.pictures import Cell, Picture, heat_map, panel, with_points
 
 
 class PanelCallback(Callback):
@@ -18,8 +18,8 @@ class PanelCallback(Callback):
 
     It goes to the loggers that take pictures (W&B, TensorBoard); where there is none, to a PNG in `folder`,
     `step_000500.png` after 500 generator steps. The images are those that the module left in `validation_samples`:
-    dicts of `name`, `blurred` and `sharp` [3, h, w], `outputs` (a list of the same shape) and, where it is known,
-    `extent` [1, h, w] in pixels.
+    dicts of `name`, `blurred` and `sharp` [3, h, w], `outputs` (a list of the same shape) and, where they are known,
+    `extent` [1, h, w] in pixels and `points`: by the index of a sampled stage from 0, the pixels it chose [h, w].
     """
 
     def __init__(self, folder: str | Path):
@@ -49,6 +49,9 @@ def _row(sample: Mapping[str, Any]) -> tuple[list[Cell], list[str]]:
     cells: list[Cell] = [sample["blurred"], *sample["outputs"], sharp]
     stages = [f"stage {number}" for number in range(1, len(sample["outputs"]) + 1)]
     titles = [f"{word}  {_psnr(cell, sharp):.2f} dB" for word, cell in zip(["blurred", *stages], cells)] + ["sharp"]
+    for stage, chosen in sample.get("points", {}).items():
+        cells.append(with_points(sample["outputs"][stage - 1], chosen))
+        titles.append(f"points of stage {stage + 1}")
     if sample.get("extent") is not None:
         cells.append(heat_map(sample["extent"]))
         titles.append("blur extent")

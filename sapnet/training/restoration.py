@@ -116,7 +116,8 @@ class RestorationModule(pl.LightningModule):
             values |= {f"val/psnr{suffix}_{k}": psnr(output, sharp) for k, output in enumerate(outputs, start=1)}
             values[f"val/psnr{suffix}"] = values[f"val/psnr{suffix}_{len(outputs)}"]
             if not suffix:
-                self._keep_samples(batch, outputs)
+                count = min(len(blurred), PANEL_IMAGES - len(self.validation_samples))
+                self.validation_samples += [self.panel_sample(batch, outputs, i) for i in range(count)]
         means = {name: value.mean().float() for name, value in values.items()}
         self.log_dict(means, on_epoch=True, sync_dist=True, batch_size=len(blurred))
 
@@ -132,11 +133,10 @@ class RestorationModule(pl.LightningModule):
         """Continue the count of steps."""
         self.generator_steps = checkpoint["sapnet"]["generator_steps"]
 
-    def _keep_samples(self, batch: Mapping[str, Any], outputs: Sequence[Tensor]) -> None:
-        for i in range(min(len(batch["blurred"]), PANEL_IMAGES - len(self.validation_samples))):
-            sample = {key: batch[key][i].cpu() for key in ("blurred", "sharp", "extent") if key in batch}
-            sample |= {"name": batch["name"][i], "outputs": [output[i].cpu() for output in outputs]}
-            self.validation_samples.append(sample)
+    def panel_sample(self, batch: Mapping[str, Any], outputs: Sequence[Tensor], i: int) -> dict[str, Any]:
+        """Return what a panel shows of image ``i`` of a validation batch."""
+        sample = {key: batch[key][i].cpu() for key in ("blurred", "sharp", "extent") if key in batch}
+        return sample | {"name": batch["name"][i], "outputs": [output[i].cpu() for output in outputs]}
 
 
 def _as_list(value: Any) -> list:

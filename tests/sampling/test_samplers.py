@@ -300,3 +300,19 @@ def test_extreme_logits_give_finite_gradients():
         taken = [torch.where(sampling.actions[r], p, 1 - p) for r, p in sampling.probabilities.items()]
         sum(q.log().sum() for q in taken).backward()
         assert table.logits.grad.isfinite().all()
+
+
+def test_the_mask_shows_the_points_where_they_are():
+    """What the pictures show must be what the stage refined, patch by patch."""
+    network_state = make_state(size=(16, 16))
+    sampling = make_sampler("random", seed=3)(network_state, "top")
+    for scale, points in sampling.points.items():
+        mask = sampling.mask(scale)
+        assert mask.shape == network_state.blurred[:, 0].shape
+        stride, rows = sampling.strides[scale], 16 // network_state.grid[0] // sampling.strides[scale]
+        cols = 16 // network_state.grid[1] // stride
+        for p, row in enumerate(points.tolist()):
+            place, image = divmod(p, 2)
+            top, left = place // network_state.grid[1] * rows, place % network_state.grid[1] * cols
+            inside = mask[image, top * stride : (top + rows) * stride, left * stride : (left + cols) * stride]
+            assert sorted(i for i in row if i >= 0) == inside[::stride, ::stride].flatten().nonzero().flatten().tolist()
