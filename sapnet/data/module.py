@@ -85,6 +85,11 @@ class PairData(pl.LightningDataModule, ABC):
             self._resume_from = {}
         return self._train_loader
 
+    def teardown(self, stage: str) -> None:
+        """End the loader processes of training."""
+        if self._train_loader:
+            self._train_loader.close()
+
     def state_dict(self) -> dict[str, int]:
         """Position of the training stream, for a checkpoint.
 

@@ -78,6 +78,8 @@ def find_pairs(root: str | Path, split: str, blur: str | None = None) -> list[Pa
     subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     whole = [p for p in subfolders if p.name.endswith("_blur")]
     if len(whole) == 1 and (partner := folder / re.sub("_blur$", "_sharp", whole[0].name)).is_dir():
+        if blur not in (None, whole[0].name):
+            raise UserError(f"{folder} is read from {whole[0].name}, not from '{blur}': leave data.blur out.")
         return pair_folders(whole[0], partner)
     if any(p.name == "sharp" for p in subfolders):
         return pair_folders(_blurred_folder(folder, blur), folder / "sharp")

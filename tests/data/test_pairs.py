@@ -112,6 +112,8 @@ def test_reds_layout_with_its_other_degradations_beside(reds: Path) -> None:
     assert [pair.name for pair in pairs[:2]] == ["000/00000000", "000/00000001"]
     assert {pair.sequence for pair in pairs} == {"000", "001"}
     assert {pair.blurred.parts[-3] for pair in pairs} == {"train_blur"}
+    with pytest.raises(UserError, match=r"read from train_blur, not from 'blur_gamma': leave data\.blur out"):
+        find_pairs(reds, "train", "blur_gamma")
 
 
 def test_plain_layout(folders: tuple[Path, Path], tmp_path: Path) -> None:
