@@ -34,10 +34,12 @@ class Walk:
     Attributes:
         outputs: ``OP_1`` ... ``OP_K``.
         samplings: What was sampled, by the index of the stage from 0.
+        states: What was known when it was chosen, likewise.
     """
 
     outputs: list[Float[Tensor, "b 3 h w"]]
     samplings: dict[int, Sampling]
+    states: dict[int, State]
 
 
 class AdaptiveNetwork(nn.Module):
@@ -64,7 +66,6 @@ class AdaptiveNetwork(nn.Module):
         super().__init__()
         self.generator = generator
         self.settings = {"budget_control": budget_control, "candidates": candidates, "seed": seed}
-        self.samplers = nn.ModuleDict()
         self.use_sampler(sampler, budget)
 
     def use_sampler(self, sampler: str, budget: float | None = None) -> None:
@@ -74,15 +75,10 @@ class AdaptiveNetwork(nn.Module):
             UserError: Unknown sampler or impossible budget.
         """
         self.sampler, self.budget = sampler, self.budget if budget is None else budget
-        for stage in self.generator.sampled_stages:
-            self.samplers[str(stage)] = make_sampler(
-                sampler,
-                features=self.generator.feature_channels,
-                budget=self.budget,
-                scales=self.generator.scales,
-                **self.settings,
-            )
-        self.samplers.train(self.training)
+        settings = {"budget": self.budget, "scales": self.generator.scales, **self.settings}
+        features = self.generator.feature_channels
+        samplers = {str(k): make_sampler(sampler, features, **settings) for k in self.generator.sampled_stages}
+        self.samplers = nn.ModuleDict(samplers).train(self.training)
 
     def use_budget(self, budget: float) -> None:
         """Spend another budget from now on, with the same trained weights.
@@ -110,13 +106,14 @@ class AdaptiveNetwork(nn.Module):
             generator: Makes the draws.
         """
         samplings: dict[int, Sampling] = {}
+        states: dict[int, State] = {}
 
         def choose(state: State):
-            sampler = self.samplers[str(state.stage)]
-            samplings[state.stage] = sampler(replace(state, sharp=sharp), mode, generator)
+            states[state.stage] = replace(state, sharp=sharp)
+            samplings[state.stage] = self.samplers[str(state.stage)](states[state.stage], mode, generator)
             return samplings[state.stage].points
 
-        return Walk(self.generator(blurred, choose), samplings)
+        return Walk(self.generator(blurred, choose), samplings, states)
 
     def forward(
         self, blurred: Float[Tensor, "b 3 h w"], sharp: Float[Tensor, "b 3 h w"] | None = None

@@ -1,0 +1,144 @@
+"""What a policy has learned: does its map follow the blur and the error, and do its points restore better."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata, spearmanr
+from torch import Tensor
+from tqdm import tqdm
+
+from sapnet.evaluation.metrics import psnr
+from sapnet.evaluation.statistics import paired_interval
+from sapnet.models.adaptive import AdaptiveNetwork, Walk
+from sapnet.sampling.samplers import make_sampler
+
+CONTROLS = ("uniform", "random", "gradient", "oracle")
+
+
+def rank_correlation(score: Tensor, truth: Tensor) -> float:
+    """Spearman's rank correlation over pixels; NaN where one of the two is constant."""
+    first, second = score.flatten().numpy(), truth.flatten().numpy()
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(spearmanr(first, second).statistic)
+
+
+def auc_of_hardest(score: Tensor, truth: Tensor, share: float = 0.25) -> float:
+    """Area under the ROC curve of a score as a detector of the pixels whose truth is above its ``1 - share`` quantile.
+
+    0.5 is chance. A quarter is what the budget b = 0 buys. NaN where no pixel is above the quantile.
+    """
+    values, ranks = truth.flatten().numpy(), rankdata(score.flatten().numpy())
+    hard = values > np.quantile(values, 1 - share)
+    positives, negatives = int(hard.sum()), int((~hard).sum())
+    if not positives:
+        return float("nan")
+    # The Mann-Whitney statistic; ties count half.
+    return float((ranks[hard].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def agreement(walk: Walk, item: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Compare, for each sampled stage of one image, two scores with what they should have found.
+
+    Scores are the map that the points came from and the image gradient of ``OP_{k-1}``; the truth is the blur extent
+    (where the data knows it) and the true error of ``OP_{k-1}``.
+    """
+    rows = []
+    height, width = item["sharp"].shape[-2:]
+    for stage, sampling in walk.samplings.items():
+        state = walk.states[stage]
+        before = walk.outputs[stage - 1][0].cpu()
+        truths = {"error": (before - item["sharp"]).abs().mean(dim=0)}
+        if "extent" in item:
+            truths["extent"] = item["extent"][0]
+        scores = {"map": sampling.map, "gradient": make_sampler("gradient").score(state)}
+        for (score_name, score), (truth_name, truth) in (
+            (s, t) for s in scores.items() for t in truths.items()
+        ):
+            score = score[0, :height, :width].detach().float().cpu()
+            rows.append(
+                {
+                    "stage": stage + 1,
+                    "score": score_name,
+                    "truth": truth_name,
+                    "rank_correlation": rank_correlation(score, truth),
+                    "auc": auc_of_hardest(score, truth),
+                }
+            )
+    return rows
+
+
+@torch.no_grad()
+def study(
+    network: AdaptiveNetwork, items: Iterable[Mapping[str, Any]], device: torch.device
+) -> dict[str, list[dict[str, Any]]]:
+    """Measure a trained network's own sampler, and its PSNR with every control at the same budget.
+
+    Returns:
+        ``agreement``: means over images by stage, score and truth; ``samplers``: mean PSNR by sampler, and the mean
+        and paired 95% interval of the own sampler's gain over it.
+    """
+    rows: dict[tuple, list] = defaultdict(list)
+    values: dict[str, list[float]] = defaultdict(list)
+    own, trained = network.sampler, network.samplers
+    items = list(items)
+    for name in dict.fromkeys((own, *CONTROLS)):
+        if name != own:
+            network.use_sampler(name)
+        network.to(device)
+        for item in tqdm(items, desc=f"sampler {name}", unit="image", disable=None, leave=False):
+            walk = network.walk(item["blurred"][None].to(device), item["sharp"][None].to(device), "top")
+            values[name].append(float(psnr(walk.outputs[-1].cpu(), item["sharp"][None])))
+            for row in agreement(walk, item) if name == own else ():
+                rows[row["stage"], row["score"], row["truth"]].append((row["rank_correlation"], row["auc"]))
+    network.samplers, network.sampler = trained, own
+    return {"agreement": [_mean(key, found) for key, found in rows.items()], "samplers": _gains(values, own)}
+
+
+def _mean(key: tuple, found: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    stage, score, truth = key
+    table = np.array(found)
+    usable = np.isfinite(table).all(axis=1)
+    correlation, auc = table[usable].mean(axis=0) if usable.any() else (float("nan"),) * 2
+    spread = table[usable, 1].std(ddof=1) / np.sqrt(usable.sum()) if usable.sum() > 1 else float("nan")
+    return {
+        "stage": stage,
+        "score": score,
+        "truth": truth,
+        "images": int(usable.sum()),
+        "rank_correlation": float(correlation),
+        "auc": float(auc),
+        "auc_standard_error": float(spread),
+    }
+
+
+def _gains(values: Mapping[str, Sequence[float]], own: str) -> list[dict[str, Any]]:
+    table = []
+    for name, found in values.items():
+        gain = paired_interval(np.subtract(values[own], found))
+        table.append(
+            {"sampler": name, "psnr": float(np.mean(found)), "own_gain_db": gain.mean, "ci95": [gain.low, gain.high]}
+        )
+    return table
+
+
+def as_markdown(found: Mapping[str, Sequence[Mapping[str, Any]]], own: str) -> str:
+    """Return the study as two Markdown tables."""
+    lines = [
+        "| stage | score | against | rank correlation | AUC (± s.e.) | images |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found["agreement"]:
+        lines.append(
+            f"| {row['stage']} | {own if row['score'] == 'map' else 'gradient'} | {row['truth']} "
+            f"| {row['rank_correlation']:+.3f} | {row['auc']:.3f} ± {row['auc_standard_error']:.3f} | {row['images']} |"
+        )
+    lines += ["", f"| points chosen by | PSNR dB | {own} minus it, 95% interval |", "| --- | --- | --- |"]
+    for row in found["samplers"]:
+        low, high = row["ci95"]
+        gain = "" if row["sampler"] == own else f"{row['own_gain_db']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        lines.append(f"| {row['sampler']} | {row['psnr']:.3f} | {gain} |")
+    return "\n".join(lines)

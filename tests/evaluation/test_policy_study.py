@@ -1,0 +1,48 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sapnet.evaluation.policy_study import as_markdown, auc_of_hardest, rank_correlation, study
+from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.sapnet import SAPNet
+
+
+@given(st.integers(0, 2**31))
+def test_auc_is_the_chance_that_a_hard_pixel_scores_higher(seed):
+    """Against all pairs counted one by one, ties as a half."""
+    rng = np.random.default_rng(seed)
+    score, truth = torch.tensor(rng.integers(0, 5, 24) * 1.0), torch.tensor(rng.permutation(24) * 1.0)
+    hard = truth > 17.25
+    wins = [(a > b) + 0.5 * (a == b) for a in score[hard].tolist() for b in score[~hard].tolist()]
+    assert auc_of_hardest(score, truth) == pytest.approx(np.mean(wins))
+
+
+def test_perfect_and_inverted_scores():
+    truth = torch.rand(8, 8)
+    assert auc_of_hardest(truth, truth) == 1 and rank_correlation(truth, truth) == pytest.approx(1)
+    assert auc_of_hardest(-truth, truth) == 0 and rank_correlation(truth.exp(), -truth) == pytest.approx(-1)
+    assert math.isnan(auc_of_hardest(truth, torch.ones(8, 8))), "no pixel is harder than the others"
+
+
+def test_a_study_compares_the_own_sampler_with_every_control_and_leaves_the_network_as_it_was():
+    torch.manual_seed(0)
+    network = AdaptiveNetwork(SAPNet(4, (4, 4, 4), encoder_blocks=1, decoder_blocks=1, sampled=True)).eval()
+    for stage in network.generator.stages:
+        torch.nn.init.normal_(stage.head.weight, std=0.05)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    items = [
+        {"blurred": torch.rand(3, 32, 32), "sharp": torch.rand(3, 32, 32), "extent": torch.rand(1, 32, 32)}
+        for _ in range(3)
+    ]
+    found = study(network, items, torch.device("cpu"))
+    assert [row["sampler"] for row in found["samplers"]] == ["learned", "uniform", "random", "gradient", "oracle"]
+    assert {(row["stage"], row["score"], row["truth"]) for row in found["agreement"]} == {
+        (stage, score, truth) for stage in (2, 3) for score in ("map", "gradient") for truth in ("error", "extent")
+    }
+    after = network.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert "| oracle |" in as_markdown(found, "learned")
