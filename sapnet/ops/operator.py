@@ -133,7 +133,8 @@ def _check(
 
 
 def _check_kind(canvas: Tensor, **others: Tensor | None) -> None:
-    autocast = torch.is_autocast_enabled(canvas.device.type)
+    device = canvas.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if canvas.dtype not in (torch.float32, torch.float64) and not autocast:
         raise UserError(f"canvas must be float32 or float64, not {canvas.dtype}: convert it, or use autocast")
     for name, tensor in others.items():

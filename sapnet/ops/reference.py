@@ -46,10 +46,10 @@ def forward(
     for taps in _chunks(canvas, weight, offsets, points):
         read = _read(pixels, taps)
         if kernel is not None:
-            read = read * kernel.reshape(b * length, -1)[taps.rows, :, None]
+            read = read * kernel.flatten(0, 1)[taps.rows, :, None]
         mixed = torch.einsum("nkc,kc->nc", read, matrix) if matrix.ndim == 2 else read.flatten(1) @ matrix.flatten(0, 1)
         out[taps.rows] = torch.where(taps.valid[:, None], mixed, 0)
-    return out.view(b, length, -1)
+    return out.view(b, length, len(weight))
 
 
 def backward(
@@ -64,7 +64,7 @@ def backward(
     """Gradients of canvas, weight, kernel and offsets; an empty tensor for one that is not needed."""
     b, _, _, c = canvas.shape
     length = _length(canvas, points)
-    matrix, pixels, grad = _as_matrix(weight, c), _with_outside(canvas), grad.reshape(b * length, -1)
+    matrix, pixels, grad = _as_matrix(weight, c), _with_outside(canvas), grad.flatten(0, 1)
     to_pixels, to_matrix = torch.zeros_like(pixels), torch.zeros_like(matrix)
     to_kernel = canvas.new_zeros(b * length, len(matrix))
     to_offsets = canvas.new_zeros(b * length, len(matrix), 2)
@@ -91,8 +91,8 @@ def backward(
     gradients = (
         to_pixels[:-1].view(canvas.shape),
         _from_matrix(to_matrix, weight),
-        to_kernel.view(b, length, -1),
-        to_offsets.view(b, length, -1, 2),
+        to_kernel.view(b, length, len(matrix)),
+        to_offsets.view(b, length, len(matrix), 2),
     )
     return tuple(g if wanted else canvas.new_empty(0) for g, wanted in zip(gradients, needed))
 
@@ -131,7 +131,7 @@ def _chunks(canvas: Tensor, weight: Tensor, offsets: Tensor | None, points: Tens
             share, fraction = canvas.new_ones(len(p), size * size, 1), canvas.new_zeros(len(p), size * size, 2)
             corners = whole[:, :, None]
         else:
-            shift = offsets.reshape(b * length, -1, 2)[rows].clamp(-FAR, FAR)
+            shift = offsets.flatten(0, 1)[rows].clamp(-FAR, FAR)
             floor = shift.floor()
             fraction = shift - floor
             y, x = fraction.unbind(-1)
