@@ -1,5 +1,6 @@
 """`sapnet-evaluate`, `python -m sapnet.evaluate`: measure a checkpoint on the test images of a data set."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from sapnet.data.images import to_array, write_image
 from sapnet.entry import entry_point
 from sapnet.errors import UserError
+from sapnet.evaluation.policy_study import as_markdown, study
 from sapnet.evaluation.runner import as_table, evaluate_images, summarise
+from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.training.checkpoints import network_from_checkpoint
 
@@ -58,6 +61,16 @@ def evaluate(
     return summarise(lines)
 
 
+def study_policy(network: AdaptiveNetwork, data: DictConfig, folder: Path) -> dict[str, Any]:
+    """Study a network that samples on a data set's test images; the result goes to ``folder/policy.json`` too."""
+    module = hydra.utils.instantiate(data)
+    module.setup("test")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = study(network.to(device), module.whole_images("test"), device)
+    write_atomically(folder / "policy.json", (json.dumps(found, indent=2) + "\n").encode())
+    return found
+
+
 def resample(network: nn.Module, sampler: str | None, budget: float | None) -> None:
     """Give a trained network another sampler, another budget, or both.
 
@@ -89,6 +102,11 @@ def main(config: DictConfig) -> float:
     on_image = save if config.save_images else None
     summary = evaluate(Path(config.checkpoint), config.data, folder, on_image, **config.sampling)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
+    if config.study:
+        network, _ = network_from_checkpoint(config.checkpoint)
+        resample(network, **config.sampling)
+        found = study_policy(network, config.data, folder)
+        log.info("policy: %s\n%s", folder / "policy.json", as_markdown(found, network.sampler))
     return summary["stage_psnr"][-1]
 
 
