@@ -1,0 +1,167 @@
+"""Time and memory of the filter operator, against a plain convolution and against what the machine could do at best.
+
+Run `python -m benchmarks.ops`. The clock of shared machines swings, so every timing stands between two runs of the
+convolution, and a row gives the median of the ratios. Results are printed, not asserted.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sapnet.ops import adaptive_filter, backend
+
+SIDE, CHANNELS, SIZE, SHARE, ROUNDS = 256, 64, 5, 4, 15
+GOALS = {"forward, dense": 1.3, "both, dense": 2.0}
+GOAL_MIB = 64
+
+
+def main() -> None:
+    """Print the floor, the timings and the extra memory."""
+    if sys.argv[1:2] == ["memory"]:
+        print(measure_memory(sys.argv[2]))
+        return
+    threads, served = torch.get_num_threads(), backend.choose("cpu").__name__
+    print(f"{SIDE} x {SIDE} positions, {CHANNELS} channels in and out, {SIZE} x {SIZE} taps with V and offsets")
+    print(f"torch {torch.__version__}, {threads} threads, served by {served}")
+    floors = print_floor()
+    print_times(floors)
+    print_memory()
+
+
+def inputs(points: bool) -> list[Tensor | None]:
+    """Arguments of the operator: dense, or at every fourth position, drawn at random and sorted."""
+    g = torch.Generator().manual_seed(0)
+    positions, taps = SIDE * SIDE, SIZE * SIZE
+    index = None
+    if points:
+        index = torch.randperm(positions, generator=g)[: positions // SHARE].sort().values[None]
+        positions //= SHARE
+    canvas = torch.randn(1, SIDE, SIDE, CHANNELS, generator=g)
+    weight = torch.randn(CHANNELS, CHANNELS, SIZE, SIZE, generator=g) / SIZE
+    kernel = torch.randn(1, positions, taps, generator=g)
+    # Offsets of a trained network are pixels wide, and bounded by 8.
+    offsets = 8 * torch.tanh(torch.randn(1, positions, taps, 2, generator=g) / 4)
+    return [*(t.requires_grad_() for t in (canvas, weight, kernel, offsets)), index]
+
+
+def print_floor() -> dict[str, float]:
+    """State operations and bytes, and what the machine would need for them at best: seconds by row of the table."""
+    positions, taps, c = SIDE * SIDE, SIZE * SIZE, CHANNELS
+    a = torch.randn(1024, 1024)
+    rate = 2 * 1024**3 / min(_time(lambda: a @ a) for _ in range(100))
+    big, to = torch.randn(1 << 24), torch.empty(1 << 24)
+    bandwidth = 2 * big.nbytes / min(_time(lambda: to.copy_(big)) for _ in range(10))
+    print(f"\nmeasured: matrix products {rate / 1e9:.0f} GFLOP/s, copying {bandwidth / 1e9:.0f} GB/s")
+    floors = {}
+    for kind, share in (("dense", 1), ("points", SHARE)):
+        n = positions // share
+        mixing, reading = 2 * n * taps * c * c, 2 * n * taps * 5 * c
+        # Each array once; V, offsets and output per point.
+        sizes = positions * c, taps * c * c, n * taps, 2 * n * taps, n * c
+        moved = {"forward": 4 * sum(sizes), "both": 4 * (sum(sizes) * 2 + sum(sizes[:4]))}
+        # Backward: two products as large, two readings, one scatter, four dot products a tap.
+        work = {"forward": mixing + reading, "both": 3 * mixing + reading * 3 + 2 * n * taps * 4 * c}
+        for way in ("forward", "both"):
+            floors[f"{way}, {kind}"] = max(work[way] / rate, moved[way] / bandwidth)
+            print(f"{way + ', ' + kind:16} {work[way] / 1e9:6.1f} GFLOP  {moved[way] / 2**20:6.1f} MiB", end="")
+            print(f"  at best {1e3 * floors[f'{way}, {kind}']:6.1f} ms")
+    return floors
+
+
+def print_times(floors: dict[str, float]) -> None:
+    """Print one row a case: median times, median of their ratios, the best time's distance to the floor."""
+    conv = _fastest_convolution()
+    print(f"\n{'':18}{'ms':>8}{'convolution':>13}{'ratio':>8}{'goal':>8}{'x floor':>9}")
+    for kind in ("dense", "points"):
+        arguments = inputs(kind == "points")
+        for way in ("forward", "both"):
+            run = _runner(lambda: adaptive_filter(*arguments), way)  # noqa: B023
+            calibrate = _runner(conv, way)
+            run(), calibrate()
+            times, ratios, calibrations = [], [], []
+            for _ in range(ROUNDS):
+                before, t, after = _time(calibrate), _time(run), _time(calibrate)
+                times.append(t)
+                calibrations.append((before + after) / 2)
+                ratios.append(t / calibrations[-1])
+            name, middle = f"{way}, {kind}", statistics.median(times)
+            goal = f"{GOALS[name]:.1f}" if name in GOALS else "-"
+            print(f"{name:18}{1e3 * middle:8.1f}{1e3 * statistics.median(calibrations):13.1f}", end="")
+            print(f"{statistics.median(ratios):8.2f}{goal:>8}{min(times) / floors[name]:9.2f}")
+
+
+def print_memory() -> None:
+    """Print what a call takes beside its arguments and results, each measured in a fresh process."""
+    print(f"\n{'':18}{'extra MiB':>10}{'goal':>8}")
+    for way in ("forward", "both"):
+        command = [sys.executable, "-m", "benchmarks.ops", "memory", way]
+        done = subprocess.run(command, capture_output=True, text=True)
+        value = done.stdout.strip() if done.returncode == 0 else "not measured here"
+        print(f"{way + ', dense':18}{value:>10}{GOAL_MIB:>8}")
+
+
+def measure_memory(way: str) -> str:
+    """Peak of the resident memory over what arguments and results take, in MiB (Linux)."""
+    arguments = inputs(points=False)
+    small = [torch.randn(1, 8, 8, CHANNELS, requires_grad=True), arguments[1]]
+    _runner(lambda: adaptive_filter(*small), "both")()
+    for tensor in arguments[:4]:
+        tensor.grad = None
+    out = torch.ones(1, SIDE * SIDE, CHANNELS)
+    resident = _status("VmRSS")
+    # Resets the peak to what is resident now.
+    Path("/proc/self/clear_refs").write_text("5")
+    if way == "forward":
+        with torch.no_grad():
+            kept = [adaptive_filter(*arguments)]
+    else:
+        result = adaptive_filter(*arguments)
+        result.backward(out)
+        kept = [result, *(t.grad for t in arguments[:4])]
+    return f"{(_status('VmHWM') - resident - sum(t.nbytes for t in kept)) / 2**20:.1f}"
+
+
+def _fastest_convolution() -> Callable[[], Tensor]:
+    ways = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        image = torch.randn(1, CHANNELS, SIDE, SIDE).contiguous(memory_format=layout).requires_grad_()
+        weight = torch.randn(CHANNELS, CHANNELS, SIZE, SIZE).contiguous(memory_format=layout).requires_grad_()
+        ways.append(lambda image=image, weight=weight: F.conv2d(image, weight, padding=SIZE // 2))
+    return min(ways, key=lambda way: min(_time(_runner(way, "forward")) for _ in range(6)))
+
+
+def _runner(call: Callable[[], Tensor], way: str) -> Callable[[], None]:
+    grad = torch.randn_like(call().detach())
+
+    def run() -> None:
+        if way == "forward":
+            with torch.no_grad():
+                call()
+        else:
+            call().backward(grad)
+
+    return run
+
+
+def _time(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"no {field} in /proc/self/status")
+
+
+if __name__ == "__main__":
+    main()
