@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -37,6 +37,7 @@ class Sample:
         return item
 
 
+@runtime_checkable
 class Source(Protocol):
     """A fixed list of samples that are made or read one at a time."""
 

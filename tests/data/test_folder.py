@@ -35,7 +35,7 @@ def test_a_training_sequence_is_held_out_and_named(gopro: Path, caplog: pytest.L
 
 
 def test_validation_can_be_switched_off_or_given(gopro: Path, reds: Path) -> None:
-    without = FolderData(gopro, crop=8, val_share=0, workers=0)
+    without = FolderData(gopro, crop=8, val_share=0.0, workers=0)
     without.setup("fit")
     assert len(without.whole_images("train")) == 12 and without.val_dataloader() == []
     found = FolderData(reds, crop=8, workers=0)
@@ -86,7 +86,7 @@ def test_a_file_damaged_behind_its_header_stops_training_with_its_name(gopro: Pa
     """Also from a loader process, where the message comes wrapped."""
     victim = gopro / "train" / "GOPRtrain_00" / "sharp" / "000002.png"
     victim.write_bytes(victim.read_bytes()[:-20])
-    data = FolderData(gopro, crop=8, val_share=0, workers=workers)
+    data = FolderData(gopro, crop=8, val_share=0.0, workers=workers)
     data.setup("fit")
     with pytest.raises(UserError, match=rf"{victim} is damaged or ends early"):
         list(data.train_dataloader())

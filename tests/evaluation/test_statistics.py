@@ -43,9 +43,9 @@ def test_a_constant_difference_is_certain_and_a_single_image_says_nothing() -> N
     assert paired_interval([0.5]) == (0.5, float("-inf"), float("inf"))
 
 
-@pytest.mark.parametrize("values", [[], [0.1, float("inf")], [float("nan")], [[0.1, 0.2]]])
-def test_what_has_no_mean_is_refused(values: list) -> None:
+@pytest.mark.parametrize("values", [[], [0.1, float("inf")], [float("nan")], np.ones((2, 2))])
+def test_what_has_no_mean_is_refused(values: list[float] | np.ndarray) -> None:
     with pytest.raises(ValueError, match="finite differences"):
         paired_interval(values)
     with pytest.raises(ValueError, match="confidence"):
-        paired_interval([0.1, 0.2], confidence=95)
+        paired_interval([0.1, 0.2], confidence=95.0)
