@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help install demo test test-quick lint bench-ops clean
+.PHONY: help install demo test test-quick lint bench-ops bench-policy controls clean
 
 help:  ## list the targets
 	@grep -hE '^[a-zA-Z0-9_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -32,6 +32,12 @@ lint: $(STAMP)  ## the linter
 
 bench-ops: $(STAMP)  ## time and memory of the filter operator against a plain convolution
 	$(BIN)/python -m benchmarks.ops
+
+bench-policy: $(STAMP)  ## variance of the policy gradient under each option
+	$(BIN)/python -m benchmarks.policy_gradient
+
+controls: $(STAMP)  ## where to spend the points: U and the four controls, three seeds (45 minutes)
+	$(BIN)/python -m sapnet.reproduce table=controls scale=mini
 
 clean:  ## remove the environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist *.egg-info
