@@ -37,7 +37,9 @@ template <typename T, typename V> inline __attribute__((always_inline)) typename
     std::memcpy(half, &v, sizeof(V));
     return fold<T, Half>(half[0] + half[1]);
   } else {
-    return v;
+    typename Short<T>::type four{};
+    std::memcpy(&four, &v, sizeof(V));
+    return four;
   }
 }
 
@@ -54,9 +56,12 @@ inline __attribute__((always_inline)) typename Short<T>::type dots(long c, const
   for (int m = 0; m < N; m++) sums[m] = fold<T>(wide[m]);
   for (; n + 4 <= c; n += 4)
     for (int m = 0; m < N; m++) sums[m] += load<S>(from + n) * load<S>(q[m] + n);
+  if (n == c) return totals<T>(sums);
+  // Apart from the sums, which would leave their registers if single lanes of them were added to.
+  T rest[4] = {};
   for (; n < c; n++)
-    for (int m = 0; m < N; m++) sums[m][0] += from[n] * q[m][n];
-  return totals<T>(sums);
+    for (int m = 0; m < N; m++) rest[m] += from[n] * q[m][n];
+  return totals<T>(sums) + load<S>(rest);
 }
 
 // <back, pixel> for the pixels of a reading give the gradients of V (weighted) and of the offset (differences).
