@@ -36,7 +36,7 @@ bench-ops: $(STAMP)  ## time and memory of the filter operator against a plain c
 bench-policy: $(STAMP)  ## variance of the policy gradient under each option
 	$(BIN)/python -m benchmarks.policy_gradient
 
-controls: $(STAMP)  ## where to spend the points: U and the four controls, three seeds (45 minutes)
+controls: $(STAMP)  ## where to spend the points: U and the four controls, three seeds (35 minutes)
 	$(BIN)/python -m sapnet.reproduce table=controls scale=mini
 
 clean:  ## remove the environment and caches; results stay
