@@ -43,6 +43,7 @@ def counting_compiler(tmp_path, monkeypatch) -> Path:
     return log
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_processes_that_start_together_compile_once(counting_compiler, tmp_path):
     started = [subprocess.Popen([sys.executable, "-c", LOAD]) for _ in range(3)]
