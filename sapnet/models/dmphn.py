@@ -1,0 +1,259 @@
+"""The deep multi-patch hierarchical network, DMPHN (Zhang et al., CVPR 2019), plain, stacked and adaptively sampled."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sapnet.errors import UserError
+from sapnet.layers.canvas import Conv, Up, to_canvas, to_image
+from sapnet.layers.content_aware import regrid
+from sapnet.layers.hierarchy import join, split
+from sapnet.layers.padding import crop_to, pad_to_multiple
+from sapnet.sampling.plugin import Choose, PointResBlock, regroup_points
+from sapnet.sampling.state import State
+
+#: Patches (rows, columns) of each level, bottom first; a network of `n` levels has the last `n`.
+GRIDS = ((4, 2), (2, 2), (2, 1), (1, 1))
+Grid = tuple[int, int]
+Points = dict[int, Tensor]
+
+
+class Encoder(nn.Module):
+    """Convolution, then at each scale two residual blocks; a convolution of stride 2 between scales.
+
+    A sampled one works on canvases of twice the resolution: the first of these strides is 1.
+    """
+
+    def __init__(self, channels: Sequence[int], sampled: bool):
+        super().__init__()
+        self.stem = Conv(3, channels[0])
+        self.down = nn.ModuleList(
+            Conv(before, width, stride=1 if sampled and i == 0 else 2)
+            for i, (before, width) in enumerate(pairwise(channels))
+        )
+        self.blocks = _pairs_of_blocks(channels)
+
+    def forward(self, patches: Float[Tensor, "p h w 3"], points: Points) -> Float[Tensor, "p h2 w2 c"]:
+        """Encode patches; points go by the scale, and a scale without any is refined everywhere."""
+        x = patches
+        for i, blocks in enumerate(self.blocks):
+            x = self.down[i - 1](x) if i else self.stem(x)
+            for block in blocks:
+                x = block(x, points.get(2**i))
+        return x
+
+
+class Decoder(nn.Module):
+    """The encoder's mirror: two residual blocks at each scale, transposed convolutions between, no skips.
+
+    A sampled one has no resolution to double before the last scale: a 3x3 convolution stands there.
+    """
+
+    def __init__(self, channels: Sequence[int], sampled: bool):
+        super().__init__()
+        self.blocks = _pairs_of_blocks(channels)
+        self.up = nn.ModuleList(
+            Conv(width, before) if sampled and i == 0 else Up(width, before)
+            for i, (before, width) in enumerate(pairwise(channels))
+        )
+        self.head = Conv(channels[0], 3)
+
+    def forward(
+        self, x: Float[Tensor, "p h2 w2 c"], points: Points
+    ) -> tuple[Float[Tensor, "p h w 3"], Float[Tensor, "p h w c0"]]:
+        """Decode to an image and, before the last convolution, its features."""
+        for i in reversed(range(len(self.blocks))):
+            for block in self.blocks[i]:
+                x = block(x, points.get(2**i))
+            if i:
+                x = self.up[i - 1](x)
+        return self.head(x), x
+
+
+class Level(nn.Module):
+    """One level of the hierarchy: encodes each patch alone, decodes patches joined to those of the next level."""
+
+    def __init__(self, channels: Sequence[int], grid: Grid, joined: Grid, sampled: bool):
+        super().__init__()
+        self.encoder, self.decoder = Encoder(channels, sampled), Decoder(channels, sampled)
+        self.grid, self.joined = grid, joined
+
+    def encode(self, image: Float[Tensor, "b 3 h w"], points: Points) -> Float[Tensor, "b h2 w2 c"]:
+        """Encode the level's patches of an image; the features are joined again."""
+        return join(self.encoder(split(to_canvas(image), *self.grid, height_dim=1), points), *self.grid, height_dim=1)
+
+    def decode(
+        self, features: Float[Tensor, "b h2 w2 c"], points: Points
+    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h w c0"]]:
+        """Decode the joined features to an image and to its last features."""
+        found = self.decoder(split(features, *self.joined, height_dim=1), points)
+        image, last = (join(x, *self.joined, height_dim=1) for x in found)
+        return to_image(image), last
+
+    def joined_points(self, points: Points, height: int, width: int) -> Points:
+        """Turn points on the encoder's patches into points on the decoder's, in an image of that size."""
+        sizes = {r: (height // self.grid[0] // (r // 2), width // self.grid[1] // (r // 2)) for r in points}
+        return {r: regroup_points(p, *sizes[r], self.grid, self.joined) for r, p in points.items()}
+
+
+class DMPHN(nn.Module):
+    """Levels over 8, 4, 2 and 1 patches, each reading what the level below has restored and encoded.
+
+    The bottom level encodes the blurred patches. Every further level encodes its patches plus the residual that the
+    level below decoded, and adds that level's features to its own. The published network decodes a residual at all
+    levels but the top, which decodes the image itself, and is supervised there alone.
+
+    With `progressive` every level's residual is added to the blurred image, the top's too, and each such image is an
+    output. With `sampled` the bottom level stays as it is and all others are non-uniform: their features at half and
+    quarter resolution live on canvases of twice that resolution, and the residual blocks refine points chosen there.
+    Weights are the same but for the last change of resolution, see :class:`Decoder`.
+
+    Args:
+        levels: 3 for DMPHN(1-2-4), 4 for DMPHN(1-2-4-8).
+        channels: Widths at full, half, quarter resolution, and so on.
+        progressive: Whether every level restores an image.
+        sampled: Whether the levels above the bottom are non-uniform.
+
+    Raises:
+        UserError: `sampled` without `progressive`: there is no image to choose points by, and no reward.
+    """
+
+    def __init__(
+        self,
+        levels: int = 4,
+        channels: Sequence[int] = (32, 64, 128),
+        progressive: bool = False,
+        sampled: bool = False,
+    ):
+        super().__init__()
+        if sampled and not progressive:
+            raise UserError("model.sampled needs model.progressive=true: points are chosen by what a level restored.")
+        if not 1 <= levels <= len(GRIDS):
+            raise UserError(f"model.levels={levels}: DMPHN has 1 to {len(GRIDS)} levels.")
+        grids = (*GRIDS[-levels:], (1, 1))
+        self.levels = nn.ModuleList(
+            Level(channels, grid, joined, sampled and k > 0) for k, (grid, joined) in enumerate(pairwise(grids))
+        )
+        self.progressive = progressive
+        self.sampled_stages = tuple(range(1, levels)) if sampled else ()
+        self.scales, self.feature_channels = tuple(2**i for i in range(1, len(channels))), channels[0]
+        #: Sizes are padded to a multiple of this.
+        self.multiple = grids[0][0] * self.scales[-1]
+        self.apply(_initialise)
+        if progressive:
+            # Every level starts with the blurred image.
+            for level in self.levels:
+                nn.init.zeros_(level.decoder.head.weight)
+
+    def forward(self, blurred: Float[Tensor, "b 3 h w"], choose: Choose | None = None) -> list[Tensor]:
+        """Restore images of any size from 1x1 up.
+
+        Args:
+            blurred: RGB in [0, 1].
+            choose: Chooses the points of each non-uniform level.
+
+        Returns:
+            The restored image of every level, or of the published network that of the top; not clamped.
+
+        Raises:
+            UserError: If points are to be chosen and no level is non-uniform.
+            ValueError: If nobody chooses the points of non-uniform levels.
+        """
+        if choose is not None and not self.sampled_stages:
+            raise UserError("this DMPHN samples nothing: use sampling=uniform_network with it, or model=dmphn_nu.")
+        if choose is None and self.sampled_stages:
+            raise ValueError("a network with non-uniform levels needs `choose` to pick their points")
+        height, width = blurred.shape[-2:]
+        padded = pad_to_multiple(blurred, self.multiple)
+        if self.progressive:
+            images = self._restore_progressively(padded, (height, width), choose)
+        else:
+            images = [self.climb(padded - 0.5)[0] + 0.5]
+        return [crop_to(image, height, width) for image in images]
+
+    def climb(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        below: Sequence[Tensor] | None = None,
+        added: Float[Tensor, "b 3 h w"] | None = None,
+    ) -> tuple[Float[Tensor, "b 3 h w"], list[Tensor]]:
+        """Go once from the bottom to the top as published, with images minus 0.5, padded.
+
+        Args:
+            image: What to restore.
+            below: Features of each level to be added, those of the stack before.
+            added: Image to be added to what the level below the top decodes.
+
+        Returns:
+            The restored image and the features of each level.
+        """
+        residual, features = None, []
+        for k, level in enumerate(self.levels):
+            encoded = level.encode(image if residual is None else image + residual, {})
+            if features:
+                encoded = encoded + features[-1]
+            if below is not None:
+                encoded = encoded + below[k]
+            residual, _ = level.decode(encoded, {})
+            if added is not None and k == len(self.levels) - 2:
+                residual = residual + added
+            features.append(encoded)
+        return residual, features
+
+    def _restore_progressively(self, padded: Tensor, size: tuple[int, int], choose: Choose | None) -> list[Tensor]:
+        restored, features, last, images = padded, None, None, []
+        for k, level in enumerate(self.levels):
+            points: Points = {}
+            if k in self.sampled_stages:
+                points = dict(choose(State(k, level.grid, size, last, restored, padded)))
+            encoded = level.encode(restored - 0.5, points)
+            if features is not None:
+                encoded = encoded + regrid(features, *encoded.shape[1:3])
+            features = encoded
+            residual, last = level.decode(encoded, level.joined_points(points, *padded.shape[-2:]))
+            restored = padded + residual
+            images.append(restored)
+        return images
+
+
+class StackedDMPHN(nn.Module):
+    """Several DMPHN in a row, each restoring the image of the one before: Stack(4)-DMPHN.
+
+    Every level also adds the features of the same level of the stack before. The way the stacks are joined is read from
+    the authors' program: from the second stack on, what the level below the top decodes has the first stack's image
+    (not that of the stack before) added. Every stack's image is an output; the authors supervise them all.
+
+    Args:
+        stacks: How many.
+        levels: Of each, see :class:`DMPHN`.
+        channels: As there.
+    """
+
+    def __init__(self, stacks: int = 4, levels: int = 3, channels: Sequence[int] = (32, 64, 128)):
+        super().__init__()
+        self.stacks = nn.ModuleList(DMPHN(levels, channels) for _ in range(stacks))
+
+    def forward(self, blurred: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b 3 h w"]]:
+        """Restore images of any size from 1x1 up, RGB in [0, 1]; return the image of every stack, not clamped."""
+        height, width = blurred.shape[-2:]
+        image, features, first = pad_to_multiple(blurred, self.stacks[0].multiple) - 0.5, None, None
+        images = []
+        for stack in self.stacks:
+            image, features = stack.climb(image, features, first)
+            first = image if first is None else first
+            images.append(crop_to(image + 0.5, height, width))
+        return images
+
+
+def _pairs_of_blocks(channels: Sequence[int]) -> nn.ModuleList:
+    return nn.ModuleList(nn.ModuleList(PointResBlock(width) for _ in range(2)) for width in channels)
+
+
+def _initialise(module: nn.Module) -> None:
+    # The authors' way to start.
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, std=math.sqrt(0.5 / (math.prod(module.kernel_size) * module.out_channels)))
+        nn.init.zeros_(module.bias)
