@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import io
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +218,10 @@ def _read(path: Path, map_location: Any) -> dict[str, Any]:
 
 def _load(file: BinaryIO, path: Path, map_location: Any) -> Any:
     try:
-        return torch.load(file, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():
+            # Of a pickle that torch did not write: the refusal below says what matters.
+            warnings.filterwarnings("ignore", ".*pickle protocol.*")
+            return torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: not loaded, for it is damaged, no checkpoint, or holds more than tensors and plain values, "
