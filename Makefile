@@ -21,11 +21,11 @@ install: $(STAMP)  ## set up .venv with the pinned packages
 demo: $(STAMP)  ## train a small network on the embedded data, evaluate it, leave a picture (8 minutes)
 	$(BIN)/python -m sapnet.demo
 
-test: $(STAMP) lint  ## all tests
-	$(BIN)/python -m pytest -q
+test: $(STAMP) lint  ## all tests, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 test-quick: $(STAMP)  ## the tests without the slow ones
-	$(BIN)/python -m pytest -q -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
 lint: $(STAMP)  ## the linter
 	$(BIN)/ruff check .

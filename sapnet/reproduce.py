@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -51,6 +52,8 @@ def commit() -> str:
 def main(config: DictConfig) -> None:
     """Train what is missing, then render what is there."""
     study = read_study(EXPERIMENTS / f"{config.table}.yaml", config.scale)
+    if config.seeds is not None:
+        study = replace(study, seeds=tuple(config.seeds))
     folder = Path(config.root) / str(config.table) / config.scale
     if config.row is not None and config.row not in study.rows:
         raise UserError(f"row={config.row}: {config.table} has the rows {', '.join(study.rows)}.")
