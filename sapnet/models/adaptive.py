@@ -1,6 +1,6 @@
 """A generator with non-uniform stages joined to the samplers that choose its points."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,8 +18,8 @@ class Generator(Protocol):
 
     #: Indices of the non-uniform stages, from 0.
     sampled_stages: Sequence[int]
-    #: The ``r`` for which points are chosen.
-    scales: Sequence[int]
+    #: The ``r`` for which points are chosen, in pixels of the whole image; where stages differ, by the stage.
+    scales: Sequence[int] | Mapping[int, Sequence[int]]
     #: Channels of ``State.features``.
     feature_channels: int
 
@@ -75,9 +75,11 @@ class AdaptiveNetwork(nn.Module):
             UserError: Unknown sampler or impossible budget.
         """
         self.sampler, self.budget = sampler, self.budget if budget is None else budget
-        settings = {"budget": self.budget, "scales": self.generator.scales, **self.settings}
+        settings = {"budget": self.budget, **self.settings}
+        stages, scales = self.generator.sampled_stages, self.generator.scales
+        by_stage = scales if isinstance(scales, Mapping) else dict.fromkeys(stages, scales)
         features = self.generator.feature_channels
-        samplers = {str(k): make_sampler(sampler, features, **settings) for k in self.generator.sampled_stages}
+        samplers = {str(k): make_sampler(sampler, features, scales=by_stage[k], **settings) for k in stages}
         self.samplers = nn.ModuleDict(samplers).train(self.training)
 
     def use_budget(self, budget: float) -> None:
