@@ -1,4 +1,4 @@
-"""`sapnet-evaluate`, `python -m sapnet.evaluate`: measure a checkpoint on the test images of a data set."""
+"""`sapnet-evaluate`, `python -m sapnet.evaluate`: measure a checkpoint, or published weights, on a data set's tests."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from sapnet.data.images import to_array, write_image
@@ -19,6 +19,7 @@ from sapnet.evaluation.policy_study import as_markdown, study
 from sapnet.evaluation.runner import as_table, evaluate_images, summarise
 from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.weights import load_published
 from sapnet.training.checkpoints import network_from_checkpoint
 
 log = logging.getLogger(__name__)
@@ -44,19 +45,38 @@ def evaluate(
     network, info = network_from_checkpoint(checkpoint)
     if sampler is not None or budget is not None:
         resample(network, sampler, budget)
-    module = hydra.utils.instantiate(data)
-    module.setup("test")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    context = {
+    origin = {
         "model": info.model["_target_"].rsplit(".", 1)[-1],
         "checkpoint": info.sha256,
         "generator_steps": info.generator_steps,
-        "data": module.name,
-        "split": "test",
     }
-    items = module.whole_images("test")
     if isinstance(network, AdaptiveNetwork):
-        context |= {"sampler": network.sampler, "budget": network.budget}
+        origin |= {"sampler": network.sampler, "budget": network.budget}
+    return measure(network, origin, data, folder, on_image)
+
+
+def evaluate_published(
+    model: DictConfig, weights: Path, data: DictConfig, folder: Path, on_image: OnImage | None = None
+) -> dict[str, Any]:
+    """Evaluate a network with the weights that its authors published, as :func:`evaluate` does a checkpoint.
+
+    Raises:
+        UserError: The weights do not fit the network, or the data cannot be used.
+    """
+    network = hydra.utils.instantiate(model).eval()
+    origin = {"model": type(network).__name__, "published_weights": load_published(network, weights)}
+    return measure(network, origin, data, folder, on_image)
+
+
+def measure(
+    network: nn.Module, origin: Mapping[str, Any], data: DictConfig, folder: Path, on_image: OnImage | None = None
+) -> dict[str, Any]:
+    """Restore a data set's test images and summarise; every line repeats where the network comes from."""
+    module = hydra.utils.instantiate(data)
+    module.setup("test")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    context = {**origin, "data": module.name, "split": "test"}
+    items = module.whole_images("test")
     lines = evaluate_images(_restore(network.to(device)), items, device, folder / "results.jsonl", context, on_image)
     return summarise(lines)
 
@@ -89,18 +109,37 @@ def _restore(network: nn.Module) -> Callable[[Tensor, Tensor], Sequence[Tensor]]
     return network if isinstance(network, AdaptiveNetwork) else lambda blurred, sharp: network(blurred)
 
 
+def _check_choice(config: DictConfig) -> None:
+    if config.weights is None:
+        if config.checkpoint is None:
+            raise UserError("checkpoint is not given: add checkpoint=PATH, a file that sapnet-train wrote.")
+        if config.get("model") is not None:
+            raise UserError("model goes with weights=FOLDER alone: a checkpoint carries its own network.")
+        return
+    if config.checkpoint is not None:
+        raise UserError("weights and checkpoint are both given: choose one of them.")
+    if config.get("model") is None:
+        raise UserError("weights needs the network they belong to: add model=dmphn_1_2_4.")
+    if OmegaConf.is_interpolation(config.model, "sampled"):
+        raise UserError("weights: none are published for this model; use model=dmphn_1_2_4 or model=dmphn_1_2_4_8.")
+    if config.study or any(value is not None for value in config.sampling.values()):
+        raise UserError("published networks sample nothing: leave out study and sampling.")
+
+
 @entry_point("evaluate")
 def main(config: DictConfig) -> float:
     """Evaluate and print the table; the return value is the mean PSNR."""
-    if config.checkpoint is None:
-        raise UserError("checkpoint is not given: add checkpoint=PATH, a file that sapnet-train wrote.")
+    _check_choice(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
 
     def save(item: Mapping[str, Any], images: Sequence[Tensor]) -> None:
         write_image(folder / "images" / f"{item['name']}.png", to_array(images[-1]))
 
     on_image = save if config.save_images else None
-    summary = evaluate(Path(config.checkpoint), config.data, folder, on_image, **config.sampling)
+    if config.weights is not None:
+        summary = evaluate_published(config.model, Path(config.weights), config.data, folder, on_image)
+    else:
+        summary = evaluate(Path(config.checkpoint), config.data, folder, on_image, **config.sampling)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
     if config.study:
         network, _ = network_from_checkpoint(config.checkpoint)
