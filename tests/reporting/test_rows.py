@@ -43,3 +43,27 @@ def test_unknown_studies_and_scales_are_named(tmp_path):
         read_study(tmp_path / "unknown.yaml", "mini")
     with pytest.raises(UserError, match="mini"):
         read_study(tmp_path / "known.yaml", "paper")
+
+
+def studied(tmp_path, rows):
+    content = {"title": "t", "reference": "a", "seeds": [0], "rows": rows, "scales": {"mini": ["steps=1"]}}
+    (tmp_path / "table.yaml").write_text(json.dumps(content))
+    return read_study(tmp_path / "table.yaml", "mini")
+
+
+def test_a_row_may_carry_the_papers_figures(tmp_path):
+    study = studied(tmp_path, {"a": ["seed=1"], "b": {"overrides": ["model=net5"], "paper_psnr_db": 31.04}})
+    assert study.rows == {"a": ["seed=1"], "b": ["model=net5"]}
+    assert study.paper == {"b": {"paper_psnr_db": 31.04}}
+    write(tmp_path, "b", 0, [22.0, 23.0])
+    text = as_markdown(study, compare(study, tmp_path), {})
+    assert "by seed | paper, dB |\n| --- | --- | --- | --- | --- |" in text
+    assert "| a | no result yet | | |  |" in text and "| b | 22.500 |  |  | 31.04 |" in text
+
+
+@pytest.mark.parametrize(
+    "row", ["model=net5", {"paper_psnr_db": 30}, {"overrides": [], "psnr": 30}, {"overrides": None}]
+)
+def test_a_row_that_is_neither_is_refused_by_its_name(tmp_path, row):
+    with pytest.raises(UserError, match=r"table.yaml, row odd"):
+        studied(tmp_path, {"odd": row})
