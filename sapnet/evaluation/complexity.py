@@ -1,0 +1,212 @@
+"""What a network costs: parameters, multiply-adds and FLOPs by operator and by module, from the shapes alone.
+
+The count is PyTorch's own (`torch.utils.flop_counter`), which knows convolutions and matrix products; formulas for the
+pixel-dependent filter (`sapnet.ops.flops`), for bilinear readings and for gathers stand beside it. One multiply-add is
+two FLOPs. Not counted, as by the field's other counters: what costs a few operations per value and no product over
+channels (activations, softmax, sums, masks, pooling, sorting).
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+aten = torch.ops.aten
+
+#: Who counted; a figure without it says little.
+COUNTER = "torch.utils.flop_counter, with formulas for the pixel-dependent filter and bilinear readings"
+
+
+def _bilinear(*shapes: Any, out_shape: Any, **_: Any) -> int:
+    return 2 * 4 * math.prod(out_shape)
+
+
+def _grid_sample(image: Any, grid: Any, interpolation: int, *_: Any, out_shape: Any, **__: Any) -> int:
+    # Bilinear, nearest, bicubic.
+    return 2 * (4, 0, 16)[interpolation] * math.prod(out_shape)
+
+
+def _written(into: Any, dim: int, index: Any, values: Any, *_: Any, **__: Any) -> int:
+    return math.prod(values if isinstance(values, torch.Size) else index)
+
+
+def _read(*_: Any, out_shape: Any, **__: Any) -> int:
+    return math.prod(out_shape)
+
+
+_BILINEAR = {
+    aten.upsample_bilinear2d: _bilinear,
+    aten._upsample_bilinear2d_aa: _bilinear,
+    aten.grid_sampler_2d: _grid_sample,
+}
+# Values moved by an index: no arithmetic, but memory traffic that a convolution has not.
+_MOVES = {aten.index_select: _read, aten.index: _read, aten.gather: _read} | {
+    op: _written for op in (aten.index_copy, aten.index_copy_, aten.scatter, aten.scatter_, aten.scatter_add)
+}
+_NAMES = {
+    r"convolution": "convolution",
+    r"(add|b|badd)?(mm)": "matrix product",
+    r"_scaled_dot_product.*": "attention product",
+    r"(_?upsample_bilinear2d.*|grid_sampler_2d)": "bilinear reading",
+    r"adaptive_filter": "pixel-dependent filter",
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one forward pass.
+
+    Modules go by their path in the network (`""` is the network itself); what a module's children cost stands there.
+
+    Attributes:
+        parameters: Number of parameters by module.
+        flops: FLOPs by module and operator.
+        moved: Values moved by gathers and scatters, by module.
+        height: Rows of the image.
+        width: Columns of the image.
+    """
+
+    parameters: dict[str, int]
+    flops: dict[str, dict[str, int]]
+    moved: dict[str, int]
+    height: int
+    width: int
+
+    @property
+    def total_parameters(self) -> int:
+        """Number of parameters of the network."""
+        return sum(self.parameters.values())
+
+    @property
+    def total_flops(self) -> int:
+        """FLOPs of the network, two a multiply-add."""
+        return sum(sum(operators.values()) for operators in self.flops.values())
+
+    @property
+    def gmacs(self) -> float:
+        """Multiply-adds of the network in 1e9."""
+        return self.total_flops / 2e9
+
+    def by_operator(self) -> dict[str, int]:
+        """Return the FLOPs of each operator, the dearest first."""
+        total: dict[str, int] = defaultdict(int)
+        for operators in self.flops.values():
+            for name, flops in operators.items():
+                total[name] += flops
+        return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+    def grouped(self, key: Callable[[str], str]) -> dict[str, tuple[int, int]]:
+        """Return (parameters, FLOPs) of the modules that share a key, in the network's order."""
+        table: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for path, number in self.parameters.items():
+            table[key(path)][0] += number
+        for path, operators in self.flops.items():
+            table[key(path)][1] += sum(operators.values())
+        return {name: (parameters, flops) for name, (parameters, flops) in table.items() if parameters or flops}
+
+
+@torch.no_grad()
+def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
+    """Count one forward pass over one image.
+
+    The network is run on the device of its parameters, in evaluation mode; on `meta` (build it under
+    `with torch.device("meta")`) nothing is computed, and any size takes seconds.
+
+    Args:
+        network: Anything that takes `[1, 3, height, width]`.
+        height: Rows of the image.
+        width: Columns of the image.
+    """
+    parameters = {path: 0 for path, _ in network.named_modules()}
+    for name, parameter in network.named_parameters():
+        parameters[name.rpartition(".")[0]] += parameter.numel()
+    device = next((p.device for p in network.parameters()), torch.device("meta"))
+    training = network.training
+    network.eval()
+    counter = FlopCounterMode(display=False, custom_mapping=_BILINEAR | _MOVES)
+    with counter, _Innermost(network, counter) as own:
+        network(torch.empty(1, 3, height, width, device=device))
+    network.train(training)
+    flops: dict[str, dict[str, int]] = {path: {} for path in parameters}
+    moved = dict.fromkeys(parameters, 0)
+    for (path, operator), number in own.counts.items():
+        if operator in _MOVES:
+            moved[path] += number
+        else:
+            name = _readable(operator)
+            flops[path][name] = flops[path].get(name, 0) + number
+    return Cost(parameters, flops, moved, height, width)
+
+
+class _Innermost:
+    # The counter adds to every module that is active. This one tells what belongs to the innermost: whenever a module
+    # begins or ends, what was counted since the last such moment is its.
+    def __init__(self, network: nn.Module, counter: FlopCounterMode):
+        self.network, self.counter = network, counter
+        self.counts: Counter[tuple[str, Any]] = Counter()
+        self.active, self.seen = [""], Counter()
+
+    def __enter__(self) -> Self:
+        self.hooks = []
+        for path, module in self.network.named_modules():
+            self.hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._turn(path)))
+            self.hooks.append(module.register_forward_hook(lambda *_: self._turn(None)))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _turn(self, path: str | None) -> None:
+        now = Counter(self.counter.get_flop_counts().get("Global", {}))
+        for operator, number in (now - self.seen).items():
+            self.counts[self.active[-1], operator] += number
+        self.seen = now
+        if path is None:
+            self.active.pop()
+        else:
+            self.active.append(path)
+
+
+def _readable(operator: Any) -> str:
+    name = str(operator).split(".")[-1]
+    return next((words for pattern, words in _NAMES.items() if re.fullmatch(pattern, name)), name)
+
+
+def part(path: str, depth: int) -> str:
+    """Return the beginning of a module's path, `depth` names long: the key that groups by place."""
+    return ".".join(path.split(".")[:depth]) or "(itself)"
+
+
+def layer(path: str) -> str:
+    """Return a module's path with every number replaced by `*`: the key that groups equal layers of all places."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", path) or "(itself)"
+
+
+def totals(cost: Cost) -> str:
+    """Return parameters, multiply-adds and FLOPs as Markdown, by operator."""
+    lines = [
+        f"{cost.total_parameters / 1e6:.3f} M parameters, {cost.gmacs:.2f} GMACs = {cost.total_flops / 1e9:.2f} GFLOPs "
+        f"for 3x{cost.height}x{cost.width}; {sum(cost.moved.values()) / 1e6:.1f} M values moved by gathers.",
+        f"Counter: {COUNTER}.",
+        "",
+        "| operator | GMACs | GFLOPs | share |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, flops in cost.by_operator().items():
+        lines.append(f"| {name} | {flops / 2e9:.3f} | {flops / 1e9:.3f} | {flops / cost.total_flops:.1%} |")
+    return "\n".join(lines)
+
+
+def ledger(cost: Cost, key: Callable[[str], str], title: str) -> str:
+    """Return parameters and multiply-adds as Markdown, one line per group of modules."""
+    lines = [f"| {title} | parameters | GMACs | share |", "| --- | ---: | ---: | ---: |"]
+    for name, (parameters, flops) in cost.grouped(key).items():
+        lines.append(f"| {name} | {parameters:,} | {flops / 2e9:.3f} | {flops / max(cost.total_flops, 1):.1%} |")
+    return "\n".join(lines)

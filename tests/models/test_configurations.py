@@ -1,0 +1,151 @@
+"""The configurations of the paper's tables: what is switched on, and that every one of them trains."""
+
+from functools import cache
+
+import hydra
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from sapnet.count import count_config
+from sapnet.entry import CONFIG_DIR
+from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.reporting.rows import read_study
+from sapnet.training.assemble import build_module
+
+#: Table 4 as it is printed: Prog., SA, CA, CLA, Mask, V, Delta, PAS.
+TICKS = {
+    "Baseline": "........",
+    "Net2": ".....V..",
+    "Net3": ".S..M...",
+    "Net4": ".SC.M...",
+    "Net5": ".S.LM...",
+    "Net6": ".SCLM...",
+    "Net7": ".SC.MV..",
+    "Net8": ".SC..VO.",
+    "Net8_text": ".SCL.VO.",
+    "Net9": ".SCLMVO.",
+    "Net10": "PSCLMVO.",
+    "Net11": "PSCLMVOA",
+}
+#: The same classes with the smallest numbers.
+TINY = ["model.stem=4", "model.channels=[4,4,6]", "model.encoder_blocks=1", "model.decoder_blocks=1", "steps=2"]
+EXPERIMENTS = CONFIG_DIR.parent / "experiments"
+TABLES = ["table1", "table3", "table4", "table5"]
+
+
+@cache
+def rows(table: str):
+    return read_study(EXPERIMENTS / f"{table}.yaml")
+
+
+ROWS = [(table, row) for table in TABLES for row in rows(table).rows]
+
+
+def compose(*overrides: str, name: str = "train") -> DictConfig:
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra.compose(name, list(overrides))
+
+
+def ticks(config: DictConfig) -> str:
+    """What a built network's parameters, and the loss, say is switched on."""
+    module = build_module(config)
+    names = [name for name, _ in module.network.named_parameters()]
+
+    def has(*words: str) -> bool:
+        return any(all(word in name for word in words) for name in names)
+
+    on = {
+        "P": module.loss.progressive,
+        "S": has("self_attention"),
+        "C": has("decoder", "cross_attention"),
+        "L": has("encoder", "cross_attention"),
+        "M": has("mask_space") and has("mask_channels"),
+        "V": has("f_ker"),
+        "O": has("f_off"),
+        "A": isinstance(module.network, AdaptiveNetwork) and has("policy"),
+    }
+    # The fusion's mask is no switch: it is there wherever there are two branches.
+    assert has("f_fus") == (on["S"] or on["C"])
+    return "".join(letter if found else "." for letter, found in on.items())
+
+
+@pytest.mark.parametrize("row", TICKS)
+def test_every_row_of_table_4_has_its_ticks(row):
+    """Composed as `sapnet-train` composes it; a part that is off has no parameters."""
+    assert ticks(compose(*rows("table4").rows[row], *TINY)) == TICKS[row]
+
+
+def test_the_switches_change_nothing_else():
+    """Rows differ from Net9 in the eight switches alone."""
+    whole = compose(*rows("table4").rows["Net9"])
+    switches = {"self_attention", "cross_attention", "cross_level_attention", "masks", "kernel", "offsets"}
+    for row in TICKS:
+        config = compose(*rows("table4").rows[row])
+        differing = {key for key in whole.model if key != "options" and config.model[key] != whole.model[key]}
+        assert differing <= {"sampled"}
+        options = whole.model.options
+        assert {key for key in options if config.model.options[key] != options[key]} <= switches
+        assert {key for key in ("data", "optim", "trainer") if config[key] != whole[key]} == set()
+
+
+@pytest.mark.parametrize(("table", "row"), ROWS)
+def test_every_row_trains_a_step(table, row):
+    config = compose(*rows(table).rows[row], *TINY)
+    module = build_module(config)
+    torch.manual_seed(0)
+    batch = {key: torch.rand(1, 3, 32, 32) for key in ("blurred", "sharp")}
+    loss, _ = module.losses(batch)
+    loss.backward()
+    optimizers = module.configure_optimizers()[0]
+    before = [p.detach().clone() for p in module.parameters()]
+    for optimizer in optimizers:
+        optimizer.step()
+    assert loss.isfinite() and any((a != b).any() for a, b in zip(before, module.parameters()))
+
+
+@pytest.mark.parametrize(("table", "row"), ROWS)
+def test_a_rows_name_can_be_a_folder_on_the_command_line(table, row):
+    (override,) = OverridesParser.create().parse_overrides([f"hydra.run.dir=outputs/{row}/seed0"])
+    assert override.value() == f"outputs/{row}/seed0"
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("scale", ["paper", "mini", "smoke"])
+def test_every_scale_composes_and_has_its_reference(table, scale):
+    study = read_study(EXPERIMENTS / f"{table}.yaml", scale)
+    compose(*study.overrides, *study.rows[study.reference], "seed=1")
+
+
+def test_a_sweep_over_table_4_is_the_whole_table():
+    """`experiment=glob(table4_*)` and the rows name the same configs."""
+    files = {path.stem for path in (CONFIG_DIR / "experiment").glob("table4_*.yaml")}
+    assert files == {rows("table4").rows[row][0].removeprefix("experiment=") for row in TICKS}
+
+
+def test_the_costs_of_the_paper_with_one_setting_of_the_widths():
+    """23 M parameters and 140 GMACs of the non-uniform network, 136 GMACs of the uniform one, each within 3%."""
+    found = {row: count_config(compose(*words, name="count")) for row, words in rows("table3").rows.items()}
+    checked = 0
+    for row, figures in rows("table3").paper.items():
+        ours = {"paper_parameters_m": found[row].total_parameters / 1e6, "paper_gmacs": found[row].gmacs}
+        for key, value in figures.items():
+            assert ours[key] == pytest.approx(value, rel=0.03), f"{row}: {key}"
+            checked += 1
+    assert checked == 3
+
+
+def test_the_other_reading_of_the_scales_costs_the_same():
+    figures = rows("table3").paper
+    uniform = count_config(compose("model=sapnet_r124", name="count"))
+    sampled = count_config(compose("model=sapnet_r124", "sampling=nu", name="count"))
+    assert uniform.gmacs == pytest.approx(figures["Ours_U"]["paper_gmacs"], rel=0.03)
+    assert sampled.gmacs == pytest.approx(figures["Ours"]["paper_gmacs"], rel=0.03)
+    assert sampled.total_parameters / 1e6 == pytest.approx(figures["Ours"]["paper_parameters_m"], rel=0.03)
+
+
+def test_the_baseline_has_about_as_many_parameters():
+    """Sec. 4.3: "a similar structure and number of parameters as our final model"."""
+    baseline, final = (count_config(compose(*rows("table4").rows[row], name="count")) for row in ("Baseline", "Net11"))
+    assert baseline.total_parameters == pytest.approx(final.total_parameters, rel=0.1)
