@@ -11,6 +11,7 @@ canvas of each scale, and points are taken from that map:
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class Patches:
     valid: Bool[Tensor, "p h w"] | None
 
 
-class Sampler(nn.Module):
+class Sampler(nn.Module, ABC):
     """A control sampler: a subclass says how a pixel scores, the highest scores of each patch are taken.
 
     Args:
@@ -97,9 +98,9 @@ class Sampler(nn.Module):
         choose = self._pretrain if mode == "pretrain" else self._choose
         return choose(state, patches, mode, generator)
 
+    @abstractmethod
     def score(self, state: State) -> Float[Tensor, "b h w"]:
         """How much each pixel of the joined image wants to be sampled; any finite number."""
-        raise NotImplementedError
 
     def counts(self, patches: Patches, scale: int) -> tuple[int, ...]:
         """The budget `L` of each patch."""
