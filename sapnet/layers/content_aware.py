@@ -50,18 +50,19 @@ class ContentAwareOptions:
 
 
 def regrid(canvas: Float[Tensor, "b h w c"], height: int, width: int) -> Float[Tensor, "b h2 w2 c"]:
-    """Bring a canvas to the grid of half, equal or double its resolution: every second position, itself, or repeats.
+    """Bring a canvas to a grid n times coarser or finer: every n-th position, itself, or each position n times.
 
     Raises:
-        ValueError: If the grid is none of the three.
+        ValueError: If no whole number n, the same for height and width, leads from one to the other.
     """
     size = tuple(canvas.shape[1:3])
     if size == (height, width):
         return canvas
-    if size == (2 * height, 2 * width):
-        return canvas[:, ::2, ::2]
-    if (2 * size[0], 2 * size[1]) == (height, width):
-        return canvas.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    coarser, finer = size[0] // height, height // size[0]
+    if size == (coarser * height, coarser * width):
+        return canvas[:, ::coarser, ::coarser]
+    if (finer * size[0], finer * size[1]) == (height, width):
+        return canvas.repeat_interleave(finer, dim=1).repeat_interleave(finer, dim=2)
     raise ValueError(f"a canvas of {size[0]}x{size[1]} has no regular grid of {height}x{width}")
 
 
@@ -133,11 +134,25 @@ class ContentAwareBlock(nn.Module):
 
     At points, the refined features are put back into the canvas (Eq. 3) and all other positions keep their value.
     The same weights serve both.
+
+    Args:
+        channels: Width ``C``.
+        options: What is switched on.
+        cross: Whether this place in the network receives cross-attention.
+        lowest: Whether this is the lowest resolution.
+        grid_stride: From one position of the regular grid to the next on a canvas that points are chosen on.
     """
 
-    def __init__(self, channels: int, options: ContentAwareOptions, cross: bool = False, lowest: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        options: ContentAwareOptions,
+        cross: bool = False,
+        lowest: bool = False,
+        grid_stride: int = 2,
+    ):
         super().__init__()
-        self.full_size_q = options.full_size_q
+        self.full_size_q, self.grid_stride = options.full_size_q, grid_stride
         self.content_aware = ContentAware(channels, options, cross, lowest)
         self.project = nn.Linear(channels, channels)
 
@@ -150,14 +165,14 @@ class ContentAwareBlock(nn.Module):
         """Refine the canvas.
 
         Args:
-            canvas: Features; of a non-uniform stage at twice the resolution of its regular grid.
+            canvas: Features; of a non-uniform stage at ``grid_stride`` times the resolution of its regular grid.
             points: Raster indices of the positions to refine; None: all, and the canvas is the regular grid.
             source: Features that cross-attention reads, at any of the resolutions :func:`regrid` takes.
         """
         _, height, width, _ = canvas.shape
         sampled = points is not None
         values = gather(canvas, points) if sampled else canvas.flatten(1, 2)
-        stride = 2 if sampled and not self.full_size_q else 1
+        stride = self.grid_stride if sampled and not self.full_size_q else 1
         grid = regrid(canvas, height // stride, width // stride)
         if source is not None:
             source = regrid(source, grid.shape[1], grid.shape[2])

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sapnet.errors import UserError
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.samplers import make_sampler
 from sapnet.sampling.state import State
@@ -50,8 +51,11 @@ class AdaptiveNetwork(nn.Module):
         sampler: ``learned`` (the policy), or one of the controls ``uniform``, ``random``, ``gradient``, ``oracle``.
         budget: ``b``: points relative to a uniform grid of the same scale, 0.1 for NU+10%.
         budget_control: ``calibrated`` or ``indicator``, of the learned sampler.
-        candidates: ``canvas`` or ``full``.
+        candidates: ``canvas`` or ``full``, as the generator was built.
         seed: Of the random sampler.
+
+    Raises:
+        UserError: The generator was built for other candidates, or the sampler or the budget are impossible.
     """
 
     def __init__(
@@ -64,6 +68,12 @@ class AdaptiveNetwork(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
+        built_for = getattr(generator, "candidates", "canvas")
+        if candidates != built_for:
+            raise UserError(
+                f"sampling.candidates={candidates}: this network's points lie on candidates={built_for};"
+                f" build it with model.candidates={candidates}, if it has that."
+            )
         self.generator = generator
         self.settings = {"budget_control": budget_control, "candidates": candidates, "seed": seed}
         self.use_sampler(sampler, budget)

@@ -1,6 +1,7 @@
 """The patch-hierarchical network: image -> pad -> stage 1 -> (points -> stage k) x 2 -> crop."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from sapnet.layers.content_aware import ContentAwareOptions
 from sapnet.layers.hierarchy import join, split
 from sapnet.layers.padding import crop_to, pad_to_multiple
 from sapnet.models.sapnet.stage import Points, Stage, StageWidths
+from sapnet.sampling.points import canvas_stride
 from sapnet.sampling.state import State
 
 #: Patches (rows, columns) of each stage, by the number of stages; the paper's is three.
@@ -35,6 +37,11 @@ class SAPNet(nn.Module):
         stages: 1 to 4.
         sampled: Whether all stages but the first are non-uniform (*PAS*).
         options: Switches of the content-aware blocks.
+        candidates: Where a non-uniform stage's points may lie at scale ``r``: ``canvas``, the next higher resolution's
+            grid, or ``full``, every pixel, at a far higher cost.
+
+    Raises:
+        UserError: Unknown candidates.
     """
 
     def __init__(
@@ -47,14 +54,17 @@ class SAPNet(nn.Module):
         stages: int = 3,
         sampled: bool = False,
         options: ContentAwareOptions | None = None,
+        candidates: Literal["canvas", "full"] = "canvas",
     ):
         super().__init__()
+        canvas_stride(2, candidates)
+        self.candidates = candidates
         self.hierarchy = HIERARCHIES[stages]
         blocks = [n if isinstance(n, int) else tuple(n) for n in (encoder_blocks, decoder_blocks)]
         widths = StageWidths(stem, tuple(channels), tuple(scales), *blocks)
         options = options or ContentAwareOptions()
         self.stages = nn.ModuleList(
-            Stage(widths, options, sampled=sampled and k > 0, first=k == 0) for k in range(stages)
+            Stage(widths, options, sampled and k > 0, first=k == 0, candidates=candidates) for k in range(stages)
         )
         self.sampled_stages = tuple(k for k, stage in enumerate(self.stages) if stage.sampled)
         self.scales, self.feature_channels = widths.scales, stem

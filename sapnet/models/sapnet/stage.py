@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -86,18 +88,27 @@ class Stage(nn.Module):
     changes of resolution are the same.
 
     Departure from the paper: it speaks of choosing among all ``H x W`` pixels at every ``r``. Candidates on the next
-    higher resolution's grid keep the cost at the published one.
+    higher resolution's grid keep the cost at the published one; with ``candidates="full"`` every canvas of a
+    non-uniform stage has the patch's own resolution.
 
     Args:
         widths: Channels, scales and numbers of blocks.
         options: Switches of the content-aware blocks.
         sampled: Whether the stage is non-uniform.
         first: Whether no stage stands before it, so that there are no features for cross-level attention.
+        candidates: ``canvas``, the next higher resolution's grid, or ``full``, every pixel at every scale.
     """
 
-    def __init__(self, widths: StageWidths, options: ContentAwareOptions, sampled: bool, first: bool):
+    def __init__(
+        self,
+        widths: StageWidths,
+        options: ContentAwareOptions,
+        sampled: bool,
+        first: bool,
+        candidates: Literal["canvas", "full"] = "canvas",
+    ):
         super().__init__()
-        self.scales, self.sampled = widths.scales, sampled
+        self.scales, self.sampled, self.candidates = widths.scales, sampled, candidates
         channels, count = widths.channels, len(widths.channels)
         self.adds_previous = not first and not options.cross_level_attention
         cross_level = not first and options.cross_level_attention
@@ -112,16 +123,9 @@ class Stage(nn.Module):
             encoder_blocks, decoder_blocks = (
                 widths.blocks(n)[i] for n in (widths.encoder_blocks, widths.decoder_blocks)
             )
-            self.encoder.append(
-                nn.ModuleList(
-                    ContentAwareBlock(width, options, cross_level and j == 0, lowest) for j in range(encoder_blocks)
-                )
-            )
-            self.decoder.append(
-                nn.ModuleList(
-                    ContentAwareBlock(width, options, options.cross_attention, lowest) for _ in range(decoder_blocks)
-                )
-            )
+            block = partial(ContentAwareBlock, width, options, lowest=lowest, grid_stride=self._grid_stride(i))
+            self.encoder.append(nn.ModuleList(block(cross_level and j == 0) for j in range(encoder_blocks)))
+            self.decoder.append(nn.ModuleList(block(options.cross_attention) for _ in range(decoder_blocks)))
         merge = PointMerge if sampled else UpMerge
         self.merge = nn.ModuleList(
             merge(width, finer, doubles=self._step(i) == 2)
@@ -135,7 +139,9 @@ class Stage(nn.Module):
 
     def canvas_factor(self, scale: int) -> int:
         """Return by how much the canvas of a scale is smaller than the patch."""
-        return max(1, scale // 2) if self.sampled else scale
+        if not self.sampled:
+            return scale
+        return 1 if self.candidates == "full" else max(1, scale // 2)
 
     def forward(
         self,
@@ -186,6 +192,9 @@ class Stage(nn.Module):
     def _points(self, points: Points | None, scale: int) -> Tensor | None:
         # At r = 1 the canvas is the grid: nothing to choose.
         return points.get(scale) if self.sampled else None
+
+    def _grid_stride(self, i: int) -> int:
+        return self.scales[i] // self.canvas_factor(self.scales[i])
 
     def _step(self, i: int) -> int:
         before = 1 if i == 0 else self.canvas_factor(self.scales[i - 1])
