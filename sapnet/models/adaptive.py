@@ -82,11 +82,16 @@ class AdaptiveNetwork(nn.Module):
         """Choose points by another sampler from now on; a learned one starts untrained.
 
         Raises:
-            UserError: Unknown sampler or impossible budget.
+            UserError: Unknown sampler or impossible budget, or no stage of the network samples.
         """
         self.sampler, self.budget = sampler, self.budget if budget is None else budget
         settings = {"budget": self.budget, **self.settings}
-        stages, scales = self.generator.sampled_stages, self.generator.scales
+        stages = getattr(self.generator, "sampled_stages", ())
+        if not stages:
+            raise UserError(
+                f"this {type(self.generator).__name__} has no stage that samples: use sampling=uniform_network with it."
+            )
+        scales = self.generator.scales
         by_stage = scales if isinstance(scales, Mapping) else dict.fromkeys(stages, scales)
         features = self.generator.feature_channels
         samplers = {str(k): make_sampler(sampler, features, scales=by_stage[k], **settings) for k in stages}

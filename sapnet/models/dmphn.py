@@ -159,11 +159,8 @@ class DMPHN(nn.Module):
             The restored image of every level, or of the published network that of the top; not clamped.
 
         Raises:
-            UserError: If points are to be chosen and no level is non-uniform.
             ValueError: If nobody chooses the points of non-uniform levels.
         """
-        if choose is not None and not self.sampled_stages:
-            raise UserError("this DMPHN samples nothing: use sampling=uniform_network with it, or model=dmphn_nu.")
         if choose is None and self.sampled_stages:
             raise ValueError("a network with non-uniform levels needs `choose` to pick their points")
         height, width = blurred.shape[-2:]

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from sapnet.errors import UserError
 from sapnet.layers.canvas import Conv, Up, to_canvas, to_image
 from sapnet.layers.padding import crop_to, pad_to_multiple
 from sapnet.ops.points import gather, scatter
@@ -148,11 +147,8 @@ class SRN(nn.Module):
             The restorations of all scales, coarsest first, each at the input's size; not clamped.
 
         Raises:
-            UserError: If points are to be chosen and no scale is non-uniform.
             ValueError: If nobody chooses the points of non-uniform scales.
         """
-        if choose is not None and not self.sampled_stages:
-            raise UserError("this SRN samples nothing: use sampling=uniform_network with it, or model=srn_nu.")
         if choose is None and self.sampled_stages:
             raise ValueError("a network with non-uniform scales needs `choose` to pick their points")
         height, width = blurred.shape[-2:]

@@ -1,7 +1,6 @@
 """Published weights of DMPHN, read from the files that its authors distribute."""
 
 import hashlib
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -77,12 +76,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{path}: there is no such file; the folder must hold one for every encoder and decoder."
         ) from error
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # torch has no error class of its own for a broken or unsafe file
         raise UserError(
-            f"{path}: not loaded, for it is damaged, or holds more than tensors and plain values."
+            f"{path}: not loaded, for it is damaged or holds more than tensors and plain values, which could run code."
         ) from error
-    except Exception as error:  # torch has no error class of its own for a broken file
-        raise UserError(f"{path}: the file is damaged or holds no weights; download it again.") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: not the weights of an encoder or decoder (a mapping of names to tensors).")
     return {str(name).removeprefix("module."): value for name, value in state.items()}

@@ -187,6 +187,6 @@ def test_what_it_refuses():
     with pytest.raises(UserError, match="1 to 4 levels"):
         DMPHN(5, TINY)
     with pytest.raises(UserError, match="uniform_network"):
-        AdaptiveNetwork(DMPHN(3, TINY))(torch.rand(1, 3, 16, 16))
+        AdaptiveNetwork(DMPHN(3, TINY))
     with pytest.raises(ValueError, match="choose"):
         nu()(torch.rand(1, 3, 16, 16))

@@ -1,0 +1,196 @@
+"""Published weights: their safe reading, what is said of bad ones, and the authors' own images."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+
+from sapnet.data.images import read_image, to_tensor
+from sapnet.entry import CONFIG_DIR
+from sapnet.errors import UserError
+from sapnet.evaluate import evaluate_published
+from sapnet.models.dmphn import DMPHN, StackedDMPHN
+from sapnet.models.srn import SRN
+from sapnet.models.weights import load_published
+from sapnet.training.assemble import build_module
+
+#: The number of each layer in the authors' files, in the order in which a level calls them; those of blocks are pairs.
+ENCODER = ("1", "2.0", "2.2", "3.0", "3.2", "5", "6.0", "6.2", "7.0", "7.2", "9", "10.0", "10.2", "11.0", "11.2")
+DECODER = (
+    "13.0",
+    "13.2",
+    "14.0",
+    "14.2",
+    "16",
+    "17.0",
+    "17.2",
+    "18.0",
+    "18.2",
+    "20",
+    "21.0",
+    "21.2",
+    "22.0",
+    "22.2",
+    "24",
+)
+
+
+def write_as_the_authors(network, folder, stacks=("",), prefix="") -> None:
+    """Save a network's weights as its authors do, layers numbered in the order of their calls."""
+    folder.mkdir(exist_ok=True)
+    parts = [network] if stacks == ("",) else network.stacks
+    for stack, name in zip(parts, stacks):
+        for number, level in enumerate(reversed(stack.levels), start=1):
+            for part, layers in (("encoder", ENCODER), ("decoder", DECODER)):
+                called = called_layers(getattr(level, part), stack, part)
+                state = {
+                    f"{prefix}layer{layer}.{kind}": value
+                    for layer, module in zip(layers, called, strict=True)
+                    for kind, value in module.state_dict().items()
+                }
+                torch.save(state, folder / f"{part}_{name}lv{number}.pkl")
+
+
+def called_layers(module, stack, part) -> list:
+    called, hooks = [], []
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            hooks.append(layer.register_forward_hook(lambda layer, *_: called.append(layer)))
+    with torch.no_grad():
+        module(torch.zeros(1, 8, 8, 3 if part == "encoder" else stack.levels[0].encoder.down[-1].out_channels), {})
+    for hook in hooks:
+        hook.remove()
+    return called
+
+
+@pytest.mark.parametrize("levels, prefix", [(3, ""), (4, "module.")])
+def test_what_the_authors_program_saves_is_read(levels, prefix, tmp_path):
+    torch.manual_seed(0)
+    theirs, ours = (DMPHN(levels, (2, 3, 4)) for _ in range(2))
+    write_as_the_authors(theirs, tmp_path, prefix=prefix)
+    name = load_published(ours, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters()))
+    assert len(name) == 12 and load_published(ours, tmp_path) == name
+    write_as_the_authors(DMPHN(levels, (2, 3, 4)), tmp_path)
+    assert load_published(ours, tmp_path) != name
+
+
+def test_a_stacks_files_are_read(tmp_path):
+    theirs, ours = (StackedDMPHN(2, 3, (2, 3, 4)) for _ in range(2))
+    write_as_the_authors(theirs, tmp_path, ("s1_", "s2_"))
+    load_published(ours, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters()))
+
+
+class Bomb:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch exploded",)
+
+
+def test_bad_files_end_in_one_sentence_and_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = DMPHN(4, (2, 3, 4))
+    before = [p.clone() for p in network.parameters()]
+    write_as_the_authors(DMPHN(3, (2, 3, 4)), tmp_path / "three")
+    write_as_the_authors(DMPHN(4, (2, 3, 5)), tmp_path / "wide")
+    for case, content in {
+        "bomb": pickle.dumps(Bomb(), protocol=2),
+        "new bomb": pickle.dumps(Bomb()),
+        "text": b"<!DOCTYPE html>",
+        "empty": b"",
+        "list": None,
+        "short": None,
+        "long": None,
+    }.items():
+        write_as_the_authors(DMPHN(4, (2, 3, 4)), tmp_path / case)
+        last = tmp_path / case / "decoder_lv1.pkl"
+        if content is not None:
+            last.write_bytes(content)
+            continue
+        state = torch.load(last, weights_only=True)
+        changed = {"list": [1], "short": dict(list(state.items())[:-1]), "long": state | {"more": torch.zeros(1)}}
+        torch.save(changed[case], last)
+    sentences = {
+        "nowhere": "no such folder",
+        "three": r"encoder_lv4\.pkl: there is no such file",
+        "wide": r"encoder_lv1\.pkl: layer9\.weight is \(5, 3, 3, 3\) where the network has \(4, 3, 3, 3\)",
+        "bomb": r"decoder_lv1\.pkl: not loaded",
+        "new bomb": r"decoder_lv1\.pkl: not loaded",
+        "text": r"decoder_lv1\.pkl: not loaded",
+        "empty": r"decoder_lv1\.pkl: not loaded",
+        "list": r"decoder_lv1\.pkl: not the weights",
+        "short": r"decoder_lv1\.pkl: layer24\.bias is missing",
+        "long": r"decoder_lv1\.pkl: holds 31 tensors where this network has 30",
+    }
+    for case, sentence in sentences.items():
+        with pytest.raises(UserError, match=sentence):
+            load_published(network, tmp_path / case)
+    assert not (tmp_path / "exploded").exists()
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters()))
+    for other in (SRN((2, 3, 4)), DMPHN(4, (2, 3, 4), progressive=True), DMPHN(3, (2, 3))):
+        with pytest.raises(UserError, match="none are published"):
+            load_published(other, tmp_path / "three")
+
+
+def test_evaluation_with_published_weights(tmp_path):
+    """Every result line names the network and the weights; the figures are those of the loaded network."""
+    theirs = DMPHN(3, (2, 3, 4))
+    write_as_the_authors(theirs, tmp_path / "weights")
+    data = OmegaConf.create(
+        {"_target_": "sapnet.data.generated.SyntheticData", "train": 1, "val": 1, "test": 2, "size": 32, "crop": 16}
+    )
+    model = OmegaConf.create({"_target_": "sapnet.models.dmphn.DMPHN", "levels": 3, "channels": [2, 3, 4]})
+    seen = []
+
+    def compare(item, images):
+        with torch.no_grad():
+            seen.append((images[-1] - theirs(item["blurred"][None])[-1][0]).abs().max() < 1e-6)
+
+    summary = evaluate_published(model, tmp_path / "weights", data, tmp_path, compare)
+    assert summary["images"] == 2 and seen == [True, True]
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    digest = load_published(DMPHN(3, (2, 3, 4)), tmp_path / "weights")
+    assert all(f'"published_weights": "{digest}"' in line and '"model": "DMPHN"' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "model", ["dmphn_1_2_4", "dmphn_1_2_4_8", "dmphn_stack4", "dmphn_nu", "srn", "srn_nolstm", "srn_nu"]
+)
+@pytest.mark.parametrize("sampling", ["uniform_network", "nu"])
+def test_every_config_builds_a_network(model, sampling):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("train", [f"model={model}", f"sampling={sampling}", "model.channels=[2,3,4]"])
+    if sampling == "nu" and not model.endswith("_nu"):
+        with pytest.raises(InstantiationException, match="sampling=uniform_network"):
+            build_module(config)
+        return
+    network = build_module(config).network
+    stages = {"dmphn_nu": 3, "srn_nu": 2}[model] if sampling == "nu" else 0
+    assert len(getattr(network, "samplers", ())) == stages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, expected", [("000001", 30.77), ("000014", 29.79)])
+def test_the_authors_images_of_gopro(name, expected, real_data):
+    """Within one grey level everywhere; they cut to 8 bits where we round, hence PSNR of ours by rounding."""
+    folder = real_data / "dmphn_published"
+    if not folder.is_dir():
+        pytest.skip(f"no published weights at {folder}")
+    scene = real_data / "GOPRO_Large" / "test" / "GOPR0384_11_00"
+    blurred, sharp = (read_image(scene / kind / f"{name}.png") for kind in ("blur", "sharp"))
+    published = read_image(folder / "DMPHN_1_2_4_outputs" / f"{name}.png").astype(int)
+    network = DMPHN(3).eval()
+    load_published(network, folder / "DMPHN_1_2_4")
+    with torch.no_grad():
+        levels = network(to_tensor(blurred)[None])[-1][0].permute(1, 2, 0).numpy() * 255
+    cut, rounded = (np.clip(x, 0, 255).astype(int) for x in (levels, np.round(levels)))
+    assert np.abs(cut - published).max() <= 1 and np.abs(rounded - published).max() <= 1
+    assert (cut != published).mean() < 1e-4
+    psnr = 10 * np.log10(255**2 / np.mean((rounded - sharp.astype(float)) ** 2))
+    assert psnr == pytest.approx(expected, abs=0.006)
