@@ -54,18 +54,21 @@ def report_table(name: str, words: list[str]) -> str:
         UserError: No such file.
     """
     study = read_study(CONFIG_DIR.parent / "experiments" / f"{name}.yaml")
+    published = {key for figures in study.paper.values() for key in figures}
     head = ["row"]
-    for _, heading, _ in PUBLISHED:
-        head += [heading, "paper", "off by"]
-    lines = [f"## {study.title}", "", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for key, heading, _ in PUBLISHED:
+        head += [heading, "paper", "off by"] if key in published else [heading]
+    lines = [f"**{study.title}**", "", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
     for row, overrides in study.rows.items():
         cost = count_config(hydra.compose("count", [*overrides, *words]))
         cells = [row]
         for key, _, counted in PUBLISHED:
             paper, ours = study.paper.get(row, {}).get(key), counted(cost)
-            cells += [f"{ours:.2f}", *(("", "") if paper is None else (f"{paper:g}", f"{ours / paper - 1:+.1%}"))]
+            cells.append(f"{ours:.2f}")
+            if key in published:
+                cells += ["", ""] if paper is None else [f"{paper:g}", f"{ours / paper - 1:+.1%}"]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"Counter: {COUNTER}."])
+    return "\n".join([*lines, "", f"For 3x{cost.height}x{cost.width}. Counter: {COUNTER}."])
 
 
 @entry_point("count")
