@@ -149,3 +149,21 @@ def test_the_baseline_has_about_as_many_parameters():
     """Sec. 4.3: "a similar structure and number of parameters as our final model"."""
     baseline, final = (count_config(compose(*rows("table4").rows[row], name="count")) for row in ("Baseline", "Net11"))
     assert baseline.total_parameters == pytest.approx(final.total_parameters, rel=0.1)
+
+
+#: Millions of parameters and GMACs of the published code, counted by others or derived from its layers.
+PUBLISHED_CODE = {
+    "dmphn_1_2_4": (5.424, 48.86),
+    "dmphn_1_2_4_8": (7.233, 65.15),
+    "dmphn_stack4": (21.698, 195.44),
+    "srn_nolstm": (6.881, 83.5),
+    "srn": (8.061, 89.8),
+}
+
+
+@pytest.mark.parametrize("model", PUBLISHED_CODE)
+def test_the_counter_agrees_with_what_is_known_of_peers(model):
+    cost = count_config(compose(f"model={model}", name="count"))
+    parameters, gmacs = PUBLISHED_CODE[model]
+    assert cost.total_parameters / 1e6 == pytest.approx(parameters, abs=6e-4)
+    assert cost.gmacs == pytest.approx(gmacs, rel=1e-3)
