@@ -112,7 +112,8 @@ class SRN(nn.Module):
     restoration before, enlarged bilinearly and without gradient; at the coarsest that is the blurred image again.
 
     Each scale's image is an output, enlarged bilinearly to the input's size, so that a loss at every output supervises
-    every scale. The authors compare each scale at its own size instead.
+    every scale. The authors compare each scale at its own size instead. Weights start as PyTorch has them: under the
+    authors' Xavier initialisation the first images leave [0, 1] by an order of magnitude, too far for short runs.
 
     With `sampled` the coarsest scale stays uniform, and the others keep their features at half and quarter of their own
     image's resolution on canvases of twice that, where the residual blocks and the LSTM work at chosen points.
@@ -132,7 +133,6 @@ class SRN(nn.Module):
         self.scales = {k: tuple(FACTORS[k] * 2**i for i in range(1, self.depth)) for k in self.sampled_stages}
         #: Sizes are padded to a multiple of this.
         self.multiple = FACTORS[0] * 2 ** (self.depth - 1)
-        self.apply(_initialise)
 
     def forward(
         self, blurred: Float[Tensor, "b 3 h w"], choose: Choose | None = None
@@ -188,12 +188,3 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _triples_of_blocks(channels: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(nn.ModuleList(PointResBlock(width, 5) for _ in range(3)) for width in channels)
-
-
-def _initialise(module: nn.Module) -> None:
-    # The authors' way to start.
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, ConvLSTM):
-        nn.init.trunc_normal_(module.gates.weight, std=1e-3, a=-2e-3, b=2e-3)
