@@ -18,6 +18,7 @@ from sapnet.training.checkpoints import AtomicCheckpointIO
 from sapnet.training.panels import PanelCallback
 from sapnet.training.progress import NonFiniteGuard, StepProgress, StopAtSteps
 from sapnet.training.restoration import RestorationModule
+from sapnet.training.resuming import SaveEvery, StepRandomness
 
 
 def build_module(config: DictConfig) -> RestorationModule:
@@ -55,12 +56,18 @@ def build_trainer(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -
 
 
 def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
-    saving = {"dirpath": folder / "checkpoints", "auto_insert_metric_name": False, "enable_version_counter": False}
+    checkpoints, every = folder / "checkpoints", config.checkpoint_every
+    if every is not None and every < 1:
+        raise UserError(f"checkpoint_every={every}: give a number of steps, or null for none beside the validations.")
+    saving = {"dirpath": checkpoints, "auto_insert_metric_name": False, "enable_version_counter": False}
     return [
+        StepRandomness(config.seed),
         StepProgress(config.steps),
         StopAtSteps(config.steps),
         NonFiniteGuard(),
         PanelCallback(folder / "panels"),
-        ModelCheckpoint(filename="last", save_on_train_epoch_end=False, **saving),
+        *([SaveEvery(every, checkpoints / "last.ckpt")] if every else []),
+        # The best one first: the last one then knows of it.
         ModelCheckpoint(filename="best", monitor="val/psnr", mode="max", **saving),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=False, **saving),
     ]
