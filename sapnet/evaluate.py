@@ -75,10 +75,10 @@ def measure(
     module = hydra.utils.instantiate(data)
     module.setup("test")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    context = {**origin, "data": module.name, "split": "test"}
-    items = module.whole_images("test")
-    lines = evaluate_images(_restore(network.to(device)), items, device, folder / "results.jsonl", context, on_image)
-    return summarise(lines)
+    context = {**origin, "data": module.name, "split": "test", **module.remarks}
+    items, path = module.whole_images("test"), folder / "results.jsonl"
+    restore = _restore(network.to(device))
+    return summarise(evaluate_images(restore, items, device, path, context, on_image, module.protocol))
 
 
 def study_policy(network: AdaptiveNetwork, data: DictConfig, folder: Path) -> dict[str, Any]:

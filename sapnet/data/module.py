@@ -29,6 +29,9 @@ class PairData(pl.LightningDataModule, ABC):
         cache: Hold all samples in memory, made once before the first batch.
     """
 
+    protocol = "standard"
+    """How results are measured: `standard`, or `realblur` (registered first)."""
+
     def __init__(
         self,
         name: str,
@@ -54,6 +57,11 @@ class PairData(pl.LightningDataModule, ABC):
         Raises:
             UserError: the split cannot be found or read.
         """
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """What a result on the test images has to say beside the data's name; known once they are set up."""
+        return {}
 
     def setup(self, stage: str) -> None:
         """Find and check the pairs that a stage (`fit`, `validate`, `test`) needs; later calls are free.

@@ -101,7 +101,8 @@ class Cached:
             worker_init_fn=quiet_worker,
             generator=torch.Generator(),
         )
-        self._samples: list[Sample] = list(tqdm(filling, desc=title, unit="pair", mininterval=1.0, leave=False, disable=None))
+        bar = {"desc": title, "unit": "pair", "mininterval": 1.0, "leave": False, "disable": None}
+        self._samples: list[Sample] = list(tqdm(filling, **bar))
 
     def __len__(self) -> int:
         """Count of samples."""

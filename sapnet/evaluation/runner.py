@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sapnet.errors import UserError
+from sapnet.evaluation import registration
 from sapnet.evaluation.metrics import psnr, ssim_matlab3d
 from sapnet.evaluation.statistics import paired_interval
 from sapnet.evaluation.store import append_result, read_results
 
-#: Named in every result line: what the figures mean.
-PROTOCOL = "uint8 RGB, psnr and ssim_matlab3d per image, no border"
+#: What the figures mean, by the name that a data module gives its protocol; named in every result line.
+PROTOCOLS = {
+    "standard": "uint8 RGB, psnr and ssim_matlab3d per image, no border",
+    "realblur": registration.PROTOCOL,
+}
 #: ``(blurred, sharp) -> [OP_1, ..., OP_K]``; only an oracle looks at the ground truth.
 Restore = Callable[[Tensor, Tensor], Sequence[Tensor]]
 
@@ -30,7 +35,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @torch.no_grad()
 def evaluate_image(
-    restore: Restore, item: Mapping[str, Any], device: torch.device
+    restore: Restore, item: Mapping[str, Any], device: torch.device, protocol: str = "standard"
 ) -> tuple[dict[str, Any], list[Tensor]]:
     """Restore one image and measure the input and every stage.
 
@@ -38,6 +43,7 @@ def evaluate_image(
         restore: Takes ``[1, 3, h, w]``, blurred and sharp.
         item: ``blurred`` and ``sharp`` ``[3, h, w]`` in [0, 1], and ``name``.
         device: Where to compute.
+        protocol: One of `PROTOCOLS`.
 
     Returns:
         The result line's figures (``seconds`` is the synchronised time of the network alone) and the stages' images,
@@ -49,18 +55,36 @@ def evaluate_image(
     outputs = restore(blurred, truth)
     _synchronise(device)
     seconds = time.perf_counter() - start
-    sharp, images = item["sharp"][None], [output.float().cpu() for output in outputs]
+    images = [output[0].float().cpu() for output in outputs]
     line = {
         "name": item["name"],
-        "height": sharp.shape[2],
-        "width": sharp.shape[3],
+        "height": item["sharp"].shape[1],
+        "width": item["sharp"].shape[2],
         "seconds": seconds,
-        "input_psnr": float(psnr(item["blurred"][None], sharp)),
-        "input_ssim": float(ssim_matlab3d(item["blurred"][None], sharp)),
-        "stage_psnr": [float(psnr(image, sharp)) for image in images],
-        "stage_ssim": [float(ssim_matlab3d(image, sharp)) for image in images],
+        **_figures([item["blurred"], *images], item["sharp"], protocol),
     }
-    return line, [image[0] for image in images]
+    return line, images
+
+
+def _figures(images: Sequence[Tensor], sharp: Tensor, protocol: str) -> dict[str, Any]:
+    """Figures of the input, which comes first, and of the stages."""
+    more = {}
+    if protocol == "realblur":
+        # A fit takes seconds, and OpenCV lets other threads run.
+        with ThreadPoolExecutor(len(images)) as pool:
+            found = list(pool.map(lambda image: registration.aligned_metrics(image, sharp), images))
+        values, ssims = [each.psnr for each in found], [each.ssim for each in found]
+        more = {"unregistered": [each.fell_back for each in found]}
+    else:
+        values = [float(psnr(image, sharp)) for image in images]
+        ssims = [float(ssim_matlab3d(image, sharp)) for image in images]
+    return {
+        "input_psnr": values[0],
+        "input_ssim": ssims[0],
+        "stage_psnr": values[1:],
+        "stage_ssim": ssims[1:],
+        **more,
+    }
 
 
 def evaluate_images(
@@ -70,6 +94,7 @@ def evaluate_images(
     path: Path,
     context: Mapping[str, Any],
     on_image: Callable[[Mapping[str, Any], Sequence[Tensor]], None] | None = None,
+    protocol: str = "standard",
 ) -> list[dict[str, Any]]:
     """Evaluate images one by one, appending a JSON line for each to ``path``, and go on where an earlier run stopped.
 
@@ -80,14 +105,15 @@ def evaluate_images(
         path: The file of result lines.
         context: What each line repeats: model, checkpoint, data; lines with another context are not ours.
         on_image: Called with each newly restored item and its stage images.
+        protocol: One of `PROTOCOLS`.
     """
-    context = {**context, "protocol": PROTOCOL, **environment(device)}
+    context = {**context, "protocol": PROTOCOLS[protocol], **environment(device)}
     done = {line["name"]: line for line in read_results(path) if context.items() <= line.items()}
     lines = []
     for item in _progress(items, "evaluating"):
         line = done.get(item["name"])
         if line is None:
-            figures, images = evaluate_image(restore, item, device)
+            figures, images = evaluate_image(restore, item, device, protocol)
             line = {**figures, **context}
             append_result(path, line)
             if on_image is not None:
@@ -99,7 +125,8 @@ def evaluate_images(
 def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return means over images, and the paired 95% bootstrap interval of the last stage's gain over the input.
 
-    An image that equals its ground truth has no finite PSNR; such images are counted and left out of all means.
+    An image that equals its ground truth has no finite PSNR; such images are counted and left out of all means. Where
+    images are registered, `unregistered` counts those for which a fit failed.
     """
     total = len(lines)
     lines = [line for line in lines if np.isfinite([line["input_psnr"], *line["stage_psnr"]]).all()]
@@ -118,6 +145,8 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "gain_db": gain.mean,
         "gain_ci95": [gain.low, gain.high],
         "seconds_per_image": float(np.mean([line["seconds"] for line in lines])),
+        "protocol": lines[0]["protocol"],
+        **({"unregistered": sum(any(line["unregistered"]) for line in lines)} if "unregistered" in lines[0] else {}),
     }
 
 
@@ -129,10 +158,13 @@ def as_table(summary: Mapping[str, Any]) -> str:
     ]
     body = "\n".join(f"{name:<15}{value:>10.2f}{ssim:>10.4f}" for name, value, ssim in rows)
     low, high = summary["gain_ci95"]
-    return (
-        f"{'':<15}{'PSNR dB':>10}{'SSIM':>10}   ({PROTOCOL}; mean of {summary['images']} images)\n{body}\n"
+    table = (
+        f"{'':<15}{'PSNR dB':>10}{'SSIM':>10}   ({summary['protocol']}; mean of {summary['images']} images)\n{body}\n"
         f"gain {summary['gain_db']:+.2f} dB, 95% interval [{low:+.2f}, {high:+.2f}] (paired bootstrap over images)"
     )
+    if "unregistered" in summary:
+        table += f"\nimages that could not be registered, compared as they are: {summary['unregistered']}"
+    return table
 
 
 def _progress(items: Iterable, title: str) -> Iterator:
