@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help install demo test test-quick lint bench-ops bench-policy controls clean
+SCALE ?= mini
+
+.PHONY: help install demo test test-quick lint bench-ops bench-policy count table1 table3 table4 table5 table6 controls clean
 
 help:  ## list the targets
-	@grep -hE '^[a-zA-Z0-9_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+	@grep -hE '^[a-zA-Z0-9_ -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"sapnet needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
@@ -35,6 +37,12 @@ bench-ops: $(STAMP)  ## time and memory of the filter operator against a plain c
 
 bench-policy: $(STAMP)  ## variance of the policy gradient under each option
 	$(BIN)/python -m benchmarks.policy_gradient
+
+count: $(STAMP)  ## parameters and multiply-adds of the full-size network
+	$(BIN)/python -m sapnet.count model=sapnet sampling=nu
+
+table1 table3 table4 table5 table6: $(STAMP)  ## a table of the paper, scaled down: trains what is missing, renders what is there
+	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE)
 
 controls: $(STAMP)  ## where to spend the points: U and the four controls, three seeds (35 minutes)
 	$(BIN)/python -m sapnet.reproduce table=controls scale=mini

@@ -1,5 +1,6 @@
 """A study: rows of overrides times seeds, and the table of their results."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ class Study:
         rows: Overrides of ``sapnet-train`` by the row's name.
         overrides: What the chosen scale adds to every row.
         paper: The paper's figures of a row, by ``paper_<quantity>_<unit>``; empty where it gives none.
+        notes: What a reader of the paper's figures should know; printed below the table.
     """
 
     title: str
@@ -32,6 +34,7 @@ class Study:
     rows: dict[str, list[str]]
     overrides: list[str]
     paper: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_study(path: Path, scale: str | None = None) -> Study:
@@ -55,6 +58,7 @@ def read_study(path: Path, scale: str | None = None) -> Study:
         {name: _overrides(path, name, row) for name, row in content["rows"].items()},
         [] if scale is None else content["scales"][scale],
         {name: _figures(path, name, row) for name, row in content["rows"].items() if isinstance(row, dict)},
+        tuple(content.get("notes", ())),
     )
 
 
@@ -75,57 +79,58 @@ def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
     return figures
 
 
-def collect(folder: Path, seeds: Sequence[int]) -> np.ndarray | None:
-    """Return the PSNR of a row's last stage, ``[seeds, images]`` in dB; None where a seed is missing."""
-    table = []
+def collect(folder: Path, seeds: Sequence[int]) -> dict[str, np.ndarray] | None:
+    """Return a row's results, ``[seeds, images]`` each: ``psnr`` (dB) and ``ssim`` of the last stage, ``seconds``.
+
+    None where a seed is missing.
+    """
+    table: dict[str, list] = {"psnr": [], "ssim": [], "seconds": []}
     for seed in seeds:
         lines = sorted(read_results(folder / f"seed{seed}" / "results.jsonl"), key=lambda line: line["name"])
         if not lines:
             return None
-        table.append([line["stage_psnr"][-1] for line in lines])
-    return np.array(table)
+        table["psnr"].append([line["stage_psnr"][-1] for line in lines])
+        table["ssim"].append([line["stage_ssim"][-1] for line in lines])
+        table["seconds"].append([line["seconds"] for line in lines])
+    return {name: np.array(values) for name, values in table.items()}
 
 
 def compare(study: Study, folder: Path) -> list[dict[str, Any]]:
-    """Return one line per row: mean PSNR, spread between seeds, and the paired gain over the reference.
+    """Return one line per row: mean figures, spread between seeds, and the paired gain over the reference.
 
-    The interval resamples images, after the mean over seeds of each image's difference; the spread between seeds is
-    given beside it, for the interval does not hold it.
+    Keys end in their unit. The interval resamples images, after the mean over seeds of each image's difference; the
+    spread between seeds is given beside it, for the interval does not hold it. A row without a result has its name,
+    and the paper's figures, alone.
     """
     found = {name: collect(folder / name, study.seeds) for name in study.rows}
-    reference = found[study.reference]
+    reference = found.get(study.reference)
     lines = []
     for name, values in found.items():
         line: dict[str, Any] = {"row": name}
         if values is not None:
-            means = values.mean(axis=1)
-            line |= {"psnr_db": float(means.mean()), "seed_sd_db": float(means.std(ddof=1)) if len(means) > 1 else None}
-            line |= {"images": values.shape[1]}
+            line |= _figures_of(values) | _origin(folder / name, study.seeds)
         if values is not None and reference is not None and name != study.reference:
-            difference = values - reference
+            difference = values["psnr"] - reference["psnr"]
             gain = paired_interval(difference.mean(axis=0))
-            line |= {"gain_db": gain.mean, "ci95": [gain.low, gain.high]}
+            line |= {"gain_db": gain.mean, "gain_ci95_low_db": gain.low, "gain_ci95_high_db": gain.high}
             line |= {"gain_by_seed_db": difference.mean(axis=1).tolist()}
-        lines.append(line)
+        lines.append(line | study.paper.get(name, {}))
     return lines
 
 
-def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mapping[str, str]) -> str:
-    """Return the table with where it came from; a row without a result says so."""
-    published = {name: figures["paper_psnr_db"] for name, figures in study.paper.items() if "paper_psnr_db" in figures}
-    head = f"| row | PSNR dB (± s.d. over seeds) | minus {study.reference}, 95% interval | by seed |"
-    rule = "| --- | --- | --- | --- |"
-    text = [f"## {study.title}", "", head + " paper, dB |" * bool(published), rule + " --- |" * bool(published)]
-    for line in lines:
-        paper = f" {published.get(line['row'], '')} |" if published else ""
-        if "psnr_db" not in line:
-            text.append(f"| {line['row']} | no result yet | | |{paper}")
-            continue
-        spread = "" if line["seed_sd_db"] is None else f" ± {line['seed_sd_db']:.3f}"
-        gain = seeds = ""
-        if "gain_db" in line:
-            gain = f"{line['gain_db']:+.3f} [{line['ci95'][0]:+.3f}, {line['ci95'][1]:+.3f}]"
-            seeds = ", ".join(f"{value:+.3f}" for value in line["gain_by_seed_db"])
-        text.append(f"| {line['row']} | {line['psnr_db']:.3f}{spread} | {gain} | {seeds} |{paper}")
-    text += ["", *(f"{key}: {value}  " for key, value in origin.items())]
-    return "\n".join(text) + "\n"
+def _figures_of(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    by_seed = values["psnr"].mean(axis=1)
+    return {
+        "psnr_db": float(by_seed.mean()),
+        "psnr_seed_sd_db": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+        "ssim_matlab3d": float(values["ssim"].mean()),
+        "runtime_s": float(np.median(values["seconds"])),
+        "images": values["psnr"].shape[1],
+        "seeds": len(by_seed),
+    }
+
+
+def _origin(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    # Written by whoever trained the row.
+    made = [json.loads((folder / f"seed{seed}" / "done.json").read_text()) for seed in seeds]
+    return {key: ", ".join(dict.fromkeys(one[key] for one in made)) for key in ("command", "commit", "config_hash")}

@@ -5,15 +5,18 @@ import pytest
 
 from sapnet.errors import UserError
 from sapnet.evaluation.store import append_result
-from sapnet.reporting.rows import Study, as_markdown, compare, read_study
+from sapnet.reporting.render import as_csv, as_markdown, gains_picture
+from sapnet.reporting.rows import Study, compare, read_study
 
 STUDY = Study("Where", "random", (0, 1), {"random": ["sampling=random"], "oracle": ["sampling=oracle"]}, ["steps=1"])
 
 
 def write(folder, row, seed, values):
     for i, value in enumerate(values):
-        line = {"name": f"{i:03d}", "stage_psnr": [0.0, value]}
+        line = {"name": f"{i:03d}", "stage_psnr": [0.0, value], "stage_ssim": [0.0, 0.9], "seconds": 0.5}
         append_result(folder / row / f"seed{seed}" / "results.jsonl", line)
+    made = {"command": f"sapnet-train seed={seed}", "commit": "abc1234", "config_hash": f"hash{seed}"}
+    (folder / row / f"seed{seed}" / "done.json").write_text(json.dumps(made))
 
 
 def test_gains_are_paired_by_image_and_seed(tmp_path):
@@ -23,8 +26,8 @@ def test_gains_are_paired_by_image_and_seed(tmp_path):
         write(tmp_path, "oracle", seed, base + seed + 0.5)
     random, oracle = compare(STUDY, tmp_path)
     assert random["psnr_db"] == pytest.approx(base.mean() + 0.5) and "gain_db" not in random
-    assert random["seed_sd_db"] == pytest.approx(np.sqrt(0.5))
-    assert oracle["gain_db"] == pytest.approx(0.5) and oracle["ci95"] == pytest.approx([0.5, 0.5])
+    assert random["psnr_seed_sd_db"] == pytest.approx(np.sqrt(0.5))
+    assert oracle["gain_db"] == pytest.approx(0.5) and oracle["gain_ci95_low_db"] == pytest.approx(0.5)
     assert oracle["gain_by_seed_db"] == pytest.approx([0.5, 0.5])
 
 
@@ -33,7 +36,8 @@ def test_a_row_without_a_result_says_so(tmp_path):
         write(tmp_path, "random", seed, [20.0, 21.0])
     write(tmp_path, "oracle", 0, [22.0, 23.0])  # the second seed is missing
     text = as_markdown(STUDY, compare(STUDY, tmp_path), {"Seeds": "0, 1"})
-    assert "| oracle | no result yet | | |" in text and "Seeds: 0, 1" in text
+    assert "| oracle | no result yet |" in text and "Seeds: 0, 1" in text
+    assert gains_picture(STUDY, compare(STUDY, tmp_path)) is None, "there is no gain to draw"
 
 
 def test_unknown_studies_and_scales_are_named(tmp_path):
@@ -57,7 +61,7 @@ def test_a_row_may_carry_the_papers_figures(tmp_path):
     assert study.paper == {"b": {"paper_psnr_db": 31.04}}
     write(tmp_path, "b", 0, [22.0, 23.0])
     text = as_markdown(study, compare(study, tmp_path), {})
-    assert "by seed | paper, dB |\n| --- | --- | --- | --- | --- |" in text
+    assert "| PSNR dB | paper's PSNR dB |" in text and "| b | 22.50 | 31.04 |" in text
     assert "| a | no result yet | | |  |" in text and "| b | 22.500 |  |  | 31.04 |" in text
 
 
@@ -67,3 +71,22 @@ def test_a_row_may_carry_the_papers_figures(tmp_path):
 def test_a_row_that_is_neither_is_refused_by_its_name(tmp_path, row):
     with pytest.raises(UserError, match=r"table.yaml, row odd"):
         studied(tmp_path, {"odd": row})
+
+
+def test_every_figure_of_the_csv_has_a_unit_and_an_origin(tmp_path):
+    study = studied(tmp_path, {"a": [], "b": {"overrides": ["model=net5"], "paper_psnr_db": 31.04}})
+    for row, base in (("a", 20.0), ("b", 21.0)):
+        write(tmp_path, row, 0, [base, base + 1])
+    lines = compare(study, tmp_path)
+    head, first, second = as_csv(lines).splitlines()
+    columns = head.split(",")
+    assert columns[-1] == "paper_psnr_db", "the paper's columns stand apart, at the end"
+    for column in ("psnr_db", "runtime_s", "gain_ci95_low_db", "command", "commit", "config_hash", "images", "seeds"):
+        assert column in columns
+    assert first.endswith(",") and second.endswith("31.04") and "abc1234" in second
+    assert gains_picture(study, lines).shape[2] == 3
+
+
+def test_notes_on_the_papers_figures_are_printed(tmp_path):
+    study = Study("t", "a", (0,), {"a": []}, [], notes=("The text says otherwise.",))
+    assert "- The text says otherwise." in as_markdown(study, compare(study, tmp_path), {})

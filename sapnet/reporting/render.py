@@ -1,0 +1,106 @@
+"""A study's table as Markdown, CSV and a picture."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from sapnet.reporting.rows import Study
+
+#: Ours, the paper's beside it, heading, format.
+COLUMNS = (
+    ("psnr_db", "paper_psnr_db", "PSNR dB", ".2f"),
+    ("ssim_matlab3d", "paper_ssim", "SSIM", ".4f"),
+    ("parameters_m", "paper_parameters_m", "parameters, M", ".2f"),
+    ("gmacs", "paper_gmacs", "GMACs", ".1f"),
+    ("runtime_s", "paper_runtime_s", "s per image", ".3f"),
+)
+
+
+def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mapping[str, str]) -> str:
+    """Return the table, the notes on the paper's figures, and where ours came from; rows without a result say so."""
+    shown = [column for column in COLUMNS if any(column[0] in line or column[1] in line for line in lines)]
+    head = ["row"]
+    for _, theirs, heading, _ in shown:
+        head += [heading, f"paper's {heading}"] if any(theirs in line for line in lines) else [heading]
+    head += [f"minus {study.reference}, dB, 95% interval", "by seed"]
+    text = [f"## {study.title}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for line in lines:
+        cells = [line["row"]]
+        for ours, theirs, _, form in shown:
+            cells.append(_ours(line, ours, form))
+            if any(theirs in other for other in lines):
+                cells.append(f"{line[theirs]:g}" if theirs in line else "")
+        text.append(f"| {' | '.join(cells + _gain(line))} |")
+    text += ["", *(f"- {note}" for note in study.notes)] if study.notes else []
+    text += ["", *(f"{key}: {value}  " for key, value in origin.items())]
+    commits = dict.fromkeys(line["commit"] for line in lines if "commit" in line)
+    text += [f"Trained at commit: {', '.join(commits) or 'nothing trained'}  "]
+    return "\n".join(text) + "\n"
+
+
+def _ours(line: Mapping[str, Any], key: str, form: str) -> str:
+    if key not in line:
+        return "no result yet" if key == "psnr_db" else ""
+    spread = line.get("psnr_seed_sd_db") if key == "psnr_db" else None
+    return f"{line[key]:{form}}" + (f" ± {spread:.2f}" if spread is not None else "")
+
+
+def _gain(line: Mapping[str, Any]) -> list[str]:
+    if "gain_db" not in line:
+        return ["", ""]
+    low, high = line["gain_ci95_low_db"], line["gain_ci95_high_db"]
+    return [
+        f"{line['gain_db']:+.2f} [{low:+.2f}, {high:+.2f}]",
+        ", ".join(f"{value:+.2f}" for value in line["gain_by_seed_db"]),
+    ]
+
+
+def as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return all figures, units in the column names, ``paper_`` before the paper's; empty cells where there is none."""
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    columns.sort(key=lambda key: key.startswith("paper_"))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(dict(line) for line in lines)
+    return text.getvalue()
+
+
+def gains_picture(study: Study, lines: Sequence[Mapping[str, Any]]) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Draw each row's gain over the reference with its interval, and the paper's gain as a ring; None without gains."""
+    lines = [line for line in lines if "gain_db" in line]
+    if not lines:
+        return None
+    papers = {name: figures.get("paper_psnr_db") for name, figures in study.paper.items()}
+    base = papers.get(study.reference)
+    rings = [papers[x["row"]] - base if base and papers.get(x["row"]) else None for x in lines]
+    ends = [v for x in lines for v in (x["gain_ci95_low_db"], x["gain_ci95_high_db"])] + [r for r in rings if r] + [0]
+    low, high = min(ends), max(ends)
+    left, width, step = 180, 520, 30
+    picture = np.full((step * (len(lines) + 2), left + width + 40, 3), 255, np.uint8)
+
+    def at(value: float) -> int:
+        return round(left + width * (value - low) / max(high - low, 1e-9))
+
+    cv2.line(picture, (at(0), 8), (at(0), step * (len(lines) + 1)), (170, 170, 170), 1, cv2.LINE_AA)
+    for i, (line, ring) in enumerate(zip(lines, rings), start=1):
+        y = step * i
+        _write(picture, line["row"], 8, y + 5)
+        ends = [at(line[f"gain_ci95_{side}_db"]) for side in ("low", "high")]
+        cv2.line(picture, (ends[0], y), (ends[1], y), (30, 90, 200), 2, cv2.LINE_AA)
+        cv2.circle(picture, (at(line["gain_db"]), y), 5, (30, 90, 200), -1, cv2.LINE_AA)
+        if ring is not None:
+            cv2.circle(picture, (at(ring), y), 6, (200, 60, 30), 1, cv2.LINE_AA)
+    foot = f"PSNR minus {study.reference}, dB: {low:+.2f} to {high:+.2f}; line: zero; ring: the paper's"
+    foot = foot if any(ring is not None for ring in rings) else foot.partition("; ring")[0]
+    _write(picture, foot, 8, picture.shape[0] - 14)
+    return picture
+
+
+def _write(picture: np.ndarray, text: str, x: int, y: int) -> None:
+    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA)
