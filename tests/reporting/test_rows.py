@@ -62,7 +62,7 @@ def test_a_row_may_carry_the_papers_figures(tmp_path):
     write(tmp_path, "b", 0, [22.0, 23.0])
     text = as_markdown(study, compare(study, tmp_path), {})
     assert "| PSNR dB | paper's PSNR dB |" in text and "| b | 22.50 | 31.04 |" in text
-    assert "| a | no result yet | | |  |" in text and "| b | 22.500 |  |  | 31.04 |" in text
+    assert "| a | no result yet |  |" in text, "the figures of the paper and ours never mix"
 
 
 @pytest.mark.parametrize(
