@@ -34,6 +34,8 @@ class FolderData(PairData):
         workers: Loader processes; by default one a core, four at most.
         eval_batch: Whole images in a batch; 1 is used wherever sizes differ.
         cache: Hold all decoded images in memory (a 1280x720 pair takes 5.5 MB).
+        validate_on_test: Validate, and so choose the best checkpoint, on the test images, as many published figures do.
+            Nothing is held out then, and results say so.
     """
 
     def __init__(
@@ -51,11 +53,12 @@ class FolderData(PairData):
         workers: int | None = None,
         eval_batch: int = 1,
         cache: bool = False,
+        validate_on_test: bool = False,
     ):
         super().__init__(name, crop, batch, seed, workers, eval_batch, cache)
         if not 0 <= val_share < 1:
             raise UserError(f"data.val_share is {val_share}: give a share from 0 to below 1.")
-        self.root, self.blur, self.val_share = root, blur, val_share
+        self.root, self.blur, self.val_share, self.validate_on_test = root, blur, val_share, validate_on_test
         self.folders = {"train": train or {}, "val": val or {}, "test": test or {}}
 
     def source(self, split: str) -> PairFiles | None:
@@ -64,7 +67,10 @@ class FolderData(PairData):
         Raises:
             UserError: as `find_pairs`, `pair_folders` and `check_sizes`, or no folder is configured.
         """
-        if split == "test" or self._has_own("val"):
+        if split == "val" and self.validate_on_test:
+            pairs = self.find("test")
+            rank_zero_info(f"{self.name}: validating on the test images, which results will say")
+        elif split == "test" or self.validate_on_test or self._has_own("val"):
             pairs = self.find(split)
         elif self.val_share == 0:
             pairs = self.find("train") if split == "train" else None
@@ -78,6 +84,12 @@ class FolderData(PairData):
             return None
         rank_zero_info(f"{self.name}: {len(pairs)} pairs for {split}, blurred as {pairs[0].blurred}")
         return PairFiles(pairs)
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Which of several kinds of blur is read, and whether the test images served for validation."""
+        kind = {} if self.blur is None else {"blur": self.blur}
+        return kind | ({"validated_on": "test"} if self.validate_on_test else {})
 
     def find(self, split: str) -> list[Pair]:
         """Pairs on disk of a split, before any is held out.

@@ -41,12 +41,22 @@ def pair_folders(blurred: str | Path, sharp: str | Path) -> list[Pair]:
     """
     blurred, sharp = Path(blurred), Path(sharp)
     inputs, targets = _images_below(blurred), _images_below(sharp)
-    if blurred.resolve() == sharp.resolve():
-        raise UserError(f"{blurred} is given for the blurred and the sharp images: give two different folders.")
-    for here, there, folder in ((inputs, targets, sharp), (targets, inputs, blurred)):
-        alone = [here[name] for name in here if name not in there]
-        if alone:
-            raise UserError(f"{_some(alone)} without a partner in {folder}: add the missing files or remove these.")
+    _check_different(blurred, sharp)
+    _check_partners(inputs, targets, sharp)
+    _check_partners(targets, inputs, blurred)
+    return [Pair(name, inputs[name], targets[name]) for name in sorted(inputs)]
+
+
+def pair_listed(blurred: str | Path, sharp: str | Path) -> list[Pair]:
+    """Pairs for the images below `blurred` alone; `sharp` may hold others too. Sorted by name.
+
+    Raises:
+        UserError: as `pair_folders`, save for sharp images without a blurred one.
+    """
+    blurred, sharp = Path(blurred), Path(sharp)
+    inputs, targets = _images_below(blurred), _images_below(sharp)
+    _check_different(blurred, sharp)
+    _check_partners(inputs, targets, sharp)
     return [Pair(name, inputs[name], targets[name]) for name in sorted(inputs)]
 
 
@@ -135,6 +145,17 @@ def hold_out(pairs: Sequence[Pair], share: float) -> tuple[list[Pair], list[Pair
 
 def _at_least_one(share: float, total: int) -> int:
     return min(max(1, round(share * total)), total - 1)
+
+
+def _check_different(blurred: Path, sharp: Path) -> None:
+    if blurred.resolve() == sharp.resolve():
+        raise UserError(f"{blurred} is given for the blurred and the sharp images: give two different folders.")
+
+
+def _check_partners(here: dict[str, Path], there: dict[str, Path], folder: Path) -> None:
+    alone = [here[name] for name in here if name not in there]
+    if alone:
+        raise UserError(f"{_some(alone)} without a partner in {folder}: add the missing files or remove these.")
 
 
 def _images_below(folder: Path) -> dict[str, Path]:

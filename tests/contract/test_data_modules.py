@@ -1,0 +1,120 @@
+"""What every data module keeps, whatever it reads: composed from conf/data as a user would, on made-up data."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from sapnet.data.folder import FolderData
+from sapnet.data.module import PairData
+from sapnet.entry import CONFIG_DIR
+from sapnet.evaluation.runner import PROTOCOLS
+from tests.contract.layouts import HEIGHT, LAYOUTS, OPTIONS, WIDTH
+
+Make = Callable[..., PairData]
+EVERY = sorted(path.stem for path in (CONFIG_DIR / "data").glob("*.yaml"))
+SMALL = {"crop": 8, "batch": 2, "workers": 0}
+
+
+def compose(name: str, **options: Any) -> PairData:
+    """The module that `data=NAME data.KEY=VALUE ...` gives."""
+    config = OmegaConf.create({"seed": 0, "data": OmegaConf.load(CONFIG_DIR / "data" / f"{name}.yaml")})
+    OmegaConf.set_struct(config, True)
+    return hydra.utils.instantiate(OmegaConf.merge(config, {"data": options}).data)
+
+
+def test_every_option_of_conf_data_is_under_this_contract() -> None:
+    assert set(EVERY) == {*LAYOUTS, "synthetic"}
+
+
+@pytest.mark.parametrize("name", EVERY)
+class TestDataModule:
+    """One class for all: a benchmark that passes it can be trained on and evaluated."""
+
+    @pytest.fixture
+    def expected(self, name: str, tmp_path: Path) -> dict[str, list[str]]:
+        if name == "synthetic":
+            return {"test": [f"test/{number:06d}" for number in range(2)]}
+        return LAYOUTS[name](tmp_path / name)
+
+    @pytest.fixture
+    def make(self, name: str, tmp_path: Path, expected: dict[str, list[str]]) -> Make:
+        sizes = {"train": 5, "val": 2, "test": 2, "size": 32}
+        options = sizes if name == "synthetic" else {"root": str(tmp_path / name), **OPTIONS[name]}
+        return lambda **more: compose(name, **(SMALL | options | more))
+
+    @pytest.fixture
+    def data(self, make: Make) -> PairData:
+        data = make()
+        data.setup("fit")
+        data.setup("test")
+        return data
+
+    def test_it_finds_the_pairs_of_each_split_under_their_names(self, name: str, data: PairData, expected) -> None:
+        found = {split: [item["name"] for item in data.whole_images(split)] for split in ("train", "val", "test")}
+        assert found["test"] == sorted(expected["test"])
+        if name != "synthetic":
+            assert sorted(found["train"] + found["val"]) == sorted(expected["train"])
+        assert all(found.values()) and len(found["train"]) > len(found["val"])
+
+    def test_no_picture_and_no_sequence_is_in_two_splits(self, data: PairData) -> None:
+        """Leakage from training into validation or test would make every result worthless."""
+        items = {split: list(data.whole_images(split)) for split in ("train", "val", "test")}
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            for key in ("blurred", "sharp"):
+                pictures = {item[key].numpy().tobytes() for item in items[one]}
+                assert len(pictures) == len(items[one])
+                assert not pictures & {item[key].numpy().tobytes() for item in items[other]}
+        scenes = {split: {item["name"].rpartition("/")[0] for item in items[split]} for split in ("train", "val")}
+        assert not (scenes["train"] & scenes["val"]) - {""}
+
+    def test_batches_are_pairs_of_images_in_range(self, data: PairData) -> None:
+        for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+            for batch in loader:
+                shape = batch["blurred"].shape
+                assert batch["sharp"].shape == shape and shape[1] == 3 and len(batch["name"]) == shape[0]
+                assert loader is data._train_loader or shape[2:] in {(HEIGHT, WIDTH), (32, 32)}
+                for key in ("blurred", "sharp"):
+                    assert batch[key].dtype == torch.float32 and 0 <= batch[key].min() <= batch[key].max() <= 1
+
+    def test_blurred_and_sharp_are_not_exchanged(self, name: str, make: Make, tmp_path: Path) -> None:
+        """The blurred file's path says that it is blurred."""
+        data = make()
+        data.setup("test")
+        source = data.whole_images("test").source
+        if isinstance(data, FolderData):
+            sharp_words = {"sharp", "gt", "GT", "val_sharp"}
+            for pair in source.pairs:
+                inner = set(pair.blurred.relative_to(tmp_path).parts)
+                assert not inner & sharp_words and set(pair.sharp.relative_to(tmp_path).parts) & sharp_words
+                number = pair.name.rpartition("/")[2]
+                assert pair.blurred.stem.removeprefix("blur_") == pair.sharp.stem.removeprefix("gt_") == number
+
+    def test_it_says_how_it_is_measured(self, name: str, data: PairData) -> None:
+        assert data.name == name
+        assert data.protocol == ("realblur" if name.startswith("realblur") else "standard")
+        assert data.protocol in PROTOCOLS
+        assert all(isinstance(key, str) and isinstance(value, str) for key, value in data.remarks.items())
+
+    def test_choosing_on_the_test_images_is_possible_and_told(self, name: str, make: Make, expected) -> None:
+        if name == "synthetic":
+            pytest.skip("its validation scenes cost nothing")
+        data = make(validate_on_test=True)
+        data.setup("fit")
+        assert [item["name"] for item in data.whole_images("val")] == sorted(expected["test"])
+        assert sorted(item["name"] for item in data.whole_images("train")) == sorted(expected["train"])
+        assert data.remarks["validated_on"] == "test" and "validated_on" not in make().remarks
+
+    def test_only_the_split_in_use_is_looked_for(self, name: str, make: Make, tmp_path: Path) -> None:
+        """Who evaluates alone need not have the training images."""
+        if name in ("synthetic",):
+            pytest.skip("nothing to remove")
+        for path in (*tmp_path.rglob("train"), *tmp_path.rglob("*_train_list.txt")):
+            path.rename(path.with_name(f"elsewhere_{path.name}"))
+        data = make()
+        data.setup("test")
+        assert len(data.whole_images("test")) == 4
