@@ -50,6 +50,8 @@ def evaluate(
         "checkpoint": info.sha256,
         "generator_steps": info.generator_steps,
     }
+    if info.chosen_on_test:
+        origin["validated_on"] = "test"
     if isinstance(network, AdaptiveNetwork):
         origin |= {"sampler": network.sampler, "budget": network.budget}
     return measure(network, origin, data, folder, on_image)

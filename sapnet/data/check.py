@@ -69,7 +69,9 @@ def _check_split(data: FolderData, split: str) -> SplitReport | None:
         if isinstance(data, BenchmarkData):
             pairs = data.locate(split)
             report.published = data.expected(split)
-            report.problems += [f"published count: {each}" for each in differences(pairs, report.published)]
+            if differences(pairs, report.published):
+                share = f"{len(pairs)} of {total(report.published)}"
+                report.problems.append(f"{share} published pairs are there: complete the download")
         else:
             pairs = data.find(split)
     except UserError as error:

@@ -1,8 +1,9 @@
 """`python -m sapnet.data.tiles ROOT OUT`: training images cut into tiles once, so that a crop is not a whole PNG.
 
 A random 256x256 crop of a 1280x720 image decodes fourteen times the pixels it shows. Tiles of 512x512 every 256 pixels,
-the last row and column moved to the border, keep every crop's neighbourhood and cost a fourth of it to decode: 8 from
-an image of that size, 16,824 from GoPro's 2103 training images, about twice the room on the disk.
+the last row and column moved to the border, decode four times as many: 8 from an image of that size, 16,824 from
+GoPro's 2103 training images, on 2.3 times the room. `python -m benchmarks.loading` measures what that saves: a core
+makes 2.5 times as many crops of GoPro's images.
 
 The tiles are in GoPro's layout, `OUT/train/SEQUENCE/{blur,sharp}/NAME_Y_X.png` (Y and X: the place of the upper left
 corner), with ROOT's test images linked beside them, so `data=gopro data.root=OUT` and `data=folder data.root=OUT` train

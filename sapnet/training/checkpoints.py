@@ -42,6 +42,8 @@ class CheckpointInfo:
     generator_steps: int
     version: str
     """The version of sapnet that wrote it."""
+    chosen_on_test: bool = False
+    """Whether its run validated on test images."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -100,10 +102,13 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def stamp(checkpoint: dict[str, Any], model: Mapping[str, Any], generator_steps: int) -> None:
+def stamp(
+    checkpoint: dict[str, Any], model: Mapping[str, Any], generator_steps: int, chosen_on_test: bool = False
+) -> None:
     """Write into `checkpoint` what rebuilds its network: for `LightningModule.on_save_checkpoint`.
 
     `model` is the Hydra node that built the network, as plain dicts (`OmegaConf.to_container(node, resolve=True)`).
+    `chosen_on_test` says that the run validates on test images, so that every result of the checkpoint can tell.
 
     Raises:
         UserError: `model` could not be rebuilt from, because it names a class outside sapnet's networks or holds
@@ -115,6 +120,7 @@ def stamp(checkpoint: dict[str, Any], model: Mapping[str, Any], generator_steps:
         "model": _plain(model),
         "generator_steps": int(generator_steps),
         "version": __version__,
+        "chosen_on_test": chosen_on_test,
     }
 
 
@@ -300,4 +306,5 @@ def _first_difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor
 
 
 def _info(path: Path, own: Mapping[str, Any]) -> CheckpointInfo:
-    return CheckpointInfo(path, short_hash(path), own["model"], own["generator_steps"], str(own.get("version")))
+    version, chosen_on_test = str(own.get("version")), bool(own.get("chosen_on_test"))
+    return CheckpointInfo(path, short_hash(path), own["model"], own["generator_steps"], version, chosen_on_test)

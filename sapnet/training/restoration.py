@@ -127,7 +127,8 @@ class RestorationModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what rebuilds the network and continues the count of steps."""
-        stamp(checkpoint, self.model, self.generator_steps)
+        data = getattr(self.trainer, "datamodule", None)
+        stamp(checkpoint, self.model, self.generator_steps, getattr(data, "validate_on_test", False))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue the count of steps."""

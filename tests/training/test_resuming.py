@@ -1,0 +1,61 @@
+"""Randomness that needs no state, and checkpoints between validations, counted in generator steps."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from sapnet.training.resuming import SaveEvery, StepRandomness, step_seed
+from tests.training.two_optimizers import TwoOptimizers, fit
+
+
+class Draws(TwoOptimizers):
+    """Notes what each step would draw."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawn: dict[int, float] = {}
+
+    def training_step(self, batch, batch_idx):
+        self.drawn[self.generator_steps] = torch.rand(()).item()
+        super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        torch.rand(3)
+        super().validation_step(batch, batch_idx)
+
+
+class Note(pl.Callback):
+    """The generator steps at which a checkpoint was written."""
+
+    def __init__(self):
+        self.steps: list[int] = []
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        self.steps.append(pl_module.generator_steps)
+
+
+def test_seeds_differ_by_seed_step_and_process() -> None:
+    seeds = {step_seed(seed, step, rank) for seed in range(12) for step in range(120) for rank in range(3)}
+    assert len(seeds) == 12 * 120 * 3 and all(0 <= seed < 2**56 for seed in seeds)
+
+
+def test_draws_depend_on_the_step_and_not_on_what_drew_before() -> None:
+    """Without it, a run resumed after a step would repeat the first draws; here even a later validation changes none."""
+    drawn = []
+    for seed, every in ((0, 1.0), (0, 0.5), (1, 1.0)):
+        torch.manual_seed(every > 0.9)
+        module = Draws()
+        fit(module, max_epochs=2, callbacks=[StepRandomness(seed)], val_check_interval=every, enable_progress_bar=False)
+        drawn.append(module.drawn)
+    assert len(set(drawn[0].values())) == len(drawn[0]) == 8
+    assert drawn[0] == drawn[1]
+    assert not set(drawn[0].values()) & set(drawn[2].values())
+
+
+def test_checkpoints_come_every_so_many_generator_steps(tmp_path: Path) -> None:
+    """Lightning's own count would be twice as high: one step for each optimizer."""
+    note, path = Note(), tmp_path / "deep" / "last.ckpt"
+    fit(TwoOptimizers(), max_epochs=2, callbacks=[SaveEvery(3, path), note], enable_progress_bar=False)
+    assert note.steps == [3, 6]
+    assert torch.load(path, weights_only=True)["sapnet"]["generator_steps"] == 6
