@@ -41,7 +41,7 @@ def test_seeds_differ_by_seed_step_and_process() -> None:
 
 
 def test_draws_depend_on_the_step_and_not_on_what_drew_before() -> None:
-    """Without it, a run resumed after a step would repeat the first draws; here even a later validation changes none."""
+    """Without it, a run resumed after a step repeats the first draws; here not even a validation changes them."""
     drawn = []
     for seed, every in ((0, 1.0), (0, 0.5), (1, 1.0)):
         torch.manual_seed(every > 0.9)
