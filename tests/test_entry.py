@@ -272,6 +272,8 @@ def run_program(configs: Path, *arguments: str, **environment: str) -> subproces
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": path, **environment},
+        # A shell's background jobs ignore interrupts, and their children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sapnet.models.adaptive import AdaptiveNetwork
+
 aten = torch.ops.aten
 
 #: Who counted; a figure without it says little.
@@ -131,7 +133,9 @@ def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
     network.eval()
     counter = FlopCounterMode(display=False, custom_mapping=_BILINEAR | _MOVES)
     with counter, _Innermost(network, counter) as own:
-        network(torch.empty(1, 3, height, width, device=device))
+        image = torch.empty(1, 3, height, width, device=device)
+        # An oracle asks for the truth.
+        network(image, image) if isinstance(network, AdaptiveNetwork) else network(image)
     network.train(training)
     flops: dict[str, dict[str, int]] = {path: {} for path in parameters}
     moved = dict.fromkeys(parameters, 0)
