@@ -7,7 +7,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 
 SCALE ?= mini
 
-.PHONY: help install demo test test-quick lint bench-ops bench-policy count table1 table3 table4 table5 table6 controls clean
+.PHONY: help install demo test test-quick lint bench-ops bench-loading bench-policy check-data tiles count table1 table3 table4 table5 table6 controls clean
 
 help:  ## list the targets
 	@grep -hE '^[a-zA-Z0-9_ -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -35,8 +35,17 @@ lint: $(STAMP)  ## the linter
 bench-ops: $(STAMP)  ## time and memory of the filter operator against a plain convolution
 	$(BIN)/python -m benchmarks.ops
 
+bench-loading: $(STAMP)  ## images per second: whole photos, tiles, memory
+	$(BIN)/python -m benchmarks.loading
+
 bench-policy: $(STAMP)  ## variance of the policy gradient under each option
 	$(BIN)/python -m benchmarks.policy_gradient
+
+check-data: $(STAMP)  ## look through a data set before training: make check-data data=gopro root=GOPRO_Large blur=blur
+	$(BIN)/python -m sapnet.check_data data=$(or $(data),folder) data.root=$(root) $(if $(blur),data.blur=$(blur))
+
+tiles: $(STAMP)  ## cut a training set into tiles, 2.5 times as fast to read: make tiles root=GOPRO_Large out=GOPRO_tiles blur=blur
+	$(BIN)/python -m sapnet.data.tiles $(root) $(out) $(if $(blur),--blur $(blur))
 
 count: $(STAMP)  ## parameters and multiply-adds of the full-size network
 	$(BIN)/python -m sapnet.count model=sapnet sampling=nu

@@ -23,7 +23,11 @@ COLUMNS = (
 
 def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mapping[str, str]) -> str:
     """Return the table, the notes on the paper's figures, and where ours came from; rows without a result say so."""
-    shown = [column for column in COLUMNS if any(column[0] in line or column[1] in line for line in lines)]
+    shown = [
+        (ours, *rest)
+        for ours, *rest in COLUMNS
+        if ours == "psnr_db" or any(ours in line or rest[0] in line for line in lines)
+    ]
     head = ["row"]
     for _, theirs, heading, _ in shown:
         head += [heading, f"paper's {heading}"] if any(theirs in line for line in lines) else [heading]
