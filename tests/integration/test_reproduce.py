@@ -33,9 +33,11 @@ def test_a_training_that_was_killed_is_not_taken_for_done(tmp_path):
     assert "no result yet" not in (folder / "table.md").read_text().split("| U |")[1].split("|")[0]
 
 
-def test_rows_go_through_a_hydra_launcher(tmp_path):
+@pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]])
+def test_rows_go_through_a_hydra_launcher(launcher, tmp_path):
+    """Several processes here; SLURM's launcher by its local mode, which runs the same code."""
     words = ["--multirun", "table=4", "scale=smoke", "row=Baseline,Net9", f"root={tmp_path}/out", "jobs=1"]
-    done = run("sapnet.reproduce", *words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path)
+    done = run("sapnet.reproduce", *words, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     made = sorted(path.parent.parent.name for path in (tmp_path / "out" / "table4" / "smoke").glob("*/seed0/done.json"))
     assert made == ["Baseline", "Net9"]
