@@ -1,6 +1,6 @@
 """Points on a canvas: how many a budget buys, how they are read (Eq. 1-2) and how they are put back (Eq. 3).
 
-Inside the package a set of points is `Int64[Tensor, "b l"]`: raster indices `y * w + x`, distinct, by custom sorted
+Inside the package a set of points is `Int64[Tensor, "b l"]`: raster indices `y * w + x`, distinct, and by custom sorted
 (neighbours in memory are read together); unused slots hold -1 and stand at the end. `sample` and `restore` are the same
 two operators in the paper's own notation: `[b, c, h, w]` tensors and normalised coordinates.
 """
