@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sapnet.models.adaptive import AdaptiveNetwork
@@ -132,14 +133,22 @@ def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
     training = network.training
     network.eval()
     counter = FlopCounterMode(display=False, custom_mapping=_BILINEAR | _MOVES)
-    with counter, _Innermost(network, counter) as own:
+    counts: Counter[tuple[str, Any]] = Counter()
+    seen: Counter[Any] = Counter()
+
+    def ended(path: str) -> None:
+        # The counter itself adds to every module that is active.
+        now = Counter(counter.get_flop_counts().get("Global", {}))
+        counts.update({(path, operator): number for operator, number in (now - seen).items()})
+        seen.update(now - seen)
+
+    with counter, Innermost(network, ended):
         image = torch.empty(1, 3, height, width, device=device)
-        # An oracle asks for the truth.
-        network(image, image) if isinstance(network, AdaptiveNetwork) else network(image)
+        restore(network, image)
     network.train(training)
     flops: dict[str, dict[str, int]] = {path: {} for path in parameters}
     moved = dict.fromkeys(parameters, 0)
-    for (path, operator), number in own.counts.items():
+    for (path, operator), number in counts.items():
         if operator in _MOVES:
             moved[path] += number
         else:
@@ -148,15 +157,24 @@ def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
     return Cost(parameters, flops, moved, height, width)
 
 
-class _Innermost:
-    # The counter adds to every module that is active. This one tells what belongs to the innermost: whenever a module
-    # begins or ends, what was counted since the last such moment is its.
-    def __init__(self, network: nn.Module, counter: FlopCounterMode):
-        self.network, self.counter = network, counter
-        self.counts: Counter[tuple[str, Any]] = Counter()
-        self.active, self.seen = [""], Counter()
+def restore(network: nn.Module, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+    """Run a network over images whose sharp version nobody knows: an oracle, which asks for it, gets the image."""
+    return network(image, image) if isinstance(network, AdaptiveNetwork) else network(image)
+
+
+class Innermost:
+    """While this context is open, tells what belongs to each module itself and not to its children.
+
+    Whenever a module begins or ends, `ended(path)` is called with the path of the module that was the innermost active
+    one until then: what happened since the last such call is its own.
+    """
+
+    def __init__(self, network: nn.Module, ended: Callable[[str], None]):
+        self.network, self.ended = network, ended
+        self.active = [""]
 
     def __enter__(self) -> Self:
+        """Place the hooks."""
         self.hooks = []
         for path, module in self.network.named_modules():
             self.hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._turn(path)))
@@ -164,14 +182,12 @@ class _Innermost:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        """Remove them."""
         for hook in self.hooks:
             hook.remove()
 
     def _turn(self, path: str | None) -> None:
-        now = Counter(self.counter.get_flop_counts().get("Global", {}))
-        for operator, number in (now - self.seen).items():
-            self.counts[self.active[-1], operator] += number
-        self.seen = now
+        self.ended(self.active[-1])
         if path is None:
             self.active.pop()
         else:
