@@ -2,12 +2,12 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from sapnet.data.images import to_array, write_image
 from sapnet.entry import entry_point
 from sapnet.errors import UserError
 from sapnet.evaluation.policy_study import as_markdown, study
-from sapnet.evaluation.runner import as_table, evaluate_images, summarise
+from sapnet.evaluation.runner import as_table, evaluate_images, summarise, usual_device
 from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.models.weights import load_published
@@ -37,7 +37,7 @@ def evaluate(
     """Evaluate a checkpoint on a data set's test images; a network that samples may be given another sampler or budget.
 
     Lines go to ``folder/results.jsonl``; images that stand there already, under the same checkpoint and data, are not
-    restored again.
+    restored again. Processes with one folder share the images, and each returns the summary of all.
 
     Raises:
         UserError: The checkpoint or the data cannot be used, or the network samples nothing.
@@ -76,7 +76,7 @@ def measure(
     """Restore a data set's test images and summarise; every line repeats where the network comes from."""
     module = hydra.utils.instantiate(data)
     module.setup("test")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = usual_device()
     context = {**origin, "data": module.name, "split": "test", **module.remarks}
     items, path = module.whole_images("test"), folder / "results.jsonl"
     restore = _restore(network.to(device))
@@ -87,7 +87,7 @@ def study_policy(network: AdaptiveNetwork, data: DictConfig, folder: Path) -> di
     """Study a network that samples on a data set's test images; the result goes to ``folder/policy.json`` too."""
     module = hydra.utils.instantiate(data)
     module.setup("test")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = usual_device()
     found = study(network.to(device), module.whole_images("test"), device)
     write_atomically(folder / "policy.json", (json.dumps(found, indent=2) + "\n").encode())
     return found
@@ -111,6 +111,13 @@ def _restore(network: nn.Module) -> Callable[[Tensor, Tensor], Sequence[Tensor]]
     return network if isinstance(network, AdaptiveNetwork) else lambda blurred, sharp: network(blurred)
 
 
+def _check_folder_shared() -> None:
+    # By default it is named after the time, which differs between processes.
+    shared = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if shared and not any(word.startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra):
+        raise UserError("several processes share an evaluation by its folder: add hydra.run.dir=FOLDER.")
+
+
 def _check_choice(config: DictConfig) -> None:
     if config.weights is None:
         if config.checkpoint is None:
@@ -132,6 +139,7 @@ def _check_choice(config: DictConfig) -> None:
 def main(config: DictConfig) -> float:
     """Evaluate and print the table; the return value is the mean PSNR."""
     _check_choice(config)
+    _check_folder_shared()
     folder = Path(HydraConfig.get().runtime.output_dir)
 
     def save(item: Mapping[str, Any], images: Sequence[Tensor]) -> None:
@@ -143,7 +151,7 @@ def main(config: DictConfig) -> float:
     else:
         summary = evaluate(Path(config.checkpoint), config.data, folder, on_image, **config.sampling)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
-    if config.study:
+    if config.study and os.environ.get("RANK", "0") == "0":
         network, _ = network_from_checkpoint(config.checkpoint)
         resample(network, **config.sampling)
         found = study_policy(network, config.data, folder)

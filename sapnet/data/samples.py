@@ -135,6 +135,10 @@ class WholeImages(Dataset[Item]):
         """Item `index` at full size."""
         return self.source[index].to_item()
 
+    def name(self, index: int) -> str:
+        """Name of item `index`; of file pairs it is known without reading them."""
+        return self.source.pairs[index].name if isinstance(self.source, PairFiles) else self.source[index].name
+
     def __iter__(self) -> Iterator[Item]:
         """All items in order, made one at a time."""
         return (self[index] for index in range(len(self)))

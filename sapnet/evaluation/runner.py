@@ -1,8 +1,11 @@
 """Whole-image evaluation: every image through the network, one result line each."""
 
+import json
+import logging
+import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,11 @@ from tqdm import tqdm
 from sapnet.errors import UserError
 from sapnet.evaluation import registration
 from sapnet.evaluation.metrics import psnr, ssim_matlab3d
+from sapnet.evaluation.sharing import Claims
 from sapnet.evaluation.statistics import paired_interval
-from sapnet.evaluation.store import append_result, read_results
+from sapnet.evaluation.store import ResultReader, append_result
 
+log = logging.getLogger(__name__)
 #: What the figures mean, by the name that a data module gives its protocol; named in every result line.
 PROTOCOLS = {
     "standard": "uint8 RGB, psnr and ssim_matlab3d per image, no border",
@@ -25,12 +30,40 @@ PROTOCOLS = {
 }
 #: ``(blurred, sharp) -> [OP_1, ..., OP_K]``; only an oracle looks at the ground truth.
 Restore = Callable[[Tensor, Tensor], Sequence[Tensor]]
+#: Side in pixels of the corner that warms up where whole images need not.
+_CORNER = 128
+#: Seconds between two looks at what other processes have done.
+_PATIENCE = 0.5
+
+
+def usual_device() -> torch.device:
+    """The GPU where there is one, under `torchrun` that of the process, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what a result depends on beside model and data: device, threads, versions."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"device": device.type, "device_name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    """Return what times depend on beside model and image: the device's name, threads, reduced precision of a GPU."""
+    if device.type != "cuda":
+        return {"device_name": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+    tf32 = {"tf32_convolutions": torch.backends.cudnn.allow_tf32}
+    return {"device_name": torch.cuda.get_device_name(device), "threads": torch.get_num_threads(), **tf32}
+
+
+@torch.no_grad()
+def warm_up(restore: Restore, item: Mapping[str, Any], device: torch.device) -> None:
+    """Restore once without measuring, so that what a first call costs is in no time.
+
+    A GPU chooses kernels and takes memory for an image's size, so there it is the whole image; elsewhere a corner.
+    """
+    images = [item[key][None] for key in ("blurred", "sharp")]
+    if device.type != "cuda":
+        images = [image[..., :_CORNER, :_CORNER] for image in images]
+    restore(*(image.to(device) for image in images))
+    _synchronise(device)
 
 
 @torch.no_grad()
@@ -46,13 +79,16 @@ def evaluate_image(
         protocol: One of `PROTOCOLS`.
 
     Returns:
-        The result line's figures (``seconds`` is the synchronised time of the network alone) and the stages' images,
-        ``[3, h, w]`` on the CPU.
+        The result line's figures and the stages' images, ``[3, h, w]`` on the CPU. ``seconds`` is the time of the
+        network alone until its result is there. A GPU works on after the call has returned, so there
+        ``seconds_unsynchronised`` stands beside it: the time until the return, as most published figures are taken. On
+        the CPU the two are one.
     """
     blurred, truth = item["blurred"][None].to(device), item["sharp"][None].to(device)
     _synchronise(device)
     start = time.perf_counter()
     outputs = restore(blurred, truth)
+    returned = time.perf_counter() - start
     _synchronise(device)
     seconds = time.perf_counter() - start
     images = [output[0].float().cpu() for output in outputs]
@@ -60,7 +96,9 @@ def evaluate_image(
         "name": item["name"],
         "height": item["sharp"].shape[1],
         "width": item["sharp"].shape[2],
+        "dtype": str(outputs[-1].dtype).removeprefix("torch."),
         "seconds": seconds,
+        **({"seconds_unsynchronised": returned} if device.type == "cuda" else {}),
         **_figures([item["blurred"], *images], item["sharp"], protocol),
     }
     return line, images
@@ -89,7 +127,7 @@ def _figures(images: Sequence[Tensor], sharp: Tensor, protocol: str) -> dict[str
 
 def evaluate_images(
     restore: Restore,
-    items: Iterable[Mapping[str, Any]],
+    items: Sequence[Mapping[str, Any]],
     device: torch.device,
     path: Path,
     context: Mapping[str, Any],
@@ -98,37 +136,81 @@ def evaluate_images(
 ) -> list[dict[str, Any]]:
     """Evaluate images one by one, appending a JSON line for each to ``path``, and go on where an earlier run stopped.
 
+    Processes with one ``path`` share the images: each restores those that no other has claimed, and in the end waits
+    for the others' or, where another was killed, restores them itself. A claim is a lock in a file beside ``path``.
+
     Args:
         restore: As in :func:`evaluate_image`.
-        items: The images, read one at a time.
+        items: The images, read one at a time; where they have a method ``name(index)``, what is done is not read again.
         device: Where to compute.
         path: The file of result lines.
-        context: What each line repeats: model, checkpoint, data; lines with another context are not ours.
-        on_image: Called with each newly restored item and its stage images.
+        context: What each line repeats: model, checkpoint, data; lines with another context are not ours, nor are those
+            of another kind of device or version of torch.
+        on_image: Called with each item that this process restored and its stage images.
         protocol: One of `PROTOCOLS`.
+
+    Returns:
+        A line for each image, in their order, whichever process made it.
     """
-    context = {**context, "protocol": PROTOCOLS[protocol], **environment(device)}
-    done = {line["name"]: line for line in read_results(path) if context.items() <= line.items()}
-    lines = []
-    for item in _progress(items, "evaluating"):
-        line = done.get(item["name"])
-        if line is None:
-            figures, images = evaluate_image(restore, item, device, protocol)
-            line = {**figures, **context}
-            append_result(path, line)
-            if on_image is not None:
-                on_image(item, images)
-        lines.append(line)
-    return lines
+    context = {**context, "protocol": PROTOCOLS[protocol], "device": device.type, "torch": torch.__version__}
+    context = json.loads(json.dumps(context))  # as it comes back from the file
+    around, warm = environment(device), set()
+
+    def work(index: int) -> dict[str, Any]:
+        item = items[index]
+        size = tuple(item["blurred"].shape) if device.type == "cuda" else None
+        if size not in warm:
+            warm_up(restore, item, device)
+            warm.add(size)
+        figures, images = evaluate_image(restore, item, device, protocol)
+        line = {**figures, **context, **around}
+        append_result(path, line)
+        if on_image is not None:
+            on_image(item, images)
+        return line
+
+    name_of = getattr(items, "name", lambda index: items[index]["name"])
+    return _shared(work, [name_of(index) for index in range(len(items))], path, context)
+
+
+def _shared(
+    work: Callable[[int], dict[str, Any]], names: Sequence[str], path: Path, context: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    # The result lines of all names: from the file, by our work, or by that of other processes.
+    reader, done, wanted, waiting = ResultReader(path), {}, set(names), False
+    prefix = json.dumps(dict(context), sort_keys=True)
+
+    def look() -> None:
+        ours = (line for line in reader.news() if context.items() <= line.items())
+        done.update((line["name"], line) for line in ours if line["name"] in wanted)
+        bar.update(len(done) - bar.n)
+
+    with Claims(path.with_name(f".{path.name}.claims")) as claims, _progress(len(names)) as bar:
+        look()
+        while missing := [index for index, name in enumerate(names) if name not in done]:
+            found = len(done)
+            for index in missing:
+                with claims.claim(f"{prefix} {names[index]}") as claimed:
+                    look()
+                    if claimed and names[index] not in done:
+                        done[names[index]] = work(index)
+                        bar.update(len(done) - bar.n)
+            if len(done) == found:
+                if not waiting:
+                    log.info("waiting for other processes to evaluate %d images", len(missing))
+                waiting = True
+                time.sleep(_PATIENCE)
+    return [done[name] for name in names]
 
 
 def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return means over images, and the paired 95% bootstrap interval of the last stage's gain over the input.
 
     An image that equals its ground truth has no finite PSNR; such images are counted and left out of all means. Where
-    images are registered, `unregistered` counts those for which a fit failed.
+    images are registered, `unregistered` counts those for which a fit failed. Times are in `timing`.
     """
     total = len(lines)
+    times = timing(lines)
     lines = [line for line in lines if np.isfinite([line["input_psnr"], *line["stage_psnr"]]).all()]
     if not lines:
         raise UserError("every test image equals its ground truth: give blurred images as input.")
@@ -144,10 +226,26 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "stage_ssim": np.mean([line["stage_ssim"] for line in lines], axis=0).tolist(),
         "gain_db": gain.mean,
         "gain_ci95": [gain.low, gain.high],
-        "seconds_per_image": float(np.mean([line["seconds"] for line in lines])),
+        **times,
         "protocol": lines[0]["protocol"],
         **({"unregistered": sum(any(line["unregistered"]) for line in lines)} if "unregistered" in lines[0] else {}),
     }
+
+
+def timing(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return medians over images in seconds: ``seconds``, from a GPU ``seconds_unsynchronised``; and what they are of.
+
+    `of` names devices, threads, precision and sizes, all of them where processes on unlike devices shared the work.
+    """
+    kinds = ("seconds", "seconds_unsynchronised")
+    found = {kind: [line[kind] for line in lines if kind in line] for kind in kinds}
+    of = [line["device_name"] for line in lines]
+    of += [f"{line['threads']} threads" for line in lines if line["device"] == "cpu"]
+    of += [line["dtype"] + (", TF32 in convolutions" if line.get("tf32_convolutions") else "") for line in lines]
+    sizes = dict.fromkeys(f"{line['width']}x{line['height']}" for line in lines)
+    of += sizes if len(sizes) == 1 else [f"{len(sizes)} sizes"]
+    medians = {kind: float(np.median(values)) for kind, values in found.items() if values}
+    return {**medians, "of": ", ".join(dict.fromkeys(of))}
 
 
 def as_table(summary: Mapping[str, Any]) -> str:
@@ -162,13 +260,16 @@ def as_table(summary: Mapping[str, Any]) -> str:
         f"{'':<15}{'PSNR dB':>10}{'SSIM':>10}   ({summary['protocol']}; mean of {summary['images']} images)\n{body}\n"
         f"gain {summary['gain_db']:+.2f} dB, 95% interval [{low:+.2f}, {high:+.2f}] (paired bootstrap over images)"
     )
+    hasty = summary.get("seconds_unsynchronised")
+    hasty = "" if hasty is None else f", {hasty:.3f} s without synchronising"
+    table += f"\n{summary['seconds']:.3f} s per image{hasty} (median; {summary['of']})"
     if "unregistered" in summary:
         table += f"\nimages that could not be registered, compared as they are: {summary['unregistered']}"
     return table
 
 
-def _progress(items: Iterable, title: str) -> Iterator:
-    return iter(tqdm(items, desc=title, unit="image", disable=None))
+def _progress(total: int) -> tqdm:
+    return tqdm(total=total, desc="evaluating", unit="image", disable=None)
 
 
 def _synchronise(device: torch.device) -> None:

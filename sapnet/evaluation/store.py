@@ -1,4 +1,4 @@
-"""Results as JSON lines: one line per image, kept through crashes, so that an evaluation can be resumed."""
+"""Results as JSON lines: one line per image, kept through crashes, appended and read by several processes at once."""
 
 import json
 import os
@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sapnet.errors import UserError
+from sapnet.evaluation.sharing import lock_file
 
 
 def append_result(path: str | Path, line: Mapping[str, Any]) -> None:
     """Append one result to the file at `path` and flush it to the disk; what a crash tore off before is cut away.
+
+    Processes that append at the same time wait for each other.
 
     `line` holds plain values (and lists and dicts of them); infinity and NaN are written as Python's `json` does.
 
@@ -23,6 +26,7 @@ def append_result(path: str | Path, line: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
+            lock_file(file)
             _cut_torn_line(file)
             file.write(data)
             file.flush()
@@ -34,20 +38,41 @@ def append_result(path: str | Path, line: Mapping[str, Any]) -> None:
 def read_results(path: str | Path) -> list[dict[str, Any]]:
     """The results in the file at `path`, oldest first; none where there is no file yet.
 
-    A last line that a crash tore off is left out: its image is to be done again.
+    A last line that a crash tore off, or that another process is still writing, is left out.
 
     Raises:
         UserError: `path` is no readable file, or a line before the last one is no JSON object.
     """
-    path = Path(path)
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"{path}: the results cannot be read ({error.strerror or error}).") from error
-    # After a whole last line comes an empty rest; anything else there is torn.
-    return [_parse(path, number, line) for number, line in enumerate(lines[:-1], start=1) if line.strip()]
+    return ResultReader(path).news()
+
+
+class ResultReader:
+    """Reads a file of results that others append to, each line once."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._read = self._lines = 0
+
+    def news(self) -> list[dict[str, Any]]:
+        """The results that came to stand in the file since the last call, oldest first.
+
+        Raises:
+            UserError: as `read_results`.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self._read)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"{self.path}: the results cannot be read ({error.strerror or error}).") from error
+        # After a whole last line comes an empty rest; anything else there is torn, or not written to its end yet.
+        *lines, rest = data.split(b"\n")
+        first = self._lines + 1
+        self._read += len(data) - len(rest)
+        self._lines += len(lines)
+        return [_parse(self.path, number, line) for number, line in enumerate(lines, start=first) if line.strip()]
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from sapnet.errors import UserError
-from sapnet.evaluation.store import append_result, read_results
+from sapnet.evaluation.store import ResultReader, append_result, read_results
 
 LINES = [
     {"name": "a.png", "psnr": 31.25, "stages": [30.0, 31.25]},
@@ -73,3 +73,18 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     path.symlink_to("/dev/full")
     with pytest.raises(UserError, match="No space left on device"):
         append_result(path, LINES[0])
+
+
+def test_a_line_that_another_process_is_writing_comes_when_it_is_whole(tmp_path):
+    path = tmp_path / "results.jsonl"
+    reader = ResultReader(path)
+    assert reader.news() == []
+    append_result(path, LINES[0])
+    with open(path, "ab") as file:
+        file.write(b'{"name": "b.p')
+        file.flush()
+        assert reader.news() == LINES[:1] and reader.news() == []
+        file.write(b'ng"}\n[1]\n')
+        file.flush()
+        with pytest.raises(UserError, match=r"results.jsonl, line 3: not a result"):
+            reader.news()

@@ -1,0 +1,122 @@
+"""What a result line says, what an evaluation goes on from, and what its times are of."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sapnet.evaluation import runner
+from sapnet.evaluation.runner import as_table, evaluate_images, summarise
+from sapnet.evaluation.store import append_result, read_results
+
+CPU = torch.device("cpu")
+
+
+def items(count: int = 3, height: int = 24, width: int = 40) -> list[dict]:
+    sharp = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return [{"name": f"{i}", "blurred": (sharp[i] + 0.1).clamp(0, 1), "sharp": sharp[i]} for i in range(count)]
+
+
+class Network:
+    """Two stages; counts its calls and is slow at the first."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, blurred: torch.Tensor, sharp: torch.Tensor) -> list[torch.Tensor]:
+        assert blurred.shape == sharp.shape
+        time.sleep(0 if self.sizes else 0.5)
+        self.sizes.append(tuple(blurred.shape[-2:]))
+        return [blurred, blurred * 0.95]
+
+
+def test_a_line_says_what_its_time_is_of_and_leaves_out_what_a_first_call_costs(tmp_path: Path) -> None:
+    network = Network()
+    lines = evaluate_images(network, items(3, 140, 150), CPU, tmp_path / "results.jsonl", {"data": "made up"})
+    assert network.sizes == [(128, 128)] + [(140, 150)] * 3, "one corner warms up"
+    for line in lines:
+        assert line["seconds"] < 0.25 and "seconds_unsynchronised" not in line, "on the CPU the two are one"
+        assert (line["height"], line["width"], line["dtype"], line["device"]) == (140, 150, "float32", "cpu")
+        assert line["threads"] == torch.get_num_threads() and line["torch"] == torch.__version__ and line["device_name"]
+    table = as_table(summarise(lines))
+    assert "s per image (median; " in table and "float32, 150x140" in table and "synchronis" not in table
+
+
+def test_it_goes_on_where_it_stopped_on_another_number_of_threads_too(tmp_path: Path) -> None:
+    path, network, made = tmp_path / "results.jsonl", Network(), []
+    evaluate_images(network, items(2), CPU, path, {"data": "made up", "budget": (1, 2)})
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        again = {"on_image": lambda item, _: made.append(item["name"])}
+        lines = evaluate_images(network, items(), CPU, path, {"data": "made up", "budget": (1, 2)}, **again)
+    finally:
+        torch.set_num_threads(before)
+    assert made == ["2"] and [line["name"] for line in lines] == ["0", "1", "2"] and len(read_results(path)) == 3
+    assert f"{before} threads, {before + 1} threads" in as_table(summarise(lines))
+    evaluate_images(network, items(), CPU, path, {"data": "other"})
+    assert len(read_results(path)) == 6, "lines of other data are not taken for ours"
+
+
+def test_what_is_done_is_not_read_again(tmp_path: Path) -> None:
+    class Files(list):
+        read = 0
+
+        def name(self, index: int) -> str:
+            return f"{index}"
+
+        def __getitem__(self, index: int) -> dict:
+            Files.read += 1
+            return super().__getitem__(index)
+
+    for _ in range(2):
+        evaluate_images(Network(), Files(items()), CPU, tmp_path / "results.jsonl", {})
+    assert Files.read == 3
+
+
+def test_lines_of_another_protocol_or_device_are_not_ours(tmp_path: Path) -> None:
+    path, network = tmp_path / "results.jsonl", Network()
+    ours = evaluate_images(network, items(1), CPU, path, {"data": "made up"})[0]
+    for other in ({"protocol": "another"}, {"device": "cuda"}, {"torch": "1.0"}):
+        path.unlink()
+        append_result(path, {**ours, **other})
+        evaluate_images(network, items(1), CPU, path, {"data": "made up"})
+        assert len(read_results(path)) == 2
+
+
+def test_a_mistake_gives_the_claim_back(tmp_path: Path) -> None:
+    def broken(*_: torch.Tensor) -> list[torch.Tensor]:
+        raise RuntimeError("broken")
+
+    for _ in range(2):  # the second would wait for ever
+        with pytest.raises(RuntimeError, match="broken"):
+            evaluate_images(broken, items(), CPU, tmp_path / "results.jsonl", {})
+
+
+def test_a_process_of_several_takes_the_gpu_of_its_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for rank, index in (("0", 0), ("1", 1), ("3", 1)):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert runner.usual_device() == torch.device("cuda", index) == chosen[-1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_synchronised_time_is_the_first_and_the_longer(tmp_path: Path) -> None:
+    weight = torch.rand(3, 3, 15, 15, device="cuda") / 700
+
+    def network(blurred: torch.Tensor, _: torch.Tensor) -> list[torch.Tensor]:
+        for _ in range(20):
+            blurred = torch.nn.functional.conv2d(blurred, weight, padding=7)
+        return [blurred]
+
+    lines = evaluate_images(network, items(3, 720, 1280), torch.device("cuda"), tmp_path / "results.jsonl", {})
+    for line in lines:
+        keys = [key for key in line if key.startswith("seconds")]
+        assert keys == ["seconds", "seconds_unsynchronised"] and line["seconds"] > line["seconds_unsynchronised"]
+        assert "tf32_convolutions" in line and line["device"] == "cuda"
+    assert "without synchronising" in as_table(summarise(lines))
