@@ -1,11 +1,7 @@
 """`python -m sapnet.reproduce table=4 scale=mini`: rebuild a study row by row, and render its table."""
 
-import hashlib
 import json
 import logging
-import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +10,6 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from sapnet import __version__
 from sapnet.count import count_config
 from sapnet.data.images import write_image
 from sapnet.data.samples import usable_cores
@@ -23,85 +18,52 @@ from sapnet.errors import UserError
 from sapnet.files import write_atomically
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture
 from sapnet.reporting.rows import Study, compare, read_study
+from sapnet.reporting.runs import Runs
 
 log = logging.getLogger(__name__)
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 
 
-def train_row(study: Study, name: str, seed: int, folder: Path, threads: int) -> str | None:
-    """Train and test one row with one seed in a process of its own, unless it is done; return why it failed.
-
-    A training that was interrupted goes on from its last checkpoint.
-    """
-    wanted = [*study.overrides, *study.rows[name], f"seed={seed}"]
-    marker, begun = folder / "done.json", folder / "begun.json"
-    if _says(marker, wanted):
-        return None
-    if not _says(begun, wanted):
-        # Of other settings: nothing of it may go into this row.
-        for stale in (marker, folder / "results.jsonl", *folder.glob("checkpoints/*.ckpt")):
-            stale.unlink(missing_ok=True)
-    origin = {"overrides": wanted, "command": f"sapnet-train {' '.join(wanted)}", "commit": commit()}
-    write_atomically(begun, json.dumps(origin).encode())
-    words = [sys.executable, "-m", "sapnet.train", *wanted, f"hydra.run.dir={folder}"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return f"{name}, seed {seed}: {(done.stderr.strip().splitlines() or ['it was killed'])[-1]}"
-    origin["config_hash"] = hashlib.sha256((folder / "config.yaml").read_bytes()).hexdigest()[:12]
-    write_atomically(marker, json.dumps(origin).encode())
-    return None
-
-
-def _says(path: Path, wanted: list[str]) -> bool:
-    return path.is_file() and json.loads(path.read_text())["overrides"] == wanted
-
-
-def commit() -> str:
-    """Return the commit of the code, marked where it was changed since; without a repository, the version."""
-    words = ["git", "-C", str(EXPERIMENTS.parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return f"sapnet {__version__}"
-
-
 def costs(study: Study) -> dict[str, dict[str, float]]:
     """Count parameters and multiply-adds of every row's network at 3x256x256."""
-    widths = [word for word in study.overrides if word.startswith("model.")]
     found = {}
     for name, overrides in study.rows.items():
-        words = [word for word in overrides if not word.startswith("data")]
-        cost = count_config(hydra.compose("count", [*widths, *words]))
+        words = [*(word for word in study.recipe.get(name, []) if word.startswith("model.")), *overrides]
+        cost = count_config(hydra.compose("count", [word for word in words if not word.startswith("data")]))
         found[name] = {"parameters_m": cost.total_parameters / 1e6, "gmacs": cost.gmacs}
     return found
 
 
-def train(study: Study, names: list[str], folder: Path, jobs: int) -> list[str]:
+def train(study: Study, names: list[str], runs: Runs, jobs: int) -> list[str]:
     """Train rows with all seeds, several at a time; return what failed."""
-    runs = [(name, seed) for seed in study.seeds for name in names]
-    threads = max(1, usable_cores() // jobs)
+    wanted = [(name, seed) for seed in study.seeds for name in names]
     start, failures, finished = time.monotonic(), [], []
 
     def run(name: str, seed: int) -> None:
-        failure = train_row(study, name, seed, folder / name / f"seed{seed}", threads)
+        word = "done"
+        try:
+            runs.do(study.overrides(name, seed), study.test)
+        except UserError as error:
+            word = str(error)
+            failures.append(f"{name}, seed {seed}: {word}")
         finished.append((name, seed))
-        if failure is not None:
-            failures.append(failure)
         minutes = (time.monotonic() - start) / 60
-        left = minutes / len(finished) * (len(runs) - len(finished))
-        word = failure or "done"
-        log.info("%d of %d: %s, seed %d: %s; about %.0f min left", len(finished), len(runs), name, seed, word, left)
+        left = minutes / len(finished) * (len(wanted) - len(finished))
+        log.info("%d of %d: %s, seed %d: %s; about %.0f min left", len(finished), len(wanted), name, seed, word, left)
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(run, *zip(*runs)))
+        list(pool.map(run, *zip(*wanted)))
     return failures
 
 
-def render(study: Study, folder: Path, origin: dict[str, str]) -> str:
+def render(study: Study, runs: Runs, folder: Path, origin: dict[str, str]) -> str:
     """Write ``table.md``, ``table.csv``, ``table.json`` and ``gains.png`` from what is there; return the Markdown."""
+
+    def folder_of(row: str, seed: int) -> Path:
+        return runs.folder(study.overrides(row, seed), study.test)
+
     counted = costs(study)
-    lines = [{**line, **counted[line["row"]]} for line in compare(study, folder)]
+    lines = [{**line, **counted[line["row"]]} for line in compare(study, folder_of)]
     table = as_markdown(study, lines, origin)
     write_atomically(folder / "table.md", table.encode())
     write_atomically(folder / "table.csv", as_csv(lines).encode())
@@ -119,22 +81,21 @@ def main(config: DictConfig) -> None:
     study = read_study(EXPERIMENTS / f"{name}.yaml", config.scale)
     if config.seeds is not None:
         study = replace(study, seeds=tuple(config.seeds))
-    study = replace(study, overrides=[*study.overrides, *config.overrides])
+    study = replace(study, recipe={row: [*words, *config.overrides] for row, words in study.recipe.items()})
     if config.row is not None and config.row not in study.rows:
         raise UserError(f"row={config.row}: {name} has the rows {', '.join(study.rows)}.")
-    folder = Path(config.root) / name / config.scale
+    runs = Runs(Path(config.root) / "runs", config.data, max(1, usable_cores() // config.jobs))
     names = [config.row] if config.row is not None else list(study.rows)
-    failures = [] if config.render_only else train(study, names, folder, config.jobs)
+    failures = [] if config.render_only else train(study, names, runs, config.jobs)
     origin = {
         "Measured with": f"`python -m sapnet.reproduce table={config.table} scale={config.scale}`",
         "Seeds": ", ".join(map(str, study.seeds)),
-        "Each run": f"`sapnet-train {' '.join(study.overrides)}` and the row's overrides",
         "Costs": "counted for 3x256x256 at the widths of the runs; paper's: its own widths",
         "Commands, config hashes, commits by row": "table.csv",
     }
     if config.scale == "smoke":
         origin = {"SMOKE": "a trial of the machinery; its figures mean nothing."} | origin
-    print(render(study, folder, origin))
+    print(render(study, runs, Path(config.root) / name / config.scale, origin))
     if failures:
         raise UserError(f"{len(failures)} runs failed; the first: {failures[0]}")
 

@@ -1,10 +1,12 @@
 """A file is there whole or not at all."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from sapnet.files import write_atomically
+from sapnet.files import exclusive, write_atomically
 
 
 def test_a_file_is_written_into_folders_that_are_not_there_yet(tmp_path):
@@ -35,3 +37,21 @@ def test_the_data_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
         monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))[1])
     write_atomically(tmp_path / "b.txt", b"one")
     assert calls == ["fsync", "replace", "fsync"]
+
+
+HOLD = (
+    "import sys\nfrom sapnet.files import exclusive\nwith exclusive(sys.argv[1]):\n print('held', flush=True)\n input()"
+)
+
+
+def test_a_lock_is_let_go_of_by_a_killed_process(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "a" / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        probe = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        command = [sys.executable, "-c", probe, tmp_path / "a" / "lock"]
+        assert b"BlockingIOError" in subprocess.run(command, capture_output=True, check=False).stderr
+        holder.kill()
+    with exclusive(tmp_path / "a" / "lock"):
+        pass

@@ -1,7 +1,7 @@
 """A study: rows of overrides times seeds, and the table of their results."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from sapnet.errors import UserError
 from sapnet.evaluation.statistics import paired_interval
 from sapnet.evaluation.store import read_results
 
+#: What the scales are, for all studies of a folder.
+SCALES = "scales.yaml"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -23,43 +26,69 @@ class Study:
         reference: The row that gains are measured against.
         seeds: Each row is trained once with each.
         rows: Overrides of ``sapnet-train`` by the row's name.
-        overrides: What the chosen scale adds to every row.
+        recipe: What the chosen scale puts before a row's overrides, by the row's name; empty without a scale.
         paper: The paper's figures of a row, by ``paper_<quantity>_<unit>``; empty where it gives none.
         notes: What a reader of the paper's figures should know; printed below the table.
+        test: Overrides of ``sapnet-evaluate`` where a row is tested on other data than that it was trained on.
     """
 
     title: str
     reference: str
     seeds: tuple[int, ...]
     rows: dict[str, list[str]]
-    overrides: list[str]
+    recipe: dict[str, list[str]] = field(default_factory=dict)
     paper: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+    def overrides(self, row: str, seed: int) -> list[str]:
+        """Return all that one run of a row is told; ``{data}`` stands for the folder of the data sets."""
+        return [*self.recipe.get(row, []), *self.rows[row], f"seed={seed}"]
 
 
 def read_study(path: Path, scale: str | None = None) -> Study:
     """Read a study at one of its scales, or its rows alone.
 
-    A row is a list of overrides, or ``{overrides: [...], paper_psnr_db: ...}`` with the paper's figures beside them.
+    A row is a list of overrides, or ``{overrides: [...], network: ..., paper_psnr_db: ...}`` with the paper's figures
+    beside them. ``scales.yaml`` beside the studies says what each scale adds to every row (``common``) and what to a
+    row's kind of ``network``, by default ``ours``; a study with ``scales`` of its own has these instead.
 
     Raises:
         UserError: No such study or scale, or a row that is neither of the two.
     """
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise UserError(f"table={path.stem}: there is no such study; there are {known}.")
+    known = sorted({p.stem for p in path.parent.glob("*.yaml")} - {SCALES.removesuffix(".yaml")})
+    if path.stem not in known:
+        raise UserError(f"table={path.stem}: there is no such study; there are {', '.join(known)}.")
     content = yaml.safe_load(path.read_text())
-    if scale is not None and scale not in content["scales"]:
-        raise UserError(f"scale={scale}: {path.stem} has the scales {', '.join(content['scales'])}.")
+    rows = content["rows"]
+    overrides = {name: _overrides(path, name, row) for name, row in rows.items()}
+    recipe = {} if scale is None else _recipe(path, content, scale)
     return Study(
         content["title"],
         content["reference"],
         tuple(content["seeds"]),
-        {name: _overrides(path, name, row) for name, row in content["rows"].items()},
-        [] if scale is None else content["scales"][scale],
-        {name: _figures(path, name, row) for name, row in content["rows"].items() if isinstance(row, dict)},
+        overrides,
+        recipe,
+        {name: _figures(path, name, row) for name, row in rows.items() if isinstance(row, dict)},
         tuple(content.get("notes", ())),
+        tuple(content.get("test", {}).get(scale, ())),
     )
+
+
+def _recipe(path: Path, content: Mapping[str, Any], scale: str) -> dict[str, list[str]]:
+    shared = path.with_name(SCALES)
+    scales = content["scales"] if "scales" in content else yaml.safe_load(shared.read_text())
+    if scale not in scales:
+        raise UserError(f"scale={scale}: {path.stem} has the scales {', '.join(scales)}.")
+    found = {}
+    for name, row in content["rows"].items():
+        kind = row.get("network") if isinstance(row, dict) else None
+        kind = kind or content.get("network", "ours")
+        own = scales[scale].get(kind)
+        if own is None:
+            raise UserError(f"{path.name}, row {name}: network: {kind} is unknown to scale {scale} of {shared.name}.")
+        found[name] = [*scales[scale]["common"], *own]
+    return found
 
 
 def _overrides(path: Path, name: str, row: Any) -> list[str]:
@@ -70,7 +99,7 @@ def _overrides(path: Path, name: str, row: Any) -> list[str]:
 
 
 def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
-    figures = {key: value for key, value in row.items() if key != "overrides"}
+    figures = {key: value for key, value in row.items() if key not in ("overrides", "network")}
     for key, value in figures.items():
         if not key.startswith("paper_") or not isinstance(value, int | float):
             raise UserError(
@@ -79,15 +108,15 @@ def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
     return figures
 
 
-def collect(folder: Path, seeds: Sequence[int]) -> dict[str, np.ndarray] | None:
-    """Return a row's results, ``[seeds, images]`` each: ``psnr`` (dB) and ``ssim`` of the last stage, ``seconds``.
+def collect(folders: Sequence[Path]) -> dict[str, np.ndarray] | None:
+    """Return the results in a row's folders, one a seed, ``[seeds, images]`` each.
 
-    None where a seed is missing.
+    They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``. None where a seed is missing.
     """
     table: dict[str, list] = {"psnr": [], "ssim": [], "seconds": []}
-    for seed in seeds:
-        lines = sorted(read_results(folder / f"seed{seed}" / "results.jsonl"), key=lambda line: line["name"])
-        if not lines:
+    for folder in folders:
+        lines = sorted(read_results(folder / "results.jsonl"), key=lambda line: line["name"])
+        if not lines or not (folder / "done.json").is_file():
             return None
         table["psnr"].append([line["stage_psnr"][-1] for line in lines])
         table["ssim"].append([line["stage_ssim"][-1] for line in lines])
@@ -95,20 +124,25 @@ def collect(folder: Path, seeds: Sequence[int]) -> dict[str, np.ndarray] | None:
     return {name: np.array(values) for name, values in table.items()}
 
 
-def compare(study: Study, folder: Path) -> list[dict[str, Any]]:
+def compare(study: Study, folder_of: Callable[[str, int], Path]) -> list[dict[str, Any]]:
     """Return one line per row: mean figures, spread between seeds, and the paired gain over the reference.
 
     Keys end in their unit. The interval resamples images, after the mean over seeds of each image's difference; the
     spread between seeds is given beside it, for the interval does not hold it. A row without a result has its name,
     and the paper's figures, alone.
+
+    Args:
+        study: Its rows and seeds.
+        folder_of: Where a row's run with a seed keeps ``results.jsonl``, and ``done.json`` once it is done.
     """
-    found = {name: collect(folder / name, study.seeds) for name in study.rows}
+    folders = {name: [folder_of(name, seed) for seed in study.seeds] for name in study.rows}
+    found = {name: collect(folders[name]) for name in study.rows}
     reference = found.get(study.reference)
     lines = []
     for name, values in found.items():
         line: dict[str, Any] = {"row": name}
         if values is not None:
-            line |= _figures_of(values) | _origin(folder / name, study.seeds)
+            line |= _figures_of(values) | _origin(folders[name])
         if values is not None and reference is not None and name != study.reference:
             difference = values["psnr"] - reference["psnr"]
             gain = paired_interval(difference.mean(axis=0))
@@ -130,7 +164,7 @@ def _figures_of(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def _origin(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
+def _origin(folders: Sequence[Path]) -> dict[str, Any]:
     # Written by whoever trained the row.
-    made = [json.loads((folder / f"seed{seed}" / "done.json").read_text()) for seed in seeds]
+    made = [json.loads((folder / "done.json").read_text()) for folder in folders]
     return {key: ", ".join(dict.fromkeys(one[key] for one in made)) for key in ("command", "commit", "config_hash")}

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from sapnet.training.policy_gradient import policy_loss
 from sapnet.training.restoration import RestorationModule
@@ -23,6 +25,7 @@ class AdaptiveModule(RestorationModule):
         credit: ``local`` (Eq. 7 per pixel) or ``global``.
         alpha: Weight of the error in the reward.
         beta: Weight of the penalty on too many points.
+        policy_rate: Learning rate of the policy, relative to the generator's.
     """
 
     def __init__(
@@ -33,17 +36,27 @@ class AdaptiveModule(RestorationModule):
         credit: str = "local",
         alpha: float = 1.0,
         beta: float = 0.5,
+        policy_rate: float = 1.0,
         **more: Any,
     ):
         super().__init__(*settings, **more)
         self.pretrain_steps = pretrain_steps
         self.baseline, self.credit, self.alpha, self.beta = baseline, credit, alpha, beta
+        self.policy_rate = policy_rate
         self.learned = any(True for _ in self.network.samplers.parameters())
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """Return the generator's parameters and, if there is a policy, its own."""
         generator, policy = self.network.generator, self.network.samplers
         return [list(part.parameters()) for part in (generator, policy) if self.learned or part is generator]
+
+    def configure_optimizers(self):
+        """Make one optimizer and schedule for each; the policy's follows the generator's course at its own rate."""
+        found = super().configure_optimizers()
+        if self.learned:
+            optimizers, schedulers = (found, []) if self.make_scheduler is None else found
+            _scale_rate(optimizers[1], schedulers[1:], self.policy_rate)
+        return found
 
     @property
     def pretraining(self) -> bool:
@@ -81,3 +94,11 @@ class AdaptiveModule(RestorationModule):
     def panel_sample(self, batch: Mapping[str, Any], outputs: Sequence[Tensor], i: int) -> dict[str, Any]:
         """Add the points that the finest scale of each sampled stage refined."""
         return super().panel_sample(batch, outputs, i) | {"points": {k: mask[i] for k, mask in self.chosen.items()}}
+
+
+def _scale_rate(optimizer: Optimizer, schedulers: Sequence[LRScheduler], ratio: float) -> None:
+    # Every rate that a schedule looks at: they are kept in the optimizer's groups.
+    for group in optimizer.param_groups:
+        group |= {key: group[key] * ratio for key in ("lr", "initial_lr", "max_lr", "min_lr") if key in group}
+    for scheduler in schedulers:
+        scheduler.base_lrs = [rate * ratio for rate in scheduler.base_lrs]

@@ -32,7 +32,7 @@ def build_module(config: DictConfig) -> RestorationModule:
         return RestorationModule(*parts)
     if not config.loss.progressive and config.sampling.sampler == "learned":
         raise UserError("loss.progressive=false leaves the policy without a reward: supervise every stage, or use U.")
-    learning = {key: config.sampling[key] for key in ("baseline", "credit", "alpha", "beta")}
+    learning = {key: config.sampling[key] for key in ("baseline", "credit", "alpha", "beta", "policy_rate")}
     return AdaptiveModule(*parts, pretrain_steps=round(config.sampling.pretrain * config.steps), **learning)
 
 

@@ -2,9 +2,18 @@ import json
 
 import pytest
 
+from sapnet.reporting.rows import read_study
+from sapnet.reporting.runs import Runs
+from sapnet.reproduce import EXPERIMENTS
 from tests.integration.conftest import run
 
 pytestmark = pytest.mark.slow
+
+
+def folder_of(root, table, row, **more):
+    """Where the run of a row at scale smoke lies below a root."""
+    study = read_study(EXPERIMENTS / f"{table}.yaml", "smoke")
+    return Runs(root / "runs").folder(study.overrides(row, 0), **more)
 
 
 def test_a_study_is_trained_rendered_and_not_repeated(tmp_path):
@@ -17,9 +26,32 @@ def test_a_study_is_trained_rendered_and_not_repeated(tmp_path):
     assert (folder / "table.csv").read_text().startswith("row,")
     lines = {line["row"]: line for line in json.loads((folder / "table.json").read_text())["lines"]}
     assert lines["NU-oracle"]["images"] == 3
-    stamp = (folder / "NU-oracle" / "seed0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    checkpoint = folder_of(tmp_path / "out", "controls", "NU-oracle") / "checkpoints" / "last.ckpt"
+    stamp = checkpoint.stat().st_mtime_ns
     assert run(*words, cwd=tmp_path).returncode == 0
-    assert (folder / "NU-oracle" / "seed0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == stamp
+    assert checkpoint.stat().st_mtime_ns == stamp
+
+
+def test_tables_share_a_run_and_may_test_it_on_other_data(tmp_path):
+    """Net11 of Table 4 is NU of Table 5, whose test at this scale is on another synthetic set."""
+    root = tmp_path / "out"
+    words = ["scale=smoke", f"root={root}"]
+    assert run("sapnet.reproduce", "table=4", "row=Net11", *words, cwd=tmp_path).returncode == 0
+    checkpoint = folder_of(root, "table4", "Net11") / "checkpoints" / "last.ckpt"
+    stamp = checkpoint.stat().st_mtime_ns
+    done = run("sapnet.reproduce", "table=5", "row=NU", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list((root / "runs").iterdir())) == 1 and checkpoint.stat().st_mtime_ns == stamp
+    lines = {line["row"]: line for line in json.loads((root / "table5" / "smoke" / "table.json").read_text())["lines"]}
+    assert lines["NU"]["images"] == 4, "Table 4 tests on 3 images, Table 5 on 4 others"
+
+
+def test_the_papers_scale_needs_the_data_and_says_where(tmp_path):
+    words = ["sapnet.reproduce", "table=4", "scale=paper", "row=Net9", f"root={tmp_path}/out"]
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 1 and "data=FOLDER" in done.stderr.splitlines()[-1]
+    done = run(*words, f"data={tmp_path}/none", cwd=tmp_path)
+    assert done.returncode == 1 and "GOPRO_Large" in done.stderr.splitlines()[-1]
 
 
 def test_a_training_that_was_killed_is_not_taken_for_done(tmp_path):
@@ -28,7 +60,7 @@ def test_a_training_that_was_killed_is_not_taken_for_done(tmp_path):
     assert done.returncode == 1 and "crop" in done.stderr.splitlines()[-1]
     folder = tmp_path / "out" / "controls" / "smoke"
     assert "| U | no result yet" in (folder / "table.md").read_text()
-    assert not (folder / "U" / "seed0" / "done.json").exists()
+    assert not list((tmp_path / "out" / "runs").glob("*/done.json"))
     assert run(*words, cwd=tmp_path).returncode == 0
     assert "no result yet" not in (folder / "table.md").read_text().split("| U |")[1].split("|")[0]
 
@@ -39,5 +71,6 @@ def test_rows_go_through_a_hydra_launcher(launcher, tmp_path):
     words = ["--multirun", "table=4", "scale=smoke", "row=Baseline,Net9", f"root={tmp_path}/out", "jobs=1"]
     done = run("sapnet.reproduce", *words, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    made = sorted(path.parent.parent.name for path in (tmp_path / "out" / "table4" / "smoke").glob("*/seed0/done.json"))
-    assert made == ["Baseline", "Net9"]
+    for row in ("Baseline", "Net9"):
+        assert (folder_of(tmp_path / "out", "table4", row) / "done.json").is_file()
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 2

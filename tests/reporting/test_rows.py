@@ -8,7 +8,11 @@ from sapnet.evaluation.store import append_result
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture
 from sapnet.reporting.rows import Study, compare, read_study
 
-STUDY = Study("Where", "random", (0, 1), {"random": ["sampling=random"], "oracle": ["sampling=oracle"]}, ["steps=1"])
+STUDY = Study("Where", "random", (0, 1), {"random": ["sampling=random"], "oracle": ["sampling=oracle"]})
+
+
+def places(folder):
+    return lambda row, seed: folder / row / f"seed{seed}"
 
 
 def write(folder, row, seed, values):
@@ -24,7 +28,7 @@ def test_gains_are_paired_by_image_and_seed(tmp_path):
     for seed in (0, 1):
         write(tmp_path, "random", seed, base + seed)
         write(tmp_path, "oracle", seed, base + seed + 0.5)
-    random, oracle = compare(STUDY, tmp_path)
+    random, oracle = compare(STUDY, places(tmp_path))
     assert random["psnr_db"] == pytest.approx(base.mean() + 0.5) and "gain_db" not in random
     assert random["psnr_seed_sd_db"] == pytest.approx(np.sqrt(0.5))
     assert oracle["gain_db"] == pytest.approx(0.5) and oracle["gain_ci95_low_db"] == pytest.approx(0.5)
@@ -35,13 +39,19 @@ def test_a_row_without_a_result_says_so(tmp_path):
     for seed in (0, 1):
         write(tmp_path, "random", seed, [20.0, 21.0])
     write(tmp_path, "oracle", 0, [22.0, 23.0])  # the second seed is missing
-    text = as_markdown(STUDY, compare(STUDY, tmp_path), {"Seeds": "0, 1"})
+    text = as_markdown(STUDY, compare(STUDY, places(tmp_path)), {"Seeds": "0, 1"})
     assert "| oracle | no result yet |" in text and "Seeds: 0, 1" in text
-    assert gains_picture(STUDY, compare(STUDY, tmp_path)) is None, "there is no gain to draw"
+    assert gains_picture(STUDY, compare(STUDY, places(tmp_path))) is None, "there is no gain to draw"
 
 
 def test_unknown_studies_and_scales_are_named(tmp_path):
-    content = {"title": "t", "reference": "a", "seeds": [0], "rows": {"a": []}, "scales": {"mini": []}}
+    content = {
+        "title": "t",
+        "reference": "a",
+        "seeds": [0],
+        "rows": {"a": []},
+        "scales": {"mini": {"common": [], "ours": []}},
+    }
     (tmp_path / "known.yaml").write_text(json.dumps(content))
     with pytest.raises(UserError, match="known"):
         read_study(tmp_path / "unknown.yaml", "mini")
@@ -50,7 +60,9 @@ def test_unknown_studies_and_scales_are_named(tmp_path):
 
 
 def studied(tmp_path, rows):
-    content = {"title": "t", "reference": "a", "seeds": [0], "rows": rows, "scales": {"mini": ["steps=1"]}}
+    content = {"title": "t", "reference": "a", "seeds": [0], "rows": rows}
+    scales = {"mini": {"common": ["steps=1"], "ours": ["model.stem=4"], "peers": []}}
+    (tmp_path / "scales.yaml").write_text(json.dumps(scales))
     (tmp_path / "table.yaml").write_text(json.dumps(content))
     return read_study(tmp_path / "table.yaml", "mini")
 
@@ -60,7 +72,7 @@ def test_a_row_may_carry_the_papers_figures(tmp_path):
     assert study.rows == {"a": ["seed=1"], "b": ["model=net5"]}
     assert study.paper == {"b": {"paper_psnr_db": 31.04}}
     write(tmp_path, "b", 0, [22.0, 23.0])
-    text = as_markdown(study, compare(study, tmp_path), {})
+    text = as_markdown(study, compare(study, places(tmp_path)), {})
     assert "| PSNR dB | paper's PSNR dB |" in text and "| b | 22.50 | 31.04 |" in text
     assert "| a | no result yet |  |" in text, "the figures of the paper and ours never mix"
 
@@ -73,11 +85,21 @@ def test_a_row_that_is_neither_is_refused_by_its_name(tmp_path, row):
         studied(tmp_path, {"odd": row})
 
 
+def test_a_scale_adds_what_the_kind_of_network_takes(tmp_path):
+    rows = {"a": ["seed=1"], "b": {"overrides": ["model=srn"], "network": "peers"}}
+    study = studied(tmp_path, rows)
+    assert study.overrides("a", 3) == ["steps=1", "model.stem=4", "seed=1", "seed=3"]
+    assert study.overrides("b", 3) == ["steps=1", "model=srn", "seed=3"], "SRN has no stem to override"
+    assert study.paper == {"b": {}}, "the kind of network is no figure"
+    with pytest.raises(UserError, match="row a: network: odd"):
+        studied(tmp_path, {"a": {"overrides": [], "network": "odd"}})
+
+
 def test_every_figure_of_the_csv_has_a_unit_and_an_origin(tmp_path):
     study = studied(tmp_path, {"a": [], "b": {"overrides": ["model=net5"], "paper_psnr_db": 31.04}})
     for row, base in (("a", 20.0), ("b", 21.0)):
         write(tmp_path, row, 0, [base, base + 1])
-    lines = compare(study, tmp_path)
+    lines = compare(study, places(tmp_path))
     head, first, second = as_csv(lines).splitlines()
     columns = head.split(",")
     assert columns[-1] == "paper_psnr_db", "the paper's columns stand apart, at the end"
@@ -88,5 +110,5 @@ def test_every_figure_of_the_csv_has_a_unit_and_an_origin(tmp_path):
 
 
 def test_notes_on_the_papers_figures_are_printed(tmp_path):
-    study = Study("t", "a", (0,), {"a": []}, [], notes=("The text says otherwise.",))
-    assert "- The text says otherwise." in as_markdown(study, compare(study, tmp_path), {})
+    study = Study("t", "a", (0,), {"a": []}, notes=("The text says otherwise.",))
+    assert "- The text says otherwise." in as_markdown(study, compare(study, places(tmp_path)), {})

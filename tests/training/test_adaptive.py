@@ -81,6 +81,33 @@ def test_steps_are_the_generators_not_those_of_all_optimizers():
     assert module.generator_steps == 4 and trainer.global_step == 8
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-3, total_steps=10, cycle_momentum=False),
+        functools.partial(torch.optim.lr_scheduler.StepLR, step_size=2, gamma=0.5),
+    ],
+)
+def test_the_policy_may_learn_at_a_rate_of_its_own(schedule):
+    """Its rate is the same multiple of the generator's at every step of a schedule, after a resume too."""
+    module = adaptive(policy_rate=0.1)
+    module.make_scheduler = schedule
+    optimizers, schedulers = module.configure_optimizers()
+    for step in range(8):
+        generator_rate, policy_rate = (optimizer.param_groups[0]["lr"] for optimizer in optimizers)
+        assert policy_rate == pytest.approx(0.1 * generator_rate), step
+        for optimizer, scheduler in zip(optimizers, schedulers):
+            optimizer.step()
+            scheduler.step()
+        if step == 4:
+            again, schedules = adaptive(policy_rate=0.1), schedulers
+            again.make_scheduler = schedule
+            fresh, schedulers = again.configure_optimizers()
+            for new, old in zip([*fresh, *schedulers], [*optimizers, *schedules]):
+                new.load_state_dict(old.state_dict())
+            optimizers = fresh
+
+
 def test_each_loss_reaches_its_own_parameters_only():
     """One backward serves both: the policy must not pull the generator, nor the restoration loss the policy."""
     module = adaptive().train()

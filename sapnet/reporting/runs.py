@@ -1,0 +1,94 @@
+"""The runs behind the tables: each done once, however many tables ask for it, and gone on with where it stopped."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sapnet import __version__
+from sapnet.errors import UserError
+from sapnet.files import exclusive, write_atomically
+
+#: Stands in a study's overrides for the folder of the data sets.
+DATA = "{data}"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Where runs are kept, by a hash of their overrides.
+
+    The place of the data is no part of the hash: a folder that is moved makes no run another.
+
+    Attributes:
+        root: Holds one folder per run.
+        data: The folder of the data sets, for overrides that speak of it.
+        threads: Of each run.
+    """
+
+    root: Path
+    data: str | None = None
+    threads: int = 1
+
+    def folder(self, overrides: Sequence[str], test: Sequence[str] = ()) -> Path:
+        """Return where a training, or its test on other data, keeps ``results.jsonl`` and ``done.json``."""
+        trained = self.root / _short(overrides)
+        return trained / "tests" / _short(test) if test else trained
+
+    def do(self, overrides: Sequence[str], test: Sequence[str] = ()) -> None:
+        """Train and test in a process of its own, unless that is done; a training goes on from its last checkpoint.
+
+        Where another process is at the same run, wait for it.
+
+        Raises:
+            UserError: It failed, with the last line it wrote; or the overrides need data, and there is none.
+        """
+        folder = self.folder(overrides)
+        said = {"overrides": list(overrides)}
+        self._once(folder, "sapnet.train", [*overrides, *(["evaluate=false"] if test else [])], said)
+        if test:
+            words = [f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}", *test]
+            self._once(self.folder(overrides, test), "sapnet.evaluate", words, {**said, "test": list(test)})
+
+    def _once(self, folder: Path, module: str, words: Sequence[str], said: dict) -> None:
+        marker = folder / "done.json"
+        if marker.is_file():
+            return
+        words = [self._resolve(word) for word in words]
+        with exclusive(folder / ".lock"):
+            # Whoever held it may have done it.
+            if marker.is_file():
+                return
+            origin = {**said, "command": f"python -m {module} {' '.join(words)}", "commit": commit()}
+            write_atomically(folder / "begun.json", json.dumps(origin).encode())
+            environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+            command = [sys.executable, "-m", module, *words, f"hydra.run.dir={folder}"]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise UserError((done.stderr.strip().splitlines() or ["it was killed"])[-1])
+            config = (folder / ".hydra" / "config.yaml").read_bytes()
+            origin["config_hash"] = hashlib.sha256(config).hexdigest()[:12]
+            write_atomically(marker, json.dumps(origin).encode())
+
+    def _resolve(self, word: str) -> str:
+        if DATA not in word:
+            return word
+        if self.data is None:
+            raise UserError(f"{word}: add data=FOLDER, the folder that holds the data sets (GOPRO_Large, HIDE, ...).")
+        return word.replace(DATA, self.data)
+
+
+def commit() -> str:
+    """Return the commit of the code, marked where it was changed since; without a repository, the version."""
+    words = ["git", "-C", str(Path(__file__).parents[2]), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"sapnet {__version__}"
+
+
+def _short(words: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()[:12]

@@ -1,0 +1,43 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sapnet.errors import UserError
+from sapnet.files import exclusive
+from sapnet.reporting.runs import Runs
+
+WORDS = ["data=gopro", "data.root={data}/GOPRO_Large", "seed=0"]
+
+
+def test_a_run_is_known_by_its_overrides_and_not_by_the_place_of_its_data(tmp_path):
+    runs = Runs(tmp_path, "here")
+    assert runs.folder(WORDS) == Runs(tmp_path, "there").folder(WORDS)
+    assert runs.folder(WORDS) != runs.folder([*WORDS[:-1], "seed=1"])
+    tested = runs.folder(WORDS, ["data=hide"])
+    assert tested.is_relative_to(runs.folder(WORDS)) and tested != runs.folder(WORDS, ["data=reds"])
+
+
+def test_a_run_that_needs_data_says_so_before_it_begins(tmp_path):
+    with pytest.raises(UserError, match="data=FOLDER"):
+        Runs(tmp_path).do(WORDS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_done_is_not_done_again(tmp_path):
+    """Not done, it would ask for the data, which is not there."""
+    runs = Runs(tmp_path)
+    runs.folder(WORDS).mkdir()
+    (runs.folder(WORDS) / "done.json").write_text("{}")
+    runs.do(WORDS)
+
+
+def test_who_waited_for_a_run_does_not_repeat_it(tmp_path):
+    """Two tables ask for the same run at a time: the second finds it done."""
+    runs, overrides = Runs(tmp_path), ["steps=1"]
+    folder = runs.folder(overrides)
+    with ThreadPoolExecutor(1) as pool, exclusive(folder / ".lock"):
+        waiting = pool.submit(runs.do, overrides)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
+        (folder / "done.json").write_text("{}")
+    assert waiting.result() is None and not (folder / "begun.json").exists()
