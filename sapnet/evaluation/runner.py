@@ -46,11 +46,15 @@ def usual_device() -> torch.device:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what times depend on beside model and image: the device's name, threads, reduced precision of a GPU."""
-    if device.type != "cuda":
-        return {"device_name": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    tf32 = {"tf32_convolutions": torch.backends.cudnn.allow_tf32}
-    return {"device_name": torch.cuda.get_device_name(device), "threads": torch.get_num_threads(), **tf32}
+    """Return what times depend on beside model and image: device, threads, version, reduced precision of a GPU."""
+    cuda = device.type == "cuda"
+    return {
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        **({"tf32_convolutions": torch.backends.cudnn.allow_tf32} if cuda else {}),
+    }
 
 
 @torch.no_grad()
