@@ -16,7 +16,7 @@ from sapnet.data.images import to_array, write_image
 from sapnet.entry import entry_point
 from sapnet.errors import UserError
 from sapnet.evaluation.policy_study import as_markdown, study
-from sapnet.evaluation.runner import as_table, evaluate_images, summarise, usual_device
+from sapnet.evaluation.runner import Restore, as_table, evaluate_images, summarise, usual_device
 from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.models.weights import load_published
@@ -42,6 +42,18 @@ def evaluate(
     Raises:
         UserError: The checkpoint or the data cannot be used, or the network samples nothing.
     """
+    network, origin = open_checkpoint(checkpoint, sampler, budget)
+    return measure(network, origin, data, folder, on_image)
+
+
+def open_checkpoint(
+    checkpoint: Path, sampler: str | None = None, budget: float | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a checkpoint's network, ready to be evaluated, and what result lines say of it.
+
+    Raises:
+        UserError: As `evaluate`.
+    """
     network, info = network_from_checkpoint(checkpoint)
     if sampler is not None or budget is not None:
         resample(network, sampler, budget)
@@ -54,7 +66,7 @@ def evaluate(
         origin["validated_on"] = "test"
     if isinstance(network, AdaptiveNetwork):
         origin |= {"sampler": network.sampler, "budget": network.budget}
-    return measure(network, origin, data, folder, on_image)
+    return network, origin
 
 
 def evaluate_published(
@@ -65,9 +77,18 @@ def evaluate_published(
     Raises:
         UserError: The weights do not fit the network, or the data cannot be used.
     """
-    network = hydra.utils.instantiate(model).eval()
-    origin = {"model": type(network).__name__, "published_weights": load_published(network, weights)}
+    network, origin = open_published(model, weights)
     return measure(network, origin, data, folder, on_image)
+
+
+def open_published(model: DictConfig, weights: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a network with its authors' weights, and what result lines say of it.
+
+    Raises:
+        UserError: The weights do not fit the network.
+    """
+    network = hydra.utils.instantiate(model).eval()
+    return network, {"model": type(network).__name__, "published_weights": load_published(network, weights)}
 
 
 def measure(
@@ -79,7 +100,7 @@ def measure(
     device = usual_device()
     context = {**origin, "data": module.name, "split": "test", **module.remarks}
     items, path = module.whole_images("test"), folder / "results.jsonl"
-    restore = _restore(network.to(device))
+    restore = as_restore(network.to(device))
     return summarise(evaluate_images(restore, items, device, path, context, on_image, module.protocol))
 
 
@@ -107,7 +128,8 @@ def resample(network: nn.Module, sampler: str | None, budget: float | None) -> N
         network.use_budget(budget)
 
 
-def _restore(network: nn.Module) -> Callable[[Tensor, Tensor], Sequence[Tensor]]:
+def as_restore(network: nn.Module) -> Restore:
+    """Return the network as an evaluation calls it: with the ground truth, which only an oracle looks at."""
     return network if isinstance(network, AdaptiveNetwork) else lambda blurred, sharp: network(blurred)
 
 
