@@ -84,16 +84,16 @@ def finish_runs(loggers: list[lightning.Logger], exit_code: int) -> None:
 def labels(config: DictConfig, job_type: str) -> Labels:
     """A job's labels: what `config` gives as `name`, `group` and `tags`, filled up from Hydra's choices.
 
-    The group is by default the experiment's name, else the folder name of the sweep; the chosen options for data, model
-    and sampling are tags in any case.
+    The group is by default the folder name of the sweep, which all its jobs share; of a single run, the experiment's
+    name. The chosen options for experiment, data, model and sampling are tags in any case.
     """
     name, group, tags = config.get("name"), config.get("group"), list(config.get("tags") or [])
     if HydraConfig.initialized():
         job = HydraConfig.get()
         choices = job.runtime.choices
         sweep = Path(job.sweep.dir).name if job.mode == RunMode.MULTIRUN else None
-        group = group or choices.get("experiment") or sweep
-        tags = [choices.get(choice) for choice in ("data", "model", "sampling")] + tags
+        group = group or sweep or choices.get("experiment")
+        tags = [choices.get(choice) for choice in ("experiment", "data", "model", "sampling")] + tags
     return Labels(job_type, name, group, tuple(dict.fromkeys(str(tag) for tag in tags if tag)))
 
 

@@ -143,14 +143,14 @@ def test_a_torn_last_row_is_dropped(tmp_path):
 
 def test_labels_come_from_the_choices(tmp_path, hydra_job):
     config = hydra_job(tmp_path, "experiment=table3")
-    assert labels(config, "eval") == Labels("eval", None, "table3", ("noise", "free"))
+    assert labels(config, "eval") == Labels("eval", None, "table3", ("table3", "noise", "free"))
 
 
 def test_a_sweep_is_a_group_and_the_config_has_the_last_word(tmp_path, hydra_job):
-    config = hydra_job(tmp_path, "hydra.mode=MULTIRUN", "hydra.sweep.dir=outputs/sweeps/monday")
+    config = hydra_job(tmp_path, "hydra.mode=MULTIRUN", "hydra.sweep.dir=outputs/sweeps/monday", "experiment=table3")
     assert labels(config, "train").group == "monday"
     config.group, config.name = "mine", "first"
-    assert labels(config, "train") == Labels("train", "first", "mine", ("noise", "free"))
+    assert labels(config, "train") == Labels("train", "first", "mine", ("table3", "noise", "free"))
 
 
 def test_without_hydra_only_the_config_speaks():

@@ -1,0 +1,46 @@
+"""Sweeps as a user launches them: every job in a folder of its own, a failed one stops no other."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import ROOT, TINY, run
+from tests.integration.wandb_file import read_run
+
+pytestmark = pytest.mark.slow
+
+#: `TINY` without what a choice of model sets itself.
+TINY_DATA = [word for word in TINY if not word.startswith("model")] + ["model.stem=4", "model.channels=[4,4,4]"]
+
+
+def jobs(sweep: Path) -> dict[str, Path]:
+    """The folders of a sweep's jobs that came to results, by what tells the jobs apart."""
+    return {path.parent.name: path.parent for path in sweep.glob("*/results.jsonl")}
+
+
+def test_models_and_settings_are_swept_and_failures_stop_nothing(tmp_path):
+    """Of eight jobs four have crops larger than their images and two diverge; the other two come to results."""
+    words = ["model=net5,net9", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
+    small = [word for word in TINY_DATA if not word.startswith("data.crop")]
+    done = run("sapnet.train", "-m", *words, *small, "logger=wandb", f"hydra.sweep.dir={tmp_path}/monday", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    failed = [line for line in done.stderr.splitlines() if line.startswith("Job ") and " failed: " in line]
+    assert len(failed) == 6
+    assert sum("crop" in line for line in failed) == 4
+    assert sum("Training stopped at generator step" in line for line in failed) == 2
+    assert len(jobs(tmp_path / "monday")) == 2
+
+    runs = [read_run(path) for path in sorted(tmp_path.glob("monday/*/wandb/offline-run-*/run-*.wandb"))]
+    assert len({run.id for run in runs}) == len(runs), "no run of a sweep may merge with another"
+    # Each training, and the tests of those that ended well.
+    assert sorted(run.exit_code for run in runs if run.job_type == "train") == [0, 0, 1, 1]
+    assert {run.group for run in runs} == {"monday"}
+    assert sorted({tag for run in runs for tag in run.tags if tag.startswith("net")}) == ["net5", "net9"]
+
+
+def test_all_rows_of_table_4_in_one_sweep(tmp_path):
+    done = run(
+        "sapnet.train", "-m", "experiment=glob(table4_*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(jobs(tmp_path / "t4")) == len(list((ROOT / "conf" / "experiment").glob("table4_*.yaml")))
