@@ -41,6 +41,46 @@ def test_a_table_takes_further_words(tmp_path):
     assert "For 3x256x64." in done.stdout and done.stdout.count("| NU") == 4
 
 
+TINY = ("model.stem=4", "model.channels=[4,4,6]", "model.encoder_blocks=1", "model.decoder_blocks=1")
+
+
+@pytest.mark.parametrize("words", [("model=sapnet", "sampling=nu", *TINY), ("model=srn", "model.channels=[4,4,6]")])
+def test_measured_figures_stand_beside_the_counted(words, tmp_path):
+    """The image at full resolution is held in many copies of 4 bytes: the peak must grow as the image does."""
+    peaks = []
+    for size in (256, 512):
+        words_here = [*words, "measure=true", f"height={size}", f"width={size}", f"hydra.run.dir={tmp_path}"]
+        done = run("sapnet.count", *words_here, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found = json.loads((tmp_path / "cost.json").read_text())
+        measured = found["measured"]
+        assert measured["height"] == size and measured["seconds"] > 0 and measured["device"] == "cpu"
+        assert measured["parameter_bytes"] == 4 * found["parameters"]
+        assert f"; {measured['seconds']:.3f} s, median of {len(measured['times'])}." in done.stdout
+        if measured["peak_bytes"] is None:
+            assert "peak memory not measured here" in done.stdout
+            return
+        assert f"peak memory {measured['peak_bytes'] / 2**20:.1f} MiB" in done.stdout
+        peaks.append(measured["peak_bytes"])
+    assert peaks[0] > 8 * 256**2 * 3 * 4
+    assert 2.5 < peaks[1] / peaks[0] < 5
+
+
+def test_a_count_alone_measures_nothing(tmp_path):
+    done = run("sapnet.count", "model=sapnet", *TINY, "height=32", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 0 and "Measured" not in done.stdout
+    assert "measured" not in json.loads((tmp_path / "cost.json").read_text())
+
+
+def test_a_table_can_be_measured(tmp_path):
+    words = ["table=table5", "measure=true", *TINY, "height=32", "width=48"]
+    done = run("sapnet.count", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    head, rows = done.stdout.split("\n| --- ")
+    assert head.endswith("| peak memory, MiB | seconds |") and done.stdout.rstrip().endswith("beside the parameters.")
+    assert all(float(line.split("|")[-2]) > 0 for line in rows.splitlines() if line.startswith(("| U", "| NU")))
+
+
 def test_an_unknown_table_ends_in_one_sentence(tmp_path):
     done = run("sapnet.count", "table=table9", cwd=tmp_path)
     assert done.returncode == 1 and "table9" in done.stderr and len(done.stderr.strip().splitlines()) == 1
