@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sapnet.layers.canvas import Conv
+from sapnet.layers.windows import PointWindows, tokens
 
 Normalisation = Literal["softmax", "elu"]
 
@@ -20,6 +21,9 @@ class ClusterAttention(nn.Module):
     Values come from the source, all decisions (``Q``, ``P``, ``M_S``, ``M_C``) from the receiver: with
     ``source = receiver`` it is self-attention, with encoder features cross-attention between encoder and decoder,
     with the previous stage's features cross-level attention.
+
+    With windows, step 1 and the mean behind ``M_C`` are taken over each window alone, and a position chooses among the
+    descriptors of its own window; ``M_S``, a convolution, sees across their borders.
 
     Args:
         channels: Width ``C`` of receiver and source.
@@ -40,7 +44,8 @@ class ClusterAttention(nn.Module):
         self,
         points: Float[Tensor, "b l c"],
         grid: Float[Tensor, "b h w c"],
-        source: Float[Tensor, "b h2 w2 c"],
+        source: Float[Tensor, "b h w c"],
+        windows: PointWindows | None = None,
     ) -> Float[Tensor, "b l c"]:
         """Attend.
 
@@ -48,16 +53,19 @@ class ClusterAttention(nn.Module):
             points: The receiver's features at the positions to be refined (``X_nu``; all positions in a uniform stage).
             grid: The receiver's features on the regular grid (``X_u``), from which ``Q`` and the masks are made.
             source: The features to be pooled, on the same grid.
+            windows: Those of the canvas that the points lie on; None: one global window.
         """
-        tokens = grid.flatten(1, 2)
-        q = self._normalise(self.f_q(tokens), dim=1)
+        seen = tokens(grid, windows)
+        q = self._normalise(self.f_q(seen), dim=1)
         if self.mask_space is not None:
             # (M_S * X) Q^T = X (M_S * Q)^T, and Q is half as wide as X.
-            q = q * torch.sigmoid(self.mask_space(grid)).flatten(1, 2)
-        pooled = q.transpose(1, 2) @ source.flatten(1, 2)  # [b, C_2, C]
+            q = q * tokens(torch.sigmoid(self.mask_space(grid)), windows)
+        # [b, C_2, C], of each window
+        pooled = q.transpose(1, 2) @ (seen if source is grid else tokens(source, windows))
         if self.mask_channels is not None:
-            pooled = pooled * torch.sigmoid(self.mask_channels(tokens.mean(dim=1))).unsqueeze(1)
-        return self._normalise(self.f_p(points), dim=2) @ pooled
+            pooled = pooled * torch.sigmoid(self.mask_channels(seen.mean(dim=1))).unsqueeze(1)
+        p = self._normalise(self.f_p(points), dim=2)
+        return p @ pooled if windows is None else windows.ungroup(windows.group(p) @ pooled)
 
     def _normalise(self, logits: Tensor, dim: int) -> Tensor:
         if self.normalisation == "softmax":
@@ -83,8 +91,12 @@ class FullAttention(nn.Module):
         self,
         points: Float[Tensor, "b l c"],
         grid: Float[Tensor, "b h w c"],
-        source: Float[Tensor, "b h2 w2 c"],
+        source: Float[Tensor, "b h w c"],
+        windows: PointWindows | None = None,
     ) -> Float[Tensor, "b l c"]:
-        """Attend from the points to every position of the source; the grid is not needed."""
-        tokens = source.flatten(1, 2)
-        return F.scaled_dot_product_attention(self.query(points), self.key(tokens), self.value(tokens))
+        """Attend from the points to every position of the source, in their own window; the grid is not needed."""
+        seen, query = tokens(source, windows), self.query(points)
+        if windows is not None:
+            query = windows.group(query)
+        found = F.scaled_dot_product_attention(query, self.key(seen), self.value(seen))
+        return found if windows is None else windows.ungroup(found)

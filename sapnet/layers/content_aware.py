@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sapnet.layers.attention import ClusterAttention, FullAttention, Normalisation
 from sapnet.layers.filtering import PixelDependentFilter
+from sapnet.layers.windows import PointWindows
 from sapnet.ops.points import gather, scatter
 
 
@@ -102,6 +103,7 @@ class ContentAware(nn.Module):
         points: Int64[Tensor, "b l"] | None,
         grid: Float[Tensor, "b h2 w2 c"],
         source: Float[Tensor, "b h2 w2 c"] | None,
+        windows: PointWindows | None = None,
     ) -> Float[Tensor, "b l c"]:
         """Return ``Y_GL`` at the points.
 
@@ -111,15 +113,16 @@ class ContentAware(nn.Module):
             points: Raster indices; None for every position.
             grid: ``X_u``, the regular grid that global information is gathered from.
             source: What cross-attention pools, on the same grid; unused where there is none.
+            windows: Of attention; None: it is global.
         """
         local = self.filter(canvas, values, points)
         if self.fusion == "none":
             return local
         parts = []
         if self.self_attention is not None:
-            parts.append(self.self_attention(values, grid, grid))
+            parts.append(self.self_attention(values, grid, grid, windows))
         if self.cross_attention is not None:
-            parts.append(self.cross_attention(values, grid, source))
+            parts.append(self.cross_attention(values, grid, source, windows))
         attended = sum(parts[1:], parts[0])
         if self.fusion == "add":
             return attended + local
@@ -161,6 +164,7 @@ class ContentAwareBlock(nn.Module):
         canvas: Float[Tensor, "b h w c"],
         points: Int64[Tensor, "b l"] | None = None,
         source: Float[Tensor, "b h2 w2 c"] | None = None,
+        windows: PointWindows | None = None,
     ) -> Float[Tensor, "b h w c"]:
         """Refine the canvas.
 
@@ -168,6 +172,7 @@ class ContentAwareBlock(nn.Module):
             canvas: Features; of a non-uniform stage at ``grid_stride`` times the resolution of its regular grid.
             points: Raster indices of the positions to refine; None: all, and the canvas is the regular grid.
             source: Features that cross-attention reads, at any of the resolutions :func:`regrid` takes.
+            windows: Those that attention is limited to, made for this canvas and these points; None: it is global.
         """
         _, height, width, _ = canvas.shape
         sampled = points is not None
@@ -176,5 +181,5 @@ class ContentAwareBlock(nn.Module):
         grid = regrid(canvas, height // stride, width // stride)
         if source is not None:
             source = regrid(source, grid.shape[1], grid.shape[2])
-        refined = values + self.project(torch.relu(self.content_aware(canvas, values, points, grid, source)))
+        refined = values + self.project(torch.relu(self.content_aware(canvas, values, points, grid, source, windows)))
         return scatter(canvas, refined, points) if sampled else refined.view_as(canvas)

@@ -107,6 +107,10 @@ class AdaptiveNetwork(nn.Module):
             sampler.use_budget(budget)
         self.budget = budget
 
+    def use_window(self, window: int | None) -> None:
+        """As :func:`use_window`, of this network's generator; the points are then chosen by window too."""
+        use_window(self.generator, window)
+
     def walk(
         self,
         blurred: Float[Tensor, "b 3 h w"],
@@ -137,3 +141,18 @@ class AdaptiveNetwork(nn.Module):
     ) -> list[Float[Tensor, "b 3 h w"]]:
         """Return ``OP_1`` ... ``OP_K``."""
         return self.walk(blurred, sharp).outputs
+
+
+def use_window(network: nn.Module, window: int | None) -> None:
+    """Let a network's global operations see windows of an image at inference from now on (`SAPNet.use_window`).
+
+    Raises:
+        UserError: The network cannot, or not with this window; None is taken by every network.
+    """
+    if hasattr(network, "use_window"):
+        network.use_window(window)
+    elif window is not None:
+        raise UserError(
+            f"window={window}: {type(network).__name__} has no attention over the image, so there is nothing to limit;"
+            " leave it out."
+        )

@@ -3,7 +3,8 @@
 A sampler scores every pixel of the joined image; the score is cut into the stage's patches, average-pooled to the
 canvas of each scale, and points are taken from that map:
 
-- `"top"`: the `L` highest of each patch (inference; the controls in training too);
+- `"top"`: the `L` highest of each patch (inference; the controls in training too), of each window its share where the
+  state has windows;
 - `"draw"`: one independent Bernoulli action per position with the map as its probability (the learned sampler in
   training);
 - `"pretrain"`: Bernoulli of the budget's share at every position, whatever the sampler, while the restoration network
@@ -21,9 +22,19 @@ from torch import Tensor, nn
 
 from sapnet.errors import UserError
 from sapnet.layers.hierarchy import split
+from sapnet.layers.windows import Windows
 from sapnet.sampling.points import budget_count, canvas_size, canvas_stride
 from sapnet.sampling.result import Sampling
-from sapnet.sampling.selection import extent_mask, limit, patch_extents, points_from_mask, pool, top_points
+from sapnet.sampling.selection import (
+    cell_counts,
+    extent_mask,
+    limit,
+    patch_extents,
+    points_from_mask,
+    pool,
+    top_points,
+    top_points_by_cell,
+)
 from sapnet.sampling.state import State
 
 #: No probability is nearer to 0 or 1 than this: its logarithm and the gradient of that stay finite.
@@ -39,12 +50,14 @@ class Patches:
         width: Columns of every patch.
         extents: Rows and columns of each patch that are no padding.
         valid: The same as a mask `[p, h, w]`; None: all.
+        windows: Those that get a share of the points each; None: a patch shares them freely.
     """
 
     height: int
     width: int
     extents: list[tuple[int, int]]
     valid: Bool[Tensor, "p h w"] | None
+    windows: Windows | None = None
 
 
 class Sampler(nn.Module, ABC):
@@ -141,7 +154,7 @@ class Sampler(nn.Module, ABC):
         height, width, valid = height // rows, width // cols, None
         if any(extent != (height, width) for extent in extents):
             valid = extent_mask(extents, height, width, state.blurred.device)
-        return Patches(height, width, extents, valid)
+        return Patches(height, width, extents, valid, state.windows)
 
     def _top(self, scores: Float[Tensor, "p h2 w2"], patches: Patches, scale: int) -> Int64[Tensor, "p l"]:
         cells = None
@@ -149,7 +162,12 @@ class Sampler(nn.Module, ABC):
             # Positions that hold any pixel that is no padding.
             sizes = [canvas_size(*extent, scale, self.candidates) for extent in patches.extents]
             cells = extent_mask(sizes, *scores.shape[1:], scores.device)
-        return top_points(scores, self.counts(patches, scale), cells)
+        counts = self.counts(patches, scale)
+        if patches.windows is None:
+            return top_points(scores, counts, cells)
+        density = (1 + self.budget) / scale**2
+        shares = [cell_counts(patches.windows, e, density, count) for e, count in zip(patches.extents, counts)]
+        return top_points_by_cell(scores, shares, patches.windows, cells)
 
     def _probabilities(self, share: Float[Tensor, "p h w"], patches: Patches) -> dict[int, Tensor]:
         # Exactly 0 in padding, else MARGIN away from 0 and 1, by a map that keeps the gradient alive.

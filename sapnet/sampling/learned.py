@@ -20,9 +20,10 @@ class LearnedSampler(Sampler):
 
     Args:
         policy: Takes a `State` and gives logits `[b, h, w]` at the image's resolution; `Policy` or one's own.
-        budget_control: `"calibrated"` shifts the logits of each patch so that the mean of their probabilities is the
-            budget's share, in training and at inference; `"indicator"` leaves them alone and trusts the penalty in the
-            reward (Eq. 5), whose gradient is alive only while `L'` falls now below, now above `L`.
+        budget_control: `"calibrated"` shifts the logits of each patch (of each cell, where there are windows) so that
+            the mean of their probabilities is the budget's share, in training and at inference; `"indicator"` leaves
+            them alone and trusts the penalty in the reward (Eq. 5), whose gradient is alive only while `L'` falls now
+            below, now above `L`.
         settings: Those of `Sampler`.
 
     Raises:
@@ -44,8 +45,15 @@ class LearnedSampler(Sampler):
         # Half precision would lose the budget.
         logits = split(logits.to(torch.promote_types(logits.dtype, torch.float32))[:, None], *state.grid)[:, 0]
         if self.budget_control == "calibrated":
-            logits = calibrate(logits, self.share, patches.valid)
+            logits = self._calibrate(logits, patches)
         return torch.sigmoid(logits)
+
+    def _calibrate(self, logits: Float[Tensor, "p h w"], patches: Patches) -> Float[Tensor, "p h w"]:
+        windows, valid = patches.windows, patches.valid
+        if windows is None:
+            return calibrate(logits, self.share, valid)
+        valid = windows.to_cells(torch.ones_like(logits, dtype=torch.bool) if valid is None else valid)
+        return windows.from_cells(calibrate(windows.to_cells(logits), self.share, valid), 1)
 
     def _choose(self, state: State, patches: Patches, mode: str, generator) -> Sampling:
         share = self._map(state, patches)

@@ -1,5 +1,6 @@
 """From maps to points: the regular order, the top of a map, a drawn mask, and what of an image is padding."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -7,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+
+from sapnet.layers.windows import Windows
 
 
 @lru_cache(maxsize=32)
@@ -49,10 +52,17 @@ def top_points(
     Equal scores are taken in the regular order, so that a flat map gives evenly spread points. Positions that are not
     `valid` are never taken; each map must have `counts[i]` valid ones.
     """
-    batch, height, width = scores.shape
+    return points_from_mask(top_mask(scores, counts, valid).flatten(1), max(counts, default=0))
+
+
+def top_mask(
+    scores: Float[Tensor, "b h w"], counts: Sequence[int], valid: Bool[Tensor, "b h w"] | None = None
+) -> Bool[Tensor, "b h w"]:
+    """Where the points of `top_points` are."""
+    _, height, width = scores.shape
     longest = max(counts, default=0)
     if longest == 0:
-        return torch.full((batch, 0), -1, dtype=torch.int64, device=scores.device)
+        return torch.zeros_like(scores, dtype=torch.bool)
     flat = scores.flatten(1)
     if valid is not None:
         flat = flat.masked_fill(~valid.flatten(1), -torch.inf)
@@ -66,7 +76,48 @@ def top_points(
     order = regular_order(height, width, scores.device)
     ties = (flat == threshold).index_select(1, order)
     ties &= ties.cumsum(dim=1) <= wanted - above.sum(dim=1, keepdim=True)
-    return points_from_mask(above | torch.empty_like(ties).index_copy_(1, order, ties), longest)
+    return (above | torch.empty_like(ties).index_copy_(1, order, ties)).view_as(scores)
+
+
+def top_points_by_cell(
+    scores: Float[Tensor, "p h w"],
+    counts: Sequence[Sequence[int]],
+    windows: Windows,
+    valid: Bool[Tensor, "p h w"] | None = None,
+) -> Int64[Tensor, "p l"]:
+    """As `top_points`, but the choice is made in each cell of a patch alone.
+
+    Args:
+        scores: Of each patch's canvas.
+        counts: Points of each cell of each patch, `counts[patch][cell]`.
+        windows: Whose cells these are.
+        valid: As there; each cell must have as many valid positions as points.
+    """
+    step = windows.size[0] // scores.shape[1]
+    parts = windows.to_cells(torch.ones_like(scores, dtype=torch.bool) if valid is None else valid)
+    mask = top_mask(windows.to_cells(scores), [count for cell in zip(*counts) for count in cell], parts)
+    return points_from_mask(windows.from_cells(mask, step).flatten(1), max(map(sum, counts), default=0))
+
+
+def cell_counts(windows: Windows, extent: tuple[int, int], density: float, count: int) -> tuple[int, ...]:
+    """Points of each cell of a patch: a share in proportion to its pixels, rounded so that the sum is `count`.
+
+    No share is more than one point from its exact value, nor above it where that is a whole number.
+
+    Args:
+        windows: Whose cells these are.
+        extent: Rows and columns of the patch that are no padding.
+        density: Points per pixel.
+        count: Those of the whole patch, the product of density and pixels rounded.
+    """
+    total, pixels, before, shares = extent[0] * extent[1], 0, 0, []
+    for box in windows.cells(1):
+        rows, columns = (max(min(part.stop, size) - part.start, 0) for part, size in zip(box, extent))
+        pixels += rows * columns
+        until = count if pixels == total else min(math.floor(density * pixels + 0.5), count)
+        shares.append(until - before)
+        before = until
+    return tuple(shares)
 
 
 def limit(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from sapnet.layers.windows import Windows
+
 
 @dataclass(frozen=True)
 class State:
@@ -19,6 +21,7 @@ class State:
         restored: ``OP_{k-1}``.
         blurred: The blurred image.
         sharp: The ground truth, where it is known (training, the oracle); unpadded sizes are padded by the reader.
+        windows: Those of a patch that each get their share of the points; None: a patch shares them freely.
     """
 
     stage: int
@@ -28,3 +31,4 @@ class State:
     restored: Float[Tensor, "b 3 h w"]
     blurred: Float[Tensor, "b 3 h w"]
     sharp: Float[Tensor, "b 3 h0 w0"] | None = None
+    windows: Windows | None = None

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from sapnet.layers.attention import ClusterAttention, FullAttention
+from sapnet.layers.windows import PointWindows, cover
 from tests.reference import attention as reference
 
 
@@ -78,3 +79,69 @@ def test_memory_grows_linearly_with_the_positions():
         grid = torch.randn(1, 64, 64, 8)
         layer(grid.flatten(1, 2), grid, grid)
     assert max(kept) <= grid.numel()
+
+
+def weights_of(layer):
+    space = None
+    if layer.mask_space is not None:
+        space = (layer.mask_space.weight[0].detach().numpy(), layer.mask_space.bias.item())
+    channels = None if layer.mask_channels is None else numpy_of(layer.mask_channels)
+    normalise = reference.softmax if layer.normalisation == "softmax" else reference.elu_normalised
+    return numpy_of(layer.f_q), numpy_of(layer.f_p), space, channels, normalise
+
+
+@pytest.mark.parametrize(("masks", "normalisation"), [(True, "softmax"), (False, "softmax"), (True, "elu")])
+@pytest.mark.parametrize("size", [(7, 9), (8, 12), (5, 3)])
+@pytest.mark.parametrize("cross", [True, False])
+def test_windows_equal_the_equations_in_the_nearest_window(masks, normalisation, size, cross):
+    """Points of a canvas of twice the grid's size, unused slots among them; windows that tile it and that do not."""
+    torch.manual_seed(0)
+    layer = ClusterAttention(4, masks, normalisation).double()
+    (height, width), window = size, (4, 4)
+    grid = torch.randn(2, height, width, 4, dtype=torch.float64)
+    source = torch.randn_like(grid) if cross else grid
+    canvas = torch.randn(2, 4 * height * width, 4, dtype=torch.float64)
+    points = torch.stack([torch.randperm(4 * height * width)[:11].sort().values for _ in range(2)])
+    points[1, 9:] = -1
+    values = canvas.gather(1, points.clamp(min=0)[..., None].expand(-1, -1, 4))
+    # Steps of the canvas are pixels of the patch.
+    windows = cover(2 * height, 2 * width, (2 * window[0], 2 * window[1]), 2)
+    out = layer(values, grid, source, PointWindows(windows, (2, 2 * height, 2 * width), points))
+    real = min(window[0], height), min(window[1], width)
+    starts = tuple(tuple(s // 2 for s in places) for places in windows.starts)
+    for n in range(2):
+        used = points[n][points[n] >= 0]
+        # Cells begin at whole steps of the grid: a canvas position goes with the grid position that holds it.
+        places = [(p // (2 * width) // 2 + 0.5, p % (2 * width) // 2 + 0.5) for p in used.tolist()]
+        expected = reference.windowed_cluster_attention(
+            values[n, : len(used)].numpy(), places, grid[n].numpy(), source[n].numpy(), real, starts, *weights_of(layer)
+        )
+        np.testing.assert_allclose(out[n, : len(used)].detach().numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", ["cluster", "elu", "full"])
+def test_windows_that_tile_a_grid_equal_each_window_alone(layer):
+    """The choice of training: nothing global may leak from one window to another."""
+    torch.manual_seed(0)
+    layer = FullAttention(6) if layer == "full" else ClusterAttention(6, True, "elu" if layer == "elu" else "softmax")
+    layer = layer.double()
+    if isinstance(layer, ClusterAttention):
+        # M_S is a convolution, no global operation: it sees across the borders, unless it sees one position alone.
+        with torch.no_grad():
+            layer.mask_space.weight *= torch.eye(3)[1] * torch.eye(3)[1][:, None]
+    grid, source = (torch.randn(2, 8, 9, 6, dtype=torch.float64) for _ in range(2))
+    windows = PointWindows(cover(8, 9, (4, 3), 1), (2, 8, 9), None)
+    out = layer(grid.flatten(1, 2), grid, source, windows).view_as(grid)
+    for y in (0, 4):
+        for x in (0, 3, 6):
+            part, pooled = (each[:, y : y + 4, x : x + 3] for each in (grid, source))
+            alone = layer(part.flatten(1, 2), part, pooled).view_as(part)
+            torch.testing.assert_close(out[:, y : y + 4, x : x + 3], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_windows_have_gradients():
+    torch.manual_seed(0)
+    layer = ClusterAttention(2).double()
+    inputs = [torch.randn(1, *shape, 2, dtype=torch.float64, requires_grad=True) for shape in [(15,), (3, 5), (3, 5)]]
+    windows = PointWindows(cover(3, 5, (3, 2), 1), (1, 3, 5), None)
+    assert gradcheck(lambda *x: layer(*x, windows), inputs)

@@ -60,3 +60,30 @@ def cluster_attention(
     if mask_channels is not None:
         out = sigmoid(mask_channels[0] @ grid.mean(axis=(0, 1)) + mask_channels[1]) * out
     return out
+
+
+def windowed_cluster_attention(
+    points: np.ndarray,  # [l, C]
+    places: list[tuple[float, float]],  # of the points: (row, column) on the grid, of their middle
+    grid: np.ndarray,  # [h, w, C]
+    source: np.ndarray,  # [h, w, C]
+    window: tuple[int, int],
+    starts: tuple[tuple[int, ...], tuple[int, ...]],  # of windows on the grid: rows, columns
+    f_q: tuple[np.ndarray, np.ndarray],
+    f_p: tuple[np.ndarray, np.ndarray],
+    mask_space: tuple[np.ndarray, float] | None = None,
+    mask_channels: tuple[np.ndarray, np.ndarray] | None = None,
+    normalise=softmax,
+) -> np.ndarray:
+    """Eq. 16 of each point in the one window whose centre is nearest (of two, the later); M_S over the whole grid."""
+    if mask_space is not None:
+        source = sigmoid(conv3x3_to_one(grid, *mask_space))[:, :, None] * source
+    out = np.zeros((len(points), source.shape[2]))
+    for j, (point, place) in enumerate(zip(points, places)):
+        first = []
+        for at, size, begins in zip(place, window, starts):
+            _, begin = min((abs(begin + size / 2 - at), -begin) for begin in begins)
+            first.append(-begin)
+        inside = np.s_[first[0] : first[0] + window[0], first[1] : first[1] + window[1]]
+        out[j] = cluster_attention(point[None], grid[inside], source[inside], f_q, f_p, None, mask_channels, normalise)
+    return out

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sapnet.errors import UserError
+from sapnet.layers.windows import cover
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.points import budget_count
 from sapnet.sampling.samplers import make_sampler
@@ -73,6 +75,52 @@ def test_points_are_sound_for_any_size(mode, name, budget, height, width, grid, 
     state = make_state((height, width), padded, grid, batch)
     sampling = make_sampler(name, 4, budget)(state, mode)
     check_points(sampling, state, budget, exact=mode == "top" or (mode == "draw" and name != "learned"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=8)
+@given(
+    st.sampled_from((*BUDGETS, -0.9, 3.0)),
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.sampled_from([(1, 1), (2, 1), (2, 2)]),
+    st.sampled_from([16, 32, 48]),
+)
+def test_windows_change_neither_the_budget_nor_what_may_be_chosen(name, budget, height, width, grid, window):
+    padded = -(-height // 16) * 16, -(-width // 16) * 16
+    state = make_state((height, width), padded, grid)
+    parts = [(size // n, window // n) for size, n in zip(padded, grid)]
+    windows = cover(parts[0][0], parts[1][0], (parts[0][1], parts[1][1]), 8)
+    sampling = make_sampler(name, 4, budget)(replace(state, windows=windows), "top")
+    check_points(sampling, state, budget, exact=True)
+
+
+@pytest.mark.parametrize("name", ["learned", "uniform", "gradient"])
+def test_windows_that_tile_choose_as_in_each_alone(name):
+    """Calibration counts too: it would move probability between windows before cells are pooled."""
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(1, 32, 64)
+    state = make_state((32, 64), grid=(1, 1))
+
+    def sampler(logits):
+        return LearnedSampler(Table(logits)) if name == "learned" else make_sampler(name)
+
+    whole = sampler(logits)(replace(state, windows=cover(32, 64, (32, 32), 8)), "top")
+    for x in (0, 32):
+        parts = {key: getattr(state, key)[..., x : x + 32] for key in ("restored", "blurred", "sharp")}
+        alone = sampler(logits[..., x : x + 32])(replace(state, size=(32, 32), **parts), "top")
+        for scale in (2, 4, 8):
+            chosen, expected = whole.mask(scale)[..., x : x + 32], alone.mask(scale)
+            # The gradient at a border sees the neighbouring window.
+            assert torch.equal(chosen, expected) or (name == "gradient" and (chosen != expected).float().mean() < 0.1)
+            assert torch.equal(chosen.sum((1, 2)), expected.sum((1, 2)))
+
+
+def test_without_the_calibration_of_each_window_the_map_would_be_another():
+    logits = torch.cat((torch.full((1, 16, 16), 2.0), torch.full((1, 16, 16), -2.0)), dim=2)
+    state = make_state((16, 32), grid=(1, 1))
+    share = LearnedSampler(Table(logits)).score(replace(state, windows=cover(16, 32, (16, 16), 8)))
+    torch.testing.assert_close(share, torch.full_like(share, 0.25))
 
 
 def test_uniform_points_are_every_second_row_and_column_at_budget_0():

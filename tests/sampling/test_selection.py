@@ -3,7 +3,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sapnet.layers.windows import cover
+from sapnet.sampling.points import budget_count, canvas_size
 from sapnet.sampling.selection import (
+    cell_counts,
     extent_mask,
     limit,
     patch_extents,
@@ -11,6 +14,7 @@ from sapnet.sampling.selection import (
     pool,
     regular_order,
     top_points,
+    top_points_by_cell,
 )
 from tests.reference import sampling as reference
 
@@ -99,3 +103,52 @@ def test_pooling_keeps_the_sum_of_valid_pixels(stride):
     pooled = pool(image, stride, valid)
     assert torch.allclose(pooled.sum((1, 2)) * stride**2, (image * valid).sum((1, 2)))
     assert pooled[0, -(-5 // stride) :].abs().sum() == 0
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(2, 6), st.integers(2, 6), st.data())
+def test_the_choice_by_windows_that_tile_is_the_top_of_each(rows, cols, tall, wide, data):
+    windows = cover(rows * tall, cols * wide, (tall, wide), 1)
+    if windows is None:
+        return
+    rng = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
+    scores = torch.rand(2, rows * tall, cols * wide, generator=rng)
+    counts = [[data.draw(st.integers(0, tall * wide)) for _ in range(rows * cols)] for _ in range(2)]
+    points = top_points_by_cell(scores, counts, windows)
+    assert points.shape == (2, max(map(sum, counts)))
+    for n in range(2):
+        expected = set()
+        for count, (y, x) in zip(counts[n], windows.windows(1)):
+            top = reference.top_points(scores[n, y, x], count)
+            expected |= {(y.start + p // wide) * cols * wide + x.start + p % wide for p in top}
+        assert points[n].tolist() == sorted(expected) + [-1] * (points.shape[1] - len(expected))
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.sampled_from([16, 32, 64]),
+    st.sampled_from([2, 4, 8]),
+    st.sampled_from(["canvas", "full"]),
+    st.sampled_from([-0.9, -0.1, 0.0, 0.1, 0.2, 2.9, 3.0]),
+)
+def test_shares_of_cells_sum_to_the_budget_and_fit_into_them(height, width, window, scale, candidates, budget):
+    """Sizes with padding: the whole image spends exactly L, and no cell is asked for more than it has."""
+    padded, extent = (-(-height // 8) * 8, -(-width // 8) * 8), (height, width)
+    windows = cover(*padded, (window, window), 8)
+    if windows is None:
+        return
+    count, density = budget_count(height, width, scale, budget, candidates), (1 + budget) / scale**2
+    shares = cell_counts(windows, extent, density, count)
+    assert sum(shares) == count and min(shares) >= 0
+    for share, box in zip(shares, windows.cells(1)):
+        rows, cols = (max(min(part.stop, size) - part.start, 0) for part, size in zip(box, extent))
+        assert abs(share - density * rows * cols) <= 1
+        places = canvas_size(rows, cols, scale, candidates)
+        assert share <= places[0] * places[1]
+
+
+def test_equal_windows_get_equal_shares():
+    windows = cover(128, 256, (64, 64), 8)
+    assert cell_counts(windows, (128, 256), 1 / 16, 2048) == (256,) * 8

@@ -6,9 +6,12 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sapnet.errors import UserError
+from sapnet.layers.attention import ClusterAttention, FullAttention
 from sapnet.layers.content_aware import ContentAwareOptions
 from sapnet.layers.hierarchy import join, split
 from sapnet.layers.padding import crop_to, pad_to_multiple
+from sapnet.layers.windows import Windows, cover
 from sapnet.models.sapnet.stage import Points, Stage, StageWidths
 from sapnet.sampling.points import canvas_stride
 from sapnet.sampling.state import State
@@ -71,6 +74,30 @@ class SAPNet(nn.Module):
         rows = max(rows for rows, _ in self.hierarchy)
         #: Sizes are padded to a multiple of this.
         self.multiple = widths.scales[-1] * rows
+        #: See :meth:`use_window`.
+        self.window: int | None = None
+
+    def use_window(self, window: int | None) -> None:
+        """Let global operations see windows of an image at inference from now on, none larger than the training crop.
+
+        Those are the pooling of attention, the mean behind ``M_C``, and the choice of the best points. Each stage has
+        the windows that its patches had in training: a patch of a crop of ``window x window`` pixels. Training and
+        images no larger than a window are not touched.
+
+        Args:
+            window: Side of the crop in pixels of the whole image; None: global operations see everything.
+
+        Raises:
+            UserError: The network has no global operation, or its patches of such a crop have no whole grids.
+        """
+        if window is None:
+            self.window = None
+            return
+        if not self.sampled_stages and not any(isinstance(m, ClusterAttention | FullAttention) for m in self.modules()):
+            raise UserError(f"window={window}: this network has neither attention nor sampling to limit; leave it out.")
+        if window < 1 or window % self.multiple:
+            raise UserError(f"window={window}: this network needs a multiple of {self.multiple} pixels.")
+        self.window = window
 
     def forward(
         self, blurred: Float[Tensor, "b 3 h w"], choose: Callable[[State], Points] | None = None
@@ -92,14 +119,21 @@ class SAPNet(nn.Module):
         restored, features, last = padded, None, None
         outputs = []
         for k, (stage, (rows, cols)) in enumerate(zip(self.stages, self.hierarchy)):
-            points = None
+            points, windows = None, self._windows(padded, rows, cols)
             if stage.sampled:
                 if choose is None:
                     raise ValueError("a network with non-uniform stages needs `choose` to pick their points")
-                points = choose(State(k, (rows, cols), (height, width), last, restored, padded))
+                points = choose(State(k, (rows, cols), (height, width), last, restored, padded, windows=windows))
             previous = None if features is None else [split(f, rows, cols, height_dim=1) for f in features]
-            image, features, last = stage(split(padded, rows, cols), split(restored, rows, cols), previous, points)
+            patches = split(padded, rows, cols), split(restored, rows, cols)
+            image, features, last = stage(*patches, previous, points, windows)
             restored, last = join(image, rows, cols), join(last, rows, cols, height_dim=1)
             features = [join(f, rows, cols, height_dim=1) for f in features]
             outputs.append(crop_to(restored, height, width))
         return outputs
+
+    def _windows(self, padded: Tensor, rows: int, cols: int) -> Windows | None:
+        if self.training or self.window is None:
+            return None
+        height, width = padded.shape[-2:]
+        return cover(height // rows, width // cols, (self.window // rows, self.window // cols), self.scales[-1])

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from sapnet.layers.canvas import Conv, PlainResBlock, Up, to_canvas, to_image, upsample2
 from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions, regrid
+from sapnet.layers.windows import PointWindows, Windows
 
 Points = Mapping[int, Int64[Tensor, "b l"]]
+Local = Mapping[int, PointWindows]
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class Stage(nn.Module):
         restored: Float[Tensor, "b 3 h w"],
         previous: Sequence[Float[Tensor, "b hr wr c"]] | None = None,
         points: Points | None = None,
+        windows: Windows | None = None,
     ) -> tuple[Float[Tensor, "b 3 h w"], list[Tensor], Float[Tensor, "b h w s"]]:
         """Restore the patches.
 
@@ -157,18 +160,32 @@ class Stage(nn.Module):
             restored: What the previous stage made of them; the blurred patches at the first stage.
             previous: The previous stage's decoder features, finest scale first, cut into this stage's patches.
             points: Raster indices into the canvas of each scale; only for a non-uniform stage.
+            windows: Those of the patches that attention is limited to; None: it is global.
 
         Returns:
             The restored patches, this stage's decoder features (finest scale first), and its last features at full
             resolution, from which a policy predicts.
         """
         full = self.stem(to_canvas(torch.cat([blurred, restored], dim=1)))
-        encoded = self._encode(full, previous, points)
-        decoded = self._decode(encoded, points)
+        local = {} if windows is None else self._local(windows, full, points)
+        encoded = self._encode(full, previous, points, local)
+        decoded = self._decode(encoded, points, local)
         last = self.tail(self.merge[0](decoded[0], full))
         return blurred + to_image(self.head(last)), decoded, last
 
-    def _encode(self, x: Tensor, previous: Sequence[Tensor] | None, points: Points | None) -> list[Tensor]:
+    def _local(self, windows: Windows, full: Tensor, points: Points | None) -> Local:
+        batch, height, width, _ = full.shape
+        sizes = {scale: self.canvas_factor(scale) for scale in self.scales}
+        return {
+            scale: PointWindows(
+                windows, (batch, height // size, width // size), self._points(points, scale), full.device
+            )
+            for scale, size in sizes.items()
+        }
+
+    def _encode(
+        self, x: Tensor, previous: Sequence[Tensor] | None, points: Points | None, local: Local
+    ) -> list[Tensor]:
         encoded = []
         for i, (scale, down, blocks) in enumerate(zip(self.scales, self.down, self.encoder)):
             x = down(x)
@@ -176,16 +193,16 @@ class Stage(nn.Module):
             if self.adds_previous and source is not None:
                 x = x + regrid(source, x.shape[1], x.shape[2])
             for j, block in enumerate(blocks):
-                x = block(x, self._points(points, scale), source if j == 0 else None)
+                x = block(x, self._points(points, scale), source if j == 0 else None, local.get(scale))
             encoded.append(x)
         return encoded
 
-    def _decode(self, encoded: Sequence[Tensor], points: Points | None) -> list[Tensor]:
+    def _decode(self, encoded: Sequence[Tensor], points: Points | None, local: Local) -> list[Tensor]:
         decoded: list[Tensor] = []
-        for i in reversed(range(len(self.scales))):
+        for i, scale in reversed(list(enumerate(self.scales))):
             x = self.merge[i + 1](decoded[0], encoded[i]) if decoded else encoded[i]
             for block in self.decoder[i]:
-                x = block(x, self._points(points, self.scales[i]), encoded[i])
+                x = block(x, self._points(points, scale), encoded[i], local.get(scale))
             decoded.insert(0, x)
         return decoded
 
