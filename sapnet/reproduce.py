@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,12 +26,16 @@ EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 
 
 def costs(study: Study) -> dict[str, dict[str, float]]:
-    """Count parameters and multiply-adds of every row's network at 3x256x256."""
+    """Count parameters and multiply-adds of every row's network for 3x256x256, at full size and at its runs' widths."""
     found = {}
     for name, overrides in study.rows.items():
-        words = [*(word for word in study.recipe.get(name, []) if word.startswith("model.")), *overrides]
-        cost = count_config(hydra.compose("count", [word for word in words if not word.startswith("data")]))
-        found[name] = {"parameters_m": cost.total_parameters / 1e6, "gmacs": cost.gmacs}
+        words = [word for word in overrides if not word.startswith("data")]
+        full = count_config(hydra.compose("count", words))
+        found[name] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
+        widths = [word for word in study.recipe.get(name, []) if word.startswith("model.")]
+        if widths:
+            run = count_config(hydra.compose("count", [*widths, *words]))
+            found[name] |= {"run_parameters_m": run.total_parameters / 1e6, "run_gmacs": run.gmacs}
     return found
 
 
@@ -54,6 +59,12 @@ def train(study: Study, names: list[str], runs: Runs, jobs: int) -> list[str]:
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, *zip(*wanted)))
     return failures
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"{seeds[0]} alone: an interval holds the chance of the images, not that of the training"
+    return ", ".join(map(str, seeds))
 
 
 def render(study: Study, runs: Runs, folder: Path, origin: dict[str, str]) -> str:
@@ -89,8 +100,8 @@ def main(config: DictConfig) -> None:
     failures = [] if config.render_only else train(study, names, runs, config.jobs)
     origin = {
         "Measured with": f"`python -m sapnet.reproduce table={config.table} scale={config.scale}`",
-        "Seeds": ", ".join(map(str, study.seeds)),
-        "Costs": "counted for 3x256x256 at the widths of the runs; paper's: its own widths",
+        "Seeds": _seeds(study.seeds),
+        "Costs": "counted for 3x256x256 at full size, and at the widths of the runs",
         "Commands, config hashes, commits by row": "table.csv",
     }
     if config.scale == "smoke":

@@ -16,7 +16,9 @@ COLUMNS = (
     ("psnr_db", "paper_psnr_db", "PSNR dB", ".2f"),
     ("ssim_matlab3d", "paper_ssim", "SSIM", ".4f"),
     ("parameters_m", "paper_parameters_m", "parameters, M", ".2f"),
+    ("run_parameters_m", "", "as run", ".2f"),
     ("gmacs", "paper_gmacs", "GMACs", ".1f"),
+    ("run_gmacs", "", "as run", ".1f"),
     ("runtime_s", "paper_runtime_s", "s per image", ".3f"),
 )
 

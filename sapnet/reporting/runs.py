@@ -48,12 +48,13 @@ class Runs:
         """
         folder = self.folder(overrides)
         said = {"overrides": list(overrides)}
-        self._once(folder, "sapnet.train", [*overrides, *(["evaluate=false"] if test else [])], said)
+        self._once(folder, "sapnet.train", overrides, said)
         if test:
+            trained = json.loads((folder / "done.json").read_text())["command"] + " && "
             words = [f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}", *test]
-            self._once(self.folder(overrides, test), "sapnet.evaluate", words, {**said, "test": list(test)})
+            self._once(self.folder(overrides, test), "sapnet.evaluate", words, {**said, "test": list(test)}, trained)
 
-    def _once(self, folder: Path, module: str, words: Sequence[str], said: dict) -> None:
+    def _once(self, folder: Path, module: str, words: Sequence[str], said: dict, before: str = "") -> None:
         marker = folder / "done.json"
         if marker.is_file():
             return
@@ -62,7 +63,7 @@ class Runs:
             # Whoever held it may have done it.
             if marker.is_file():
                 return
-            origin = {**said, "command": f"python -m {module} {' '.join(words)}", "commit": commit()}
+            origin = {**said, "command": f"{before}python -m {module} {' '.join(words)}", "commit": commit()}
             write_atomically(folder / "begun.json", json.dumps(origin).encode())
             environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
             command = [sys.executable, "-m", module, *words, f"hydra.run.dir={folder}"]
