@@ -1,0 +1,102 @@
+"""The calibrated, interleaved timing under a clock that the test turns."""
+
+import pytest
+
+from benchmarks.timing import Round, Sample, Spread, Stopwatch, interleave, ratio, summarise
+
+
+class Machine:
+    """A machine whose runs take the work times its slowness, which changes at given readings of the work done."""
+
+    def __init__(self, slow_from: float = float("inf"), slow_to: float = float("inf"), slowness: float = 2.0):
+        self.now, self.runs = 0.0, []
+        self.slow_from, self.slow_to, self.slowness = slow_from, slow_to, slowness
+
+    def run(self, name: str, work: float):
+        def task():
+            self.runs.append(name)
+            self.now += work * (self.slowness if self.slow_from <= self.now < self.slow_to else 1)
+
+        return task
+
+    def stopwatch(self, **settings) -> Stopwatch:
+        watch = Stopwatch(self.run("calibration", 1.0), clock=lambda: self.now, **settings)
+        watch.warm_up(5)
+        return watch
+
+
+def test_a_calm_machine_gives_each_sample_once_between_two_calibrations():
+    machine = Machine()
+    watch = machine.stopwatch()
+    assert watch.measure(machine.run("case", 10.0)) == Round((Sample(10.0, 1.0, 1.0),))
+    assert machine.runs[-3:] == ["calibration", "case", "calibration"]
+    assert watch.usual == watch.best == 1.0
+
+
+def test_the_first_run_of_all_is_no_calibration():
+    """It loads code and memory, and would be the slowest."""
+    machine = Machine(slow_from=0.0, slow_to=0.5, slowness=50)
+    assert machine.stopwatch().calibrations == [1.0] * 5
+
+
+def test_a_noisy_sample_is_repeated_until_calm():
+    """Slow from the end of the case on: the calibration after it gives it away, the next attempts are noisy before."""
+    machine = Machine(slow_from=16.5, slow_to=18.5)
+    found = machine.stopwatch().measure(machine.run("case", 10.0))
+    assert found.attempts == (Sample(10.0, 1.0, 2.0), Sample(10.0, 1.0, 1.0))
+    assert found.best(usual=1.0) == found.attempts[1]
+
+
+def test_too_fast_is_as_noisy_as_too_slow():
+    watch = Machine().stopwatch(tolerance=0.25)
+    assert watch.noisy(Sample(20.0, 1.0, 2.0)) and watch.noisy(Sample(20.0, 2.0, 1.0))
+    assert watch.noisy(Sample(5.0, 0.5, 1.0)) and not watch.noisy(Sample(5.0, 0.8, 1.2))
+
+
+def test_repeats_are_bounded():
+    """A machine that stays slow must not keep the benchmark for ever."""
+    machine = Machine(slow_from=6.0)
+    watch = machine.stopwatch(repeats=2)
+    found = watch.measure(machine.run("case", 10.0))
+    assert found.attempts == (Sample(20.0, 2.0, 2.0),) * 3
+
+
+def test_repeats_are_bounded_in_time():
+    """A network that takes minutes is not run again and again."""
+    machine = Machine(slow_from=6.0)
+    watch = machine.stopwatch(repeats=2, patience=30.0)
+    watch.calibrations *= 10
+    assert [len(watch.measure(machine.run("case", 10.0)).attempts) for _ in range(3)] == [3, 1, 1]
+
+
+def test_cases_take_turns_in_every_round():
+    machine = Machine()
+    calls = []
+    cases = {name: machine.run(name, 1.0) for name in "abc"}
+    found = interleave(machine.stopwatch(), cases, 3, lambda name, _: calls.append(name))
+    ran = [name for name in machine.runs if name != "calibration"]
+    assert ran == calls == [*"abc", *"cba", *"abc"]
+    assert {name: len(rounds) for name, rounds in found.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_noise_does_not_reach_the_summary():
+    """One slow round of three, its attempts all noisy: the medians are the calm rounds'."""
+    calm, slow = Sample(10.0, 1.0, 1.0), Sample(30.0, 3.0, 3.0)
+    rounds = [Round((calm,)), Round((slow, slow, slow)), Round((slow, Sample(12.0, 1.0, 1.1)))]
+    found = summarise(rounds, usual=1.0, tolerance=0.25)
+    assert found.seconds == Spread(10.0, 11.0, 12.0) and found.calibrated.low == 10.0
+    assert (found.rounds, found.noisy, found.repeated) == (3, 1, 3)
+
+
+def test_where_all_is_noise_the_noise_is_told():
+    slow = Round((Sample(30.0, 3.0, 3.0),))
+    found = summarise([slow, slow], usual=1.0, tolerance=0.25)
+    assert found.seconds.middle == 30.0 and found.calibrated.middle == 10.0 and found.noisy == 2
+
+
+def test_a_ratio_is_taken_within_the_round():
+    """Both slower by ten in the second round: the ratio stays."""
+    a = [Round((Sample(s, 1.0, 1.0),)) for s in (1.1, 11.0)]
+    b = [Round((Sample(s, 1.0, 1.0),)) for s in (1.0, 10.0)]
+    found = ratio(a, b, usual=1.0)
+    assert (found.low, found.middle, found.high) == pytest.approx((1.1, 1.1, 1.1))
