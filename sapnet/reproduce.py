@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from sapnet.count import count_config
@@ -18,7 +19,7 @@ from sapnet.entry import CONFIG_DIR, entry_point
 from sapnet.errors import UserError
 from sapnet.files import write_atomically
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture
-from sapnet.reporting.rows import Study, compare, read_study
+from sapnet.reporting.rows import Study, compare, data_words, read_study
 from sapnet.reporting.runs import Runs
 
 log = logging.getLogger(__name__)
@@ -92,10 +93,10 @@ def main(config: DictConfig) -> None:
     study = read_study(EXPERIMENTS / f"{name}.yaml", config.scale)
     if config.seeds is not None:
         study = replace(study, seeds=tuple(config.seeds))
-    study = replace(study, recipe={row: [*words, *config.overrides] for row, words in study.recipe.items()})
+    study = study.changed(config.overrides, data_words(HydraConfig.get().overrides.task))
     if config.row is not None and config.row not in study.rows:
         raise UserError(f"row={config.row}: {name} has the rows {', '.join(study.rows)}.")
-    runs = Runs(Path(config.root) / "runs", config.data, max(1, usable_cores() // config.jobs))
+    runs = Runs(Path(config.root) / "runs", config.data_root, max(1, usable_cores() // config.jobs))
     names = [config.row] if config.row is not None else list(study.rows)
     failures = [] if config.render_only else train(study, names, runs, config.jobs)
     origin = {

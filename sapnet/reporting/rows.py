@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class Study:
         """Return all that one run of a row is told; ``{data}`` stands for the folder of the data sets."""
         return [*self.recipe.get(row, []), *self.rows[row], f"seed={seed}"]
 
+    def changed(self, words: Sequence[str], data: Sequence[str]) -> "Study":
+        """Return the study with further overrides in each recipe; those of data replace what the scale says of it."""
+        kept = {row: [word for word in told if not (data and _of_data(word))] for row, told in self.recipe.items()}
+        return replace(self, recipe={row: [*told, *data, *words] for row, told in kept.items()})
+
 
 def read_study(path: Path, scale: str | None = None) -> Study:
     """Read a study at one of its scales, or its rows alone.
@@ -73,6 +78,15 @@ def read_study(path: Path, scale: str | None = None) -> Study:
         tuple(content.get("notes", ())),
         tuple(content.get("test", {}).get(scale, ())),
     )
+
+
+def _of_data(word: str) -> bool:
+    return word.startswith(("data=", "data."))
+
+
+def data_words(words: Sequence[str]) -> list[str]:
+    """Return those overrides that speak of data."""
+    return [word for word in words if _of_data(word)]
 
 
 def _recipe(path: Path, content: Mapping[str, Any], scale: str) -> dict[str, list[str]]:

@@ -78,7 +78,7 @@ class Runs:
         if DATA not in word:
             return word
         if self.data is None:
-            raise UserError(f"{word}: add data=FOLDER, the folder that holds the data sets (GOPRO_Large, HIDE, ...).")
+            raise UserError(f"{word}: add data_root=FOLDER, the folder that holds the data sets (GOPRO_Large, HIDE).")
         return word.replace(DATA, self.data)
 
 

@@ -123,7 +123,7 @@ class RestorationModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the step that the validation belongs to."""
-        self.log("generator_steps", float(self.generator_steps))
+        self.log("generator_steps", float(self.generator_steps), sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what rebuilds the network and continues the count of steps."""

@@ -49,8 +49,8 @@ def test_tables_share_a_run_and_may_test_it_on_other_data(tmp_path):
 def test_the_papers_scale_needs_the_data_and_says_where(tmp_path):
     words = ["sapnet.reproduce", "table=4", "scale=paper", "row=Net9", f"root={tmp_path}/out"]
     done = run(*words, cwd=tmp_path)
-    assert done.returncode == 1 and "data=FOLDER" in done.stderr.splitlines()[-1]
-    done = run(*words, f"data={tmp_path}/none", cwd=tmp_path)
+    assert done.returncode == 1 and "data_root=FOLDER" in done.stderr.splitlines()[-1]
+    done = run(*words, f"data_root={tmp_path}/none", cwd=tmp_path)
     assert done.returncode == 1 and "GOPRO_Large" in done.stderr.splitlines()[-1]
 
 

@@ -6,7 +6,7 @@ import pytest
 from sapnet.errors import UserError
 from sapnet.evaluation.store import append_result
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture
-from sapnet.reporting.rows import Study, compare, read_study
+from sapnet.reporting.rows import Study, compare, data_words, read_study
 
 STUDY = Study("Where", "random", (0, 1), {"random": ["sampling=random"], "oracle": ["sampling=oracle"]})
 
@@ -93,6 +93,13 @@ def test_a_scale_adds_what_the_kind_of_network_takes(tmp_path):
     assert study.paper == {"b": {}}, "the kind of network is no figure"
     with pytest.raises(UserError, match="row a: network: odd"):
         studied(tmp_path, {"a": {"overrides": [], "network": "odd"}})
+
+
+def test_other_data_replaces_what_the_scale_says_of_data():
+    study = Study("t", "a", (0,), {"a": ["model=net9"]}, {"a": ["steps=1", "data.train=6"]})
+    told = ["steps=1", "data=reds", "data.root=R", "logger=wandb", "model=net9", "seed=0"]
+    assert study.changed(["logger=wandb"], data_words(["row=a", "data=reds", "data.root=R"])).overrides("a", 0) == told
+    assert "data.train=6" in study.changed([], []).overrides("a", 0)
 
 
 def test_every_figure_of_the_csv_has_a_unit_and_an_origin(tmp_path):

@@ -18,7 +18,7 @@ def test_a_run_is_known_by_its_overrides_and_not_by_the_place_of_its_data(tmp_pa
 
 
 def test_a_run_that_needs_data_says_so_before_it_begins(tmp_path):
-    with pytest.raises(UserError, match="data=FOLDER"):
+    with pytest.raises(UserError, match="data_root=FOLDER"):
         Runs(tmp_path).do(WORDS)
     assert not list(tmp_path.iterdir())
 

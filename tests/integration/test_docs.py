@@ -1,0 +1,43 @@
+"""The commands that the documentation shows must at least compose: a renamed key would leave them wrong."""
+
+import re
+import shlex
+
+import hydra
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from sapnet.entry import CONFIG_DIR
+from tests.integration.conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = re.compile(
+    r"^(?:\$ )?(?:sapnet-|python -m sapnet\.)(train|evaluate|count|reproduce|benchmark|check_data) (.*)$"
+)
+
+
+def commands() -> list[tuple[str, str, str]]:
+    found = []
+    for page in PAGES:
+        for line in page.read_text().splitlines():
+            match = COMMAND.match(line.split("  #")[0].strip())
+            if match:
+                found.append((page.name, *match.groups()))
+    return found
+
+
+@pytest.mark.parametrize(("page", "name", "words"), commands())
+def test_a_command_of_the_documentation_composes(page, name, words):
+    words = [word for word in shlex.split(words) if "=" in word and not word.endswith("=...")]
+    first = []
+    for override in OverridesParser.create().parse_overrides(words):
+        values = override.sweep_iterator() if override.is_sweep_override() and "glob" not in override.input_line else []
+        value = next(iter(values), None)
+        if "glob" not in override.input_line:
+            first.append(override.input_line if value is None else f"{override.get_key_element()}={value}")
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        hydra.compose(name, first, return_hydra_config=True)
+
+
+def test_the_documentation_shows_commands():
+    assert len(commands()) > 15
