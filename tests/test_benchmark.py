@@ -1,0 +1,102 @@
+"""What Tables 1 and 2 find below a folder: networks, their authors' weights, the images of a set."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import hydra
+import pytest
+
+from sapnet.benchmark import EXPERIMENTS, Absent, Candidate, given, images, published, trained
+from sapnet.entry import CONFIG_DIR
+from sapnet.errors import UserError
+from sapnet.reporting.benchmarks import TestSet, read_benchmark
+from sapnet.reporting.rows import read_study
+from sapnet.reporting.runs import Runs
+from tests.contract.layouts import LAYOUTS, picture
+
+
+@pytest.fixture(autouse=True)
+def configs() -> Iterator[None]:
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        yield
+
+
+def sets(table: int) -> dict[str, TestSet]:
+    return {test.name: test for test in read_benchmark(EXPERIMENTS / f"table{table}.yaml").sets}
+
+
+def names(test: TestSet, root: Path) -> list[str]:
+    found = images(test, root)
+    return [found.items.name(index) for index in range(len(found.items))]
+
+
+def test_official_images_are_counted_against_the_whole_and_derived_ones_apart(tmp_path: Path) -> None:
+    expected = LAYOUTS["gopro"](tmp_path / "GOPRO_Large")["test"]
+    official, derived = sets(1).values()
+    found = images(official, tmp_path)
+    assert names(official, tmp_path) == expected and found.of == 1111 and found.protocol == "standard"
+    assert found.context["blur"] == "blur" and "partial" not in found.context, "more images make no line another's"
+    assert images(derived, tmp_path) is None
+    for kind in ("blur", "blur_gamma", "sharp"):
+        picture(tmp_path / "GOPRO_Large" / "test" / "GOPR0384_11_00" / kind / "000203.png")
+    assert names(official, tmp_path) == expected
+    assert names(derived, tmp_path) == ["GOPR0384_11_00/000203"] and images(derived, tmp_path).of is None
+
+
+def test_hide_and_realblur_are_found_by_their_usual_names(tmp_path: Path) -> None:
+    for name, folder in (("hide", "HIDE_dataset"), ("realblur_j", "RealBlur")):
+        LAYOUTS[name](tmp_path / folder)
+    found = {name: images(test, tmp_path) for name, test in sets(2).items() if name != "RealBlur-R"}
+    assert {name: (one.of, one.protocol) for name, one in found.items()} == {
+        "HIDE": (2025, "standard"),
+        "RealBlur-J": (980, "realblur"),
+    }
+    with pytest.raises(Absent, match="RealBlur holds no folder RealBlur-R_BM3D"):
+        images(sets(2)["RealBlur-R"], tmp_path)
+
+
+def test_what_is_absent_is_told_from_what_is_broken(tmp_path: Path) -> None:
+    official, _ = sets(1).values()
+    with pytest.raises(Absent, match="data_root=FOLDER"):
+        images(official, None)
+    with pytest.raises(Absent, match="GOPRO_Large or GoPro or GOPRO"):
+        images(official, tmp_path)
+    LAYOUTS["gopro"](tmp_path / "GOPRO_Large")
+    (tmp_path / "GOPRO_Large" / "test" / "GOPR0384_11_00" / "sharp" / "000001.png").unlink()
+    with pytest.raises(UserError, match="without a partner") as raised:
+        images(official, tmp_path)
+    assert not isinstance(raised.value, Absent)
+
+
+def test_runs_of_the_tables_rows_are_found_and_the_others_said(tmp_path: Path) -> None:
+    study = read_study(EXPERIMENTS / "table1.yaml", "mini")
+    folder = Runs(tmp_path).folder(study.overrides("Ours_nu", 0))
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"a checkpoint")
+    assert all(isinstance(one, dict) for one in trained(EXPERIMENTS / "table1.yaml", tmp_path)), "it is not done"
+    made = {"overrides": study.overrides("Ours_nu", 0), "command": "python -m sapnet.train steps=3", "commit": "abc"}
+    (folder / "done.json").write_text(json.dumps(made))
+    found = list(trained(EXPERIMENTS / "table1.yaml", tmp_path))
+    assert [one["row"] for one in found if isinstance(one, dict)] == ["SRN", "DMPHN", "Ours_u_a", "Ours_u_b"]
+    (one,) = (one for one in found if isinstance(one, Candidate))
+    assert (one.row, one.origin) == ("Ours_nu", "mini scale, trained on synthetic, seed 0")
+    assert one.trained == "python -m sapnet.train steps=3 at commit abc"
+    assert "Ours_nu" in [x.row for x in trained(EXPERIMENTS / "table2.yaml", tmp_path) if isinstance(x, Candidate)]
+
+
+def test_published_weights_are_known_by_their_files(tmp_path: Path) -> None:
+    kinds = {"a": ("encoder_lv1", "encoder_lv3"), "b/c": ("encoder_lv3", "encoder_lv4"), "d": ("encoder_s4_lv1",)}
+    for folder, files in (kinds | {"e": ("encoder_other",)}).items():
+        (tmp_path / folder).mkdir(parents=True)
+        for file in files:
+            (tmp_path / folder / f"{file}.pkl").touch()
+    rows = ["DMPHN(1-2-4), no row of the paper's", "DMPHN(1-2-4-8), no row of the paper's", "DMPHN"]
+    assert [one.row for one in published(tmp_path)] == rows
+    with pytest.raises(UserError, match="damaged"):
+        next(published(tmp_path)).load()
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no file .*none.ckpt"):
+        list(given([str(tmp_path / "none.ckpt")]))
