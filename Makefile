@@ -7,7 +7,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 
 SCALE ?= mini
 
-.PHONY: help install demo test test-quick lint bench-ops bench-loading bench-policy check-data tiles count table1 table3 table4 table5 table6 controls clean
+.PHONY: help install demo test test-quick lint bench bench-ops bench-loading bench-policy profile check-data tiles count table1 table3 table4 table5 table6 controls clean
 
 help:  ## list the targets
 	@grep -hE '^[a-zA-Z0-9_ -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -31,6 +31,12 @@ test-quick: $(STAMP)  ## the tests without the slow ones
 
 lint: $(STAMP)  ## the linter
 	$(BIN)/ruff check .
+
+bench: $(STAMP)  ## networks side by side: operations, time against the floor, peak memory (10 minutes)
+	$(BIN)/python -m benchmarks.networks
+
+profile: $(STAMP)  ## where the time of a forward pass goes, beside the multiply-adds: make profile models="NU DMPHN_NU"
+	$(BIN)/python -m benchmarks.profile $(if $(models),--models $(models))
 
 bench-ops: $(STAMP)  ## time and memory of the filter operator against a plain convolution
 	$(BIN)/python -m benchmarks.ops

@@ -54,10 +54,9 @@ def traffic(build: Callable[[], nn.Module], height: int, width: int) -> Traffic:
     """Count the bytes of a forward pass of a network from its shapes alone."""
     with torch.device("meta"):
         network = build().eval()
-        counted = Traffic()
-        image = torch.empty(1, 3, height, width)
-        with counted:
-            restore(network, image)
+    image = torch.empty(1, 3, height, width, device="meta")
+    with Traffic() as counted:
+        restore(network, image)
     return counted
 
 

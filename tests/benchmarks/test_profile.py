@@ -1,0 +1,71 @@
+"""The profile against a network whose modules take known times."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.profile import beside_macs, module_seconds, operators
+from sapnet.evaluation.complexity import count, part
+from tests.integration.conftest import run
+
+
+class Takes(nn.Module):
+    """Sleeps, then runs its child."""
+
+    def __init__(self, seconds: float, child: nn.Module | None = None):
+        super().__init__()
+        self.seconds, self.child = seconds, child or nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        if not x.is_meta:
+            time.sleep(self.seconds)
+        return self.child(x)
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return nn.Sequential(Takes(0.06), Takes(0.02, Takes(0.03)))
+
+
+def test_a_modules_time_is_its_own(network):
+    """What a child takes must not stand at its parent too."""
+    found = module_seconds(network, torch.rand(1, 3, 8, 8), rounds=5)
+    assert set(found) == {path for path, _ in network.named_modules()}
+    for path, seconds in {"0": 0.06, "1": 0.02, "1.child": 0.03}.items():
+        assert seconds <= found[path] < seconds + 0.025
+    assert all(found[path] < 0.02 for path in ("", "0.child", "1.child.child"))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+def test_what_is_slower_than_its_multiply_adds_stands_out(network):
+    """Both convolutions cost the same, so half the time is either's share: 30 ms too many, 30 ms too few."""
+    seconds = {"0": 0.08, "0.child": 0.01, "1": 0.02, "1.child.child": 0.01}
+    cost = count(network, 8, 8)
+    lines = beside_macs(seconds, cost, lambda path: part(path, 1), "part").splitlines()
+    assert lines[0].startswith("| part | ms |") and lines[2:] == [
+        "| 0 | 90.0 | 75.0% | 0.000 | 50.0% | +30.0 |",
+        "| 1 | 30.0 | 25.0% | 0.000 | 50.0% | -30.0 |",
+    ]
+
+
+def test_small_shares_are_summed_up(network):
+    seconds = {"0": 1.0, "0.child": 0.0001, "1": 0.0002}
+    text = beside_macs(seconds, count(network, 8, 8), lambda path: path, "module")
+    assert "| 2 smaller ones | 0.3 | 0.0% |" in text and "0.child" not in text
+
+
+def test_operators_are_named_with_their_calls(network):
+    text = operators(network, torch.rand(1, 3, 64, 64), most=30)
+    assert "| aten::conv2d | 2 |" in text
+
+
+@pytest.mark.slow
+def test_the_profile_is_printed_and_written(tmp_path):
+    words = ["--quick", "--models", "NU", "--size", "48x32", "--rounds", "1", "--out", "p.md"]
+    done = run("benchmarks.profile", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "p.md").read_text() == done.stdout
+    assert "## NU at 48x32" in done.stdout and "| sapnet::adaptive_filter | " in done.stdout
+    assert "| samplers.1 |" in done.stdout and "| stages.2 |" in done.stdout
