@@ -5,16 +5,14 @@ convolution, and a row gives the median of the ratios. Results are printed, not 
 """
 
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sapnet.evaluation.footprint import in_fresh_process, peak_memory
 from sapnet.ops import adaptive_filter, backend
 
 SIDE, CHANNELS, SIZE, SHARE, ROUNDS = 256, 64, 5, 4, 15
@@ -24,9 +22,6 @@ GOAL_MIB = 64
 
 def main() -> None:
     """Print the floor, the timings and the extra memory."""
-    if sys.argv[1:2] == ["memory"]:
-        print(measure_memory(sys.argv[2]))
-        return
     threads, served = torch.get_num_threads(), backend.choose("cpu").__name__
     print(f"{SIDE} x {SIDE} positions, {CHANNELS} channels in and out, {SIZE} x {SIZE} taps with V and offsets")
     print(f"torch {torch.__version__}, {threads} threads, served by {served}")
@@ -101,31 +96,31 @@ def print_memory() -> None:
     """Print what a call takes beside its arguments and results, each measured in a fresh process."""
     print(f"\n{'':18}{'extra MiB':>10}{'goal':>8}")
     for way in ("forward", "both"):
-        command = [sys.executable, "-m", "benchmarks.ops", "memory", way]
-        done = subprocess.run(command, capture_output=True, text=True)
-        value = done.stdout.strip() if done.returncode == 0 else "not measured here"
+        extra = in_fresh_process(measure_memory, way)
+        value = "not measured here" if extra is None else f"{extra / 2**20:.1f}"
         print(f"{way + ', dense':18}{value:>10}{GOAL_MIB:>8}")
 
 
-def measure_memory(way: str) -> str:
-    """Peak of the resident memory over what arguments and results take, in MiB (Linux)."""
+def measure_memory(way: str) -> int | None:
+    """Bytes at the peak over what arguments and results take; None where that cannot be measured."""
     arguments = inputs(points=False)
     small = [torch.randn(1, 8, 8, CHANNELS, requires_grad=True), arguments[1]]
     _runner(lambda: adaptive_filter(*small), "both")()
     for tensor in arguments[:4]:
         tensor.grad = None
     out = torch.ones(1, SIDE * SIDE, CHANNELS)
-    resident = _status("VmRSS")
-    # Resets the peak to what is resident now.
-    Path("/proc/self/clear_refs").write_text("5")
-    if way == "forward":
+
+    def forward() -> list[Tensor]:
         with torch.no_grad():
-            kept = [adaptive_filter(*arguments)]
-    else:
+            return [adaptive_filter(*arguments)]
+
+    def both() -> list[Tensor]:
         result = adaptive_filter(*arguments)
         result.backward(out)
-        kept = [result, *(t.grad for t in arguments[:4])]
-    return f"{(_status('VmHWM') - resident - sum(t.nbytes for t in kept)) / 2**20:.1f}"
+        return [result, *(t.grad for t in arguments[:4])]
+
+    kept, peak = peak_memory(forward if way == "forward" else both)
+    return None if peak is None else peak - sum(t.nbytes for t in kept)
 
 
 def _fastest_convolution() -> Callable[[], Tensor]:
@@ -154,13 +149,6 @@ def _time(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"no {field} in /proc/self/status")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ T = TypeVar("T")
 #: No further pass is timed after so many seconds.
 PATIENCE = 10.0
 #: Side of the image that is restored before anything is measured: what is set up once is not a pass' cost.
-WARM_UP = 64
+WARM_UP = 32
 
 
 @dataclass(frozen=True)
