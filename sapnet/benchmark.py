@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -21,8 +21,8 @@ from sapnet.evaluation.runner import evaluate_images, usual_device
 from sapnet.files import exclusive, write_atomically
 from sapnet.reporting.benchmarks import Benchmark, TestSet, as_markdown, figures, quoted, read_benchmark
 from sapnet.reporting.render import as_csv
-from sapnet.reporting.rows import read_study
-from sapnet.reporting.runs import Runs, commit
+from sapnet.reporting.rows import data_words, read_study
+from sapnet.reporting.runs import commit
 
 log = logging.getLogger(__name__)
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
@@ -64,24 +64,31 @@ class Images:
 
 
 def trained(path: Path, runs: Path) -> Iterator[Candidate | dict[str, Any]]:
-    """Yield the networks trained for a study's rows, and for a row without any a line that says so."""
-    for row in read_study(path).rows:
-        found = False
-        for scale in SCALES:
-            study = read_study(path, scale)
-            for seed in study.seeds:
-                folder = Runs(runs).folder(study.overrides(row, seed))
-                file = folder / "checkpoints" / "last.ckpt"
-                if not (file.is_file() and (folder / "done.json").is_file()):
-                    continue
-                made = json.loads((folder / "done.json").read_text())
-                on = next((word[5:] for word in reversed(made["overrides"]) if word.startswith("data=")), "synthetic")
-                name = f"{scale} scale, trained on {on}, seed {seed}"
-                yield _checkpoint(row, name, file, f"{made['command']} at commit {made['commit']}")
-                found = True
-        if not found:
-            words = f"`python -m sapnet.reproduce table={path.stem}` trains it"
-            yield {"row": row, "origin": "not trained", "remark": words}
+    """Yield the networks trained for a study's rows, on any data, and for a row without any a line that says so."""
+    markers = sorted(runs.glob("*/done.json"))
+    done = {marker.parent: json.loads(marker.read_text()) for marker in markers}
+    studies = {scale: read_study(path, scale) for scale in SCALES}
+    for row in studies["paper"].rows:
+        found = [
+            _trained(row, f"{scale} scale", folder, made)
+            for scale, study in studies.items()
+            for folder, made in done.items()
+            if any(_same(made["overrides"], study.overrides(row, seed)) for seed in study.seeds)
+        ]
+        words = f"`python -m sapnet.reproduce table={path.stem}` trains it"
+        yield from found or [{"row": row, "origin": "not trained", "remark": words}]
+
+
+def _same(told: Sequence[str], wanted: Sequence[str]) -> bool:
+    one, other = (set(words) - set(data_words(words)) for words in (told, wanted))
+    return one == other
+
+
+def _trained(row: str, scale: str, folder: Path, made: Mapping[str, Any]) -> Candidate:
+    choices = dict(word.split("=", 1) for word in made["overrides"] if "=" in word)
+    origin = f"{scale}, trained on {choices.get('data', 'synthetic')}, seed {choices['seed']}"
+    by = f"{made['command']} at commit {made['commit']}"
+    return _checkpoint(row, origin, folder / "checkpoints" / "last.ckpt", by)
 
 
 def published(data_root: Path) -> Iterator[Candidate]:

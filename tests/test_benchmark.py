@@ -80,6 +80,12 @@ def test_runs_of_the_tables_rows_are_found_and_the_others_said(tmp_path: Path) -
     found = list(trained(EXPERIMENTS / "table1.yaml", tmp_path))
     assert [one["row"] for one in found if isinstance(one, dict)] == ["SRN", "DMPHN", "Ours_u_a", "Ours_u_b"]
     (one,) = (one for one in found if isinstance(one, Candidate))
+    other = study.changed([], ["data=folder", "data.root=X"])  # the same on other data, and one with other settings
+    for changed, name in ((other, "other"), (study.changed(["steps=7"], []), "settings")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "done.json").write_text(json.dumps(made | {"overrides": changed.overrides("Ours_nu", 0)}))
+    origins = [x.origin for x in trained(EXPERIMENTS / "table1.yaml", tmp_path) if isinstance(x, Candidate)]
+    assert sorted(origins) == [f"mini scale, trained on {data}, seed 0" for data in ("folder", "synthetic")]
     assert (one.row, one.origin) == ("Ours_nu", "mini scale, trained on synthetic, seed 0")
     assert one.trained == "python -m sapnet.train steps=3 at commit abc"
     assert "Ours_nu" in [x.row for x in trained(EXPERIMENTS / "table2.yaml", tmp_path) if isinstance(x, Candidate)]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sapnet.reporting.rows import read_study
+from sapnet.reproduce import EXPERIMENTS
 from tests.contract.layouts import LAYOUTS, picture
 from tests.integration.conftest import run
 
@@ -38,10 +40,16 @@ def test_what_is_there_is_measured_once_and_the_rest_is_said(tmp_path: Path, tra
     text, again = table(tmp_path, 1)
     assert "failed: given" in text and measured in again, "the others are still rendered"
     assert (folder / "results.jsonl").read_bytes() == results, "and not measured again"
-    done = run("sapnet.benchmark", "table=2", *words, cwd=tmp_path)
+    kept = tmp_path / "outputs" / "reproduce" / "runs" / "c0ffee"
+    (kept / "checkpoints").mkdir(parents=True)
+    (kept / "checkpoints" / "last.ckpt").write_bytes(checkpoint.read_bytes())
+    told = read_study(EXPERIMENTS / "table2.yaml", "mini").overrides("Ours_nu", 0)
+    (kept / "done.json").write_text(json.dumps({"overrides": told, "command": "sapnet-train", "commit": "abc"}))
+    done = run("sapnet.benchmark", "table=2", "data_root=data", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text, _ = table(tmp_path, 2)
-    assert "4 of 2025" in text and text.count("holds no folder RealBlur") == 2
+    assert "| Ours_nu | 31.09 | 0.941 | mini scale, trained on synthetic, seed 0 | 4 of 2025 |" in text
+    assert text.count("holds no folder RealBlur") == 2
 
 
 def test_real_official_images_are_told_from_derived_ones(real_data: Path, trained: Path, tmp_path: Path) -> None:
