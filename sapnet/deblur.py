@@ -11,7 +11,7 @@ from tqdm import tqdm
 from sapnet.data.images import SUFFIXES, read_image, to_array, to_tensor, write_image
 from sapnet.errors import UserError
 from sapnet.evaluation.pictures import with_points
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive import AdaptiveNetwork, use_window
 from sapnet.training.checkpoints import network_from_checkpoint
 
 
@@ -27,6 +27,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--checkpoint", type=Path, required=True, help="a checkpoint that sapnet-train wrote")
     parser.add_argument(
         "--show-points", action="store_true", help="also write OUTPUT_points_K.png: in red what stage K sampled"
+    )
+    parser.add_argument(
+        "--window",
+        type=int,
+        metavar="PIXELS",
+        help="side of the crops the network was trained on: attention and sampling see windows of that size, not the"
+        " whole photo",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
@@ -102,6 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
     network, _ = network_from_checkpoint(arguments.checkpoint)
     if arguments.show_points and not isinstance(network, AdaptiveNetwork):
         raise UserError(f"{arguments.checkpoint} samples no points: leave out --show-points.")
+    use_window(network, arguments.window)
     network = network.to(device)
     for path, out in tqdm(pairs, desc="deblurring", unit="image", disable=len(pairs) == 1):
         image = to_tensor(read_image(path))

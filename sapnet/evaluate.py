@@ -18,7 +18,7 @@ from sapnet.errors import UserError
 from sapnet.evaluation.policy_study import as_markdown, study
 from sapnet.evaluation.runner import Restore, as_table, evaluate_images, summarise, usual_device
 from sapnet.files import write_atomically
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive import AdaptiveNetwork, use_window
 from sapnet.models.weights import load_published
 from sapnet.training.checkpoints import network_from_checkpoint
 
@@ -33,6 +33,7 @@ def evaluate(
     on_image: OnImage | None = None,
     sampler: str | None = None,
     budget: float | None = None,
+    window: int | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint on a data set's test images; a network that samples may be given another sampler or budget.
 
@@ -40,14 +41,14 @@ def evaluate(
     restored again. Processes with one folder share the images, and each returns the summary of all.
 
     Raises:
-        UserError: The checkpoint or the data cannot be used, or the network samples nothing.
+        UserError: The checkpoint or the data cannot be used, the network samples nothing, or it takes no such window.
     """
-    network, origin = open_checkpoint(checkpoint, sampler, budget)
+    network, origin = open_checkpoint(checkpoint, sampler, budget, window)
     return measure(network, origin, data, folder, on_image)
 
 
 def open_checkpoint(
-    checkpoint: Path, sampler: str | None = None, budget: float | None = None
+    checkpoint: Path, sampler: str | None = None, budget: float | None = None, window: int | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return a checkpoint's network, ready to be evaluated, and what result lines say of it.
 
@@ -57,10 +58,12 @@ def open_checkpoint(
     network, info = network_from_checkpoint(checkpoint)
     if sampler is not None or budget is not None:
         resample(network, sampler, budget)
+    use_window(network, window)
     origin = {
         "model": info.model["_target_"].rsplit(".", 1)[-1],
         "checkpoint": info.sha256,
         "generator_steps": info.generator_steps,
+        "window": window,
     }
     if info.chosen_on_test:
         origin["validated_on"] = "test"
@@ -155,6 +158,8 @@ def _check_choice(config: DictConfig) -> None:
         raise UserError("weights: none are published for this model; use model=dmphn_1_2_4 or model=dmphn_1_2_4_8.")
     if config.study or any(value is not None for value in config.sampling.values()):
         raise UserError("published networks sample nothing: leave out study and sampling.")
+    if config.window is not None:
+        raise UserError(f"window={config.window}: published networks have no attention to limit; leave it out.")
 
 
 @entry_point("evaluate")
@@ -171,11 +176,13 @@ def main(config: DictConfig) -> float:
     if config.weights is not None:
         summary = evaluate_published(config.model, Path(config.weights), config.data, folder, on_image)
     else:
-        summary = evaluate(Path(config.checkpoint), config.data, folder, on_image, **config.sampling)
+        choice = {**config.sampling, "window": config.window}
+        summary = evaluate(Path(config.checkpoint), config.data, folder, on_image, **choice)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
     if config.study and os.environ.get("RANK", "0") == "0":
-        network, _ = network_from_checkpoint(config.checkpoint)
-        resample(network, **config.sampling)
+        network, _ = open_checkpoint(config.checkpoint, **choice)
+        if not isinstance(network, AdaptiveNetwork):
+            raise UserError("study: this checkpoint does not sample; leave it out.")
         found = study_policy(network, config.data, folder)
         log.info("policy: %s\n%s", folder / "policy.json", as_markdown(found, network.sampler))
     return summary["stage_psnr"][-1]

@@ -34,6 +34,8 @@ Restore = Callable[[Tensor, Tensor], Sequence[Tensor]]
 _CORNER = 128
 #: Seconds between two looks at what other processes have done.
 _PATIENCE = 0.5
+#: What lines of earlier versions leave out, which had no such option.
+_UNSAID = {"window": None}
 
 
 def usual_device() -> torch.device:
@@ -185,7 +187,7 @@ def _shared(
     prefix = json.dumps(dict(context), sort_keys=True)
 
     def look() -> None:
-        ours = (line for line in reader.news() if context.items() <= line.items())
+        ours = (line for line in reader.news() if context.items() <= (_UNSAID | line).items())
         done.update((line["name"], line) for line in ours if line["name"] in wanted)
         bar.update(len(done) - bar.n)
 

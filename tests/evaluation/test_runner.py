@@ -75,6 +75,19 @@ def test_what_is_done_is_not_read_again(tmp_path: Path) -> None:
     assert Files.read == 3
 
 
+def test_another_window_is_another_result_and_a_line_without_one_is_of_whole_images(tmp_path: Path) -> None:
+    path, network = tmp_path / "results.jsonl", Network()
+    evaluate_images(network, items(1), CPU, path, {"data": "made up"})
+    evaluate_images(network, items(1), CPU, path, {"data": "made up", "window": None})
+    assert len(read_results(path)) == 1, "what was measured before there were windows is not measured again"
+    for _ in range(2):
+        evaluate_images(network, items(1), CPU, path, {"data": "made up", "window": 32})
+        assert [line.get("window") for line in read_results(path)] == [None, 32]
+    path.write_text(path.read_text().splitlines()[1] + "\n")
+    evaluate_images(network, items(1), CPU, path, {"data": "made up", "window": None})
+    assert [line["window"] for line in read_results(path)] == [32, None]
+
+
 def test_lines_of_another_protocol_or_device_are_not_ours(tmp_path: Path) -> None:
     path, network = tmp_path / "results.jsonl", Network()
     ours = evaluate_images(network, items(1), CPU, path, {"data": "made up"})[0]

@@ -51,6 +51,19 @@ def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, t
     assert again[0] == first[0] and again[1]["stage_psnr"] == first[1]["stage_psnr"]
 
 
+def test_another_window_is_another_result(trained_nu, tmp_path):
+    """Of the same checkpoint in the same folder, beside what training measured over whole images."""
+    (tmp_path / "results.jsonl").write_bytes((trained_nu / "results.jsonl").read_bytes())
+    words = ["sapnet.evaluate", f"checkpoint={trained_nu}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
+    done = run(*words, *(word for word in TINY if word.startswith("data.")), "window=32", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    whole, local = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
+    assert [line["window"] for line in whole + local] == [None, None, 32, 32]
+    for ours, theirs in zip(local, whole):
+        assert ours["stage_psnr"] != theirs["stage_psnr"]
+        assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1)
+
+
 def test_deblur_writes_an_image_or_a_folder_of_them(trained, tmp_path):
     checkpoint = str(trained / "checkpoints" / "last.ckpt")
     source = photo(tmp_path / "photo.png")
@@ -61,6 +74,8 @@ def test_deblur_writes_an_image_or_a_folder_of_them(trained, tmp_path):
     done = run("sapnet.deblur", "many", "-o", "out", "-c", checkpoint, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+    done = run("sapnet.deblur", str(source), "-o", "w.png", "-c", checkpoint, "--window", "16", cwd=tmp_path)
+    assert done.returncode == 0 and Image.open(tmp_path / "w.png").size == (30, 20), done.stderr
     done = run("sapnet.deblur", "many", "-o", "out", "-c", checkpoint, cwd=tmp_path)
     assert done.returncode == 1 and "--overwrite" in done.stderr
 
@@ -93,6 +108,7 @@ MISTAKES = {
     "a photo that is none": (["sapnet.deblur", "noise.jpg", "-o", "o.png", "-c", "CKPT"], "noise.jpg"),
     "a truncated photo": (["sapnet.deblur", "cut.jpg", "-o", "o.png", "-c", "CKPT"], "cut.jpg"),
     "images smaller than the crop": (["sapnet.train", "data=folder", "data.root=small", "data.val_share=0"], "crop"),
+    "a window without whole grids": (["sapnet.evaluate", "checkpoint=CKPT", "window=250"], "multiple of 16"),
     "another architecture": (["sapnet.train", *TINY, "model.stem=5", "checkpoint=CKPT"], "stem"),
 }
 
