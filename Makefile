@@ -6,11 +6,14 @@ STAMP := $(VENV)/.installed
 export NO_ALBUMENTATIONS_UPDATE := 1
 
 SCALE ?= mini
+# The folder that holds the data sets.
+DATA ?=
+DATA_ROOT = $(if $(DATA),data_root=$(DATA))
 
-.PHONY: help install demo test test-quick lint bench bench-ops bench-loading bench-policy profile check-data tiles count table1 table3 table4 table5 table6 controls clean
+.PHONY: help install demo test test-quick lint bench bench-ops bench-loading bench-policy profile check-data tiles count table1 table2 table3 table4 table5 table6 controls clean
 
 help:  ## list the targets
-	@grep -hE '^[a-zA-Z0-9_ -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+	@grep -hE '^[a-zA-Z0-9_ -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 36
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"sapnet needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
@@ -56,8 +59,12 @@ tiles: $(STAMP)  ## cut a training set into tiles, 2.5 times as fast to read: ma
 count: $(STAMP)  ## parameters and multiply-adds of the full-size network
 	$(BIN)/python -m sapnet.count model=sapnet sampling=nu
 
-table1 table3 table4 table5 table6: $(STAMP)  ## a table of the paper, scaled down: trains what is missing, renders what is there
-	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE)
+table1 table2: $(STAMP)  ## as below, and every trained or published network on whole images: make table1 DATA=FOLDER
+	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
+	$(BIN)/python -m sapnet.benchmark table=$@ $(DATA_ROOT)
+
+table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is missing, renders; SCALE=smoke, mini or paper
+	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 
 controls: $(STAMP)  ## where to spend the points: U and the four controls, three seeds (35 minutes)
 	$(BIN)/python -m sapnet.reproduce table=controls scale=mini
