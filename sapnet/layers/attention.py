@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sapnet.layers.canvas import Conv
+from sapnet.layers.canvas import MapConv
 from sapnet.layers.windows import PointWindows, tokens
 
 Normalisation = Literal["softmax", "elu"]
@@ -37,7 +37,7 @@ class ClusterAttention(nn.Module):
         self.normalisation = normalisation
         self.f_q = nn.Linear(channels, maps)
         self.f_p = nn.Linear(channels, maps)
-        self.mask_space = Conv(channels, 1) if masks else None
+        self.mask_space = MapConv(channels) if masks else None
         self.mask_channels = nn.Linear(channels, channels) if masks else None
 
     def forward(
@@ -56,22 +56,23 @@ class ClusterAttention(nn.Module):
             windows: Those of the canvas that the points lie on; None: one global window.
         """
         seen = tokens(grid, windows)
-        q = self._normalise(self.f_q(seen), dim=1)
+        # Maps before positions: normalised along memory, not across it.
+        q = self._normalise(self.f_q(seen).transpose(1, 2).contiguous())
         if self.mask_space is not None:
             # (M_S * X) Q^T = X (M_S * Q)^T, and Q is half as wide as X.
-            q = q * tokens(torch.sigmoid(self.mask_space(grid)), windows)
+            q = q * tokens(torch.sigmoid(self.mask_space(grid)), windows).transpose(1, 2)
         # [b, C_2, C], of each window
-        pooled = q.transpose(1, 2) @ (seen if source is grid else tokens(source, windows))
+        pooled = q @ (seen if source is grid else tokens(source, windows))
         if self.mask_channels is not None:
             pooled = pooled * torch.sigmoid(self.mask_channels(seen.mean(dim=1))).unsqueeze(1)
-        p = self._normalise(self.f_p(points), dim=2)
+        p = self._normalise(self.f_p(points))
         return p @ pooled if windows is None else windows.ungroup(windows.group(p) @ pooled)
 
-    def _normalise(self, logits: Tensor, dim: int) -> Tensor:
+    def _normalise(self, logits: Tensor) -> Tensor:
         if self.normalisation == "softmax":
-            return logits.softmax(dim)
+            return logits.softmax(-1)
         positive = F.elu(logits) + 1
-        return positive / positive.sum(dim, keepdim=True).clamp_min(torch.finfo(positive.dtype).tiny)
+        return positive / positive.sum(-1, keepdim=True).clamp_min(torch.finfo(positive.dtype).tiny)
 
 
 class FullAttention(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sapnet.layers.attention import ClusterAttention, FullAttention, Normalisation
 from sapnet.layers.filtering import PixelDependentFilter
 from sapnet.layers.windows import PointWindows
-from sapnet.ops.points import gather, scatter
+from sapnet.ops.points import gather, overwrite, scatter
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,7 @@ class ContentAwareBlock(nn.Module):
         points: Int64[Tensor, "b l"] | None = None,
         source: Float[Tensor, "b h2 w2 c"] | None = None,
         windows: PointWindows | None = None,
+        in_place: bool = False,
     ) -> Float[Tensor, "b h w c"]:
         """Refine the canvas.
 
@@ -173,13 +174,17 @@ class ContentAwareBlock(nn.Module):
             points: Raster indices of the positions to refine; None: all, and the canvas is the regular grid.
             source: Features that cross-attention reads, at any of the resolutions :func:`regrid` takes.
             windows: Those that attention is limited to, made for this canvas and these points; None: it is global.
+            in_place: Whether refined points may be written into the canvas itself, where no gradients are wanted.
         """
         _, height, width, _ = canvas.shape
         sampled = points is not None
         values = gather(canvas, points) if sampled else canvas.flatten(1, 2)
         stride = self.grid_stride if sampled and not self.full_size_q else 1
-        grid = regrid(canvas, height // stride, width // stride)
+        # Copied once, where every reader would copy it.
+        grid = regrid(canvas, height // stride, width // stride).contiguous()
         if source is not None:
-            source = regrid(source, grid.shape[1], grid.shape[2])
+            source = regrid(source, grid.shape[1], grid.shape[2]).contiguous()
         refined = values + self.project(torch.relu(self.content_aware(canvas, values, points, grid, source, windows)))
-        return scatter(canvas, refined, points) if sampled else refined.view_as(canvas)
+        if not sampled:
+            return refined.view_as(canvas)
+        return (overwrite if in_place else scatter)(canvas, refined, points)

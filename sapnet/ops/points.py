@@ -29,6 +29,28 @@ def scatter(
     return _Scatter.apply(canvas.reshape(-1, channels), values, rows).view(canvas.shape)
 
 
+@torch.no_grad()
+def overwrite(
+    canvas: Float[Tensor, "b h w c"], values: Float[Tensor, "b l c"], points: Int64[Tensor, "b l"]
+) -> Float[Tensor, "b h w c"]:
+    """Write the values into the canvas itself, which is returned: `scatter` without its copy, and without gradients.
+
+    Args:
+        canvas: Contiguous.
+        values: Rows to write, converted to the canvas's type.
+        points: Distinct within an image; padded slots write nowhere.
+    """
+    batch, height, width, channels = canvas.shape
+    rows = _flat_rows(points, batch, height * width)
+    values = values.reshape(-1, channels).to(canvas.dtype)
+    used = rows < batch * height * width
+    # A canvas without data has none to look at.
+    if not (canvas.is_meta or used.all()):
+        rows, values = rows[used], values[used]
+    canvas.view(-1, channels).index_copy_(0, rows, values)
+    return canvas
+
+
 def _flat_rows(points: Tensor, batch: int, size: int) -> Tensor:
     # Raster index over the whole batch; padded slots name the dump row, one past the end.
     first = torch.arange(batch, device=points.device).mul_(size)[:, None]
@@ -44,8 +66,11 @@ class _Gather(torch.autograd.Function):
         dump = len(canvas)
         if dump == 0:
             return canvas.new_zeros(len(rows), canvas.shape[1])
-        values = canvas.index_select(0, rows.clamp(max=dump - 1))
-        return values.masked_fill_((rows == dump)[:, None], 0)
+        values, padded = canvas.index_select(0, rows.clamp(max=dump - 1)), rows == dump
+        # Elsewhere than on the CPU, to look would take longer than to fill.
+        if rows.device.type != "cpu" or padded.any():
+            values.masked_fill_(padded[:, None], 0)
+        return values
 
     @staticmethod
     def backward(ctx, grad):

@@ -52,6 +52,17 @@ def test_positions_that_were_not_sampled_keep_their_value():
     assert changed == [3, 17, 60]
 
 
+@torch.no_grad()
+def test_refining_in_place_gives_the_same_and_copies_nothing():
+    block = randomise(ContentAwareBlock(4, ContentAwareOptions(), cross=True))
+    canvas, source = torch.randn(2, 8, 8, 4), torch.randn(2, 8, 8, 4)
+    points = torch.tensor([[3, 17, 60, -1], [0, 5, 9, 63]])
+    expected = block(canvas, points, source)
+    refined = block(canvas, points, source, in_place=True)
+    assert refined.data_ptr() == canvas.data_ptr()
+    torch.testing.assert_close(refined, expected, rtol=0, atol=0)
+
+
 def test_the_order_of_the_points_changes_nothing():
     block = randomise(ContentAwareBlock(4, ContentAwareOptions()).double())
     canvas = torch.randn(1, 8, 8, 4, dtype=torch.float64)

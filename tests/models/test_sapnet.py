@@ -182,7 +182,7 @@ def test_a_stage_with_every_position_sampled_equals_the_dense_one(monkeypatch):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def dense_block(self, canvas, points=None, source=None, windows=None):
+def dense_block(self, canvas, points=None, source=None, windows=None, in_place=False):
     ca, values, grid = self.content_aware, canvas.flatten(1, 2), canvas[:, ::2, ::2]
     attended = ca.self_attention(values, grid, grid)
     if ca.cross_attention is not None and source is not None:
@@ -213,3 +213,22 @@ def test_a_trained_network_takes_another_budget():
         assert network.walk(torch.rand(1, 3, 16, 16)).samplings[2].points[2].shape[1] == count
     with pytest.raises(UserError, match="budget"):
         network.use_budget(-1.0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"cross_attention": False}, {"cross_level_attention": False}])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_inference_writes_over_nothing_that_is_read_again(changes, blocks):
+    """Without gradients points are refined in place: a canvas that is still needed would show."""
+    torch.manual_seed(0)
+    options = ContentAwareOptions(**changes)
+    network = AdaptiveNetwork(tiny(sampled=True, options=options, encoder_blocks=blocks, decoder_blocks=blocks)).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    blurred = torch.rand(2, 3, 40, 56)
+    learning = network(blurred)
+    with torch.no_grad():
+        inference = network(blurred)
+    assert learning[-1].requires_grad and (learning[-1] - learning[0]).abs().max() > 1e-3
+    for ours, theirs in zip(inference, learning):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -54,9 +55,7 @@ class UpMerge(nn.Module):
         super().__init__()
         self.up = Up(coarse, fine) if doubles else Conv(coarse, fine)
 
-    def forward(
-        self, coarse: Float[Tensor, "b h w c"], skip: Float[Tensor, "b h2 w2 d"]
-    ) -> Float[Tensor, "b h2 w2 d"]:
+    def forward(self, coarse: Float[Tensor, "b h w c"], skip: Float[Tensor, "b h2 w2 d"]) -> Float[Tensor, "b h2 w2 d"]:
         """Bring the coarse features to the skip's resolution and add it."""
         return self.up(coarse) + skip
 
@@ -74,12 +73,14 @@ class PointMerge(nn.Module):
         self.project_coarse = nn.Linear(coarse, fine)
         self.project_skip = nn.Linear(fine, fine)
 
-    def forward(
-        self, coarse: Float[Tensor, "b h w c"], skip: Float[Tensor, "b h2 w2 d"]
-    ) -> Float[Tensor, "b h2 w2 d"]:
+    def forward(self, coarse: Float[Tensor, "b h w c"], skip: Float[Tensor, "b h2 w2 d"]) -> Float[Tensor, "b h2 w2 d"]:
         """Bring the coarse features to the skip's resolution and merge."""
-        projected = self.project_coarse(coarse)
-        return (upsample2(projected) if self.doubles else projected) + self.project_skip(skip)
+        # Interpolation keeps a constant, so the skip's bias joins before it, and its product is added where it is made.
+        bias = self.project_coarse.bias + self.project_skip.bias
+        projected = F.linear(coarse, self.project_coarse.weight, bias)
+        brought = upsample2(projected) if self.doubles else projected
+        weight = self.project_skip.weight.t()
+        return torch.addmm(brought.flatten(0, 2), skip.flatten(0, 2), weight).view(brought.shape)
 
 
 class Stage(nn.Module):
@@ -193,7 +194,8 @@ class Stage(nn.Module):
             if self.adds_previous and source is not None:
                 x = x + regrid(source, x.shape[1], x.shape[2])
             for j, block in enumerate(blocks):
-                x = block(x, self._points(points, scale), source if j == 0 else None, local.get(scale))
+                known = self._points(points, scale), source if j == 0 else None, local.get(scale)
+                x = block(x, *known, in_place=not torch.is_grad_enabled())
             encoded.append(x)
         return encoded
 
@@ -202,7 +204,9 @@ class Stage(nn.Module):
         for i, scale in reversed(list(enumerate(self.scales))):
             x = self.merge[i + 1](decoded[0], encoded[i]) if decoded else encoded[i]
             for block in self.decoder[i]:
-                x = block(x, self._points(points, scale), encoded[i], local.get(scale))
+                # What the encoder made is read again.
+                in_place = not torch.is_grad_enabled() and x is not encoded[i]
+                x = block(x, self._points(points, scale), encoded[i], local.get(scale), in_place)
             decoded.insert(0, x)
         return decoded
 

@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from sapnet.layers.canvas import upsample2
+from sapnet.models.sapnet.stage import PointMerge
+
+
+@pytest.mark.parametrize("doubles", [True, False])
+def test_a_merge_is_two_projections_and_a_sum(doubles):
+    """Written as one product onto the other's result: values and gradients must be those of the plain sum."""
+    torch.manual_seed(0)
+    merge = PointMerge(5, 4, doubles).double()
+    coarse = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    skip = torch.randn(2, 6, 8, 4, dtype=torch.float64, requires_grad=True)
+    if not doubles:
+        skip = skip[:, ::2, ::2]
+    projected = merge.project_coarse(coarse)
+    plain = (upsample2(projected) if doubles else projected) + merge.project_skip(skip)
+    found = merge(coarse, skip)
+    torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
+    cotangent, wanted = torch.randn_like(plain), [coarse, skip, *merge.parameters()]
+    for ours, theirs in zip(*(torch.autograd.grad(result, wanted, cotangent) for result in (found, plain))):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
