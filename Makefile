@@ -63,7 +63,7 @@ table1 table2: $(STAMP)  ## as below, and every trained or published network on 
 	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 	$(BIN)/python -m sapnet.benchmark table=$@ $(DATA_ROOT)
 
-table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is missing, renders; SCALE=smoke, mini or paper
+table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is missing, renders; SCALE=smoke, mini (15 to 60 minutes each), paper
 	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 
 controls: $(STAMP)  ## where to spend the points: U and the four controls, three seeds (35 minutes)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
@@ -40,8 +41,10 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def exclusive(path: str | Path) -> Iterator[None]:
+def exclusive(path: str | Path) -> Iterator[IO]:
     """Hold the lock file `path`, waiting for whoever holds it; the system lets go of it however the process ends.
+
+    A child process that is handed the open file (`pass_fds`) holds the lock too, until it ends.
 
     Raises:
         OSError: the lock file cannot be written.
@@ -50,4 +53,4 @@ def exclusive(path: str | Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file

@@ -15,6 +15,8 @@ from sapnet.files import exclusive, write_atomically
 
 #: Stands in a study's overrides for the folder of the data sets.
 DATA = "{data}"
+#: Steps that a killed training loses at most.
+CHECKPOINT_EVERY = 250
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Runs:
         """
         folder = self.folder(overrides)
         said = {"overrides": list(overrides)}
-        self._once(folder, "sapnet.train", overrides, said)
+        self._once(folder, "sapnet.train", [f"checkpoint_every={CHECKPOINT_EVERY}", *overrides], said)
         if test:
             trained = json.loads((folder / "done.json").read_text())["command"] + " && "
             words = [f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}", *test]
@@ -59,7 +61,7 @@ class Runs:
         if marker.is_file():
             return
         words = [self._resolve(word) for word in words]
-        with exclusive(folder / ".lock"):
+        with exclusive(folder / ".lock") as lock:
             # Whoever held it may have done it.
             if marker.is_file():
                 return
@@ -67,7 +69,9 @@ class Runs:
             write_atomically(folder / "begun.json", json.dumps(origin).encode())
             environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
             command = [sys.executable, "-m", module, *words, f"hydra.run.dir={folder}"]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            # Handed the lock: where this process is killed, nobody joins the one that goes on.
+            handed = {"pass_fds": (lock.fileno(),), "env": environment}
+            done = subprocess.run(command, **handed, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise UserError((done.stderr.strip().splitlines() or ["it was killed"])[-1])
             config = (folder / ".hydra" / "config.yaml").read_bytes()

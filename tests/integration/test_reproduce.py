@@ -1,11 +1,16 @@
+import csv
 import json
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 
 from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import Runs
 from sapnet.reproduce import EXPERIMENTS
-from tests.integration.conftest import run
+from tests.integration.conftest import ROOT, run
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +68,28 @@ def test_a_training_that_was_killed_is_not_taken_for_done(tmp_path):
     assert not list((tmp_path / "out" / "runs").glob("*/done.json"))
     assert run(*words, cwd=tmp_path).returncode == 0
     assert "no result yet" not in (folder / "table.md").read_text().split("| U |")[1].split("|")[0]
+
+
+def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
+    """The training outlives whoever started it: the second start must wait for it, not train beside it."""
+    words = ["table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
+    longer = 'overrides=["steps=600","validate_every=300"]'
+    command = [sys.executable, "-m", "sapnet.reproduce", *words, longer]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as study:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "out").glob("runs/*/checkpoints/last.ckpt")):
+            assert time.monotonic() < deadline and study.poll() is None
+            time.sleep(0.05)
+        study.kill()
+    assert not list((tmp_path / "out").glob("runs/*/done.json"))
+    done = run("sapnet.reproduce", *words, longer, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    with open(folder / "metrics.csv") as file:
+        steps = [int(line["generator_steps"]) for line in csv.DictReader(file) if line["train/loss"]]
+    assert steps == sorted(set(steps)) and steps[-1] == 600
+    assert len((folder / "results.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]])
