@@ -35,7 +35,7 @@ test-quick: $(STAMP)  ## the tests without the slow ones
 lint: $(STAMP)  ## the linter
 	$(BIN)/ruff check .
 
-bench: $(STAMP)  ## networks side by side: operations, time against the floor, peak memory (10 minutes)
+bench: $(STAMP)  ## networks side by side: operations, time against the floor, peak memory (12 minutes)
 	$(BIN)/python -m benchmarks.networks
 
 profile: $(STAMP)  ## where the time of a forward pass goes, beside the multiply-adds: make profile models="NU DMPHN_NU"

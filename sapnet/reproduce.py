@@ -47,6 +47,7 @@ def train(study: Study, names: list[str], runs: Runs, jobs: int) -> list[str]:
 
     def run(name: str, seed: int) -> None:
         word = "done"
+        log.info("%s, seed %d: in %s, where metrics.csv grows", name, seed, runs.folder(study.overrides(name, seed)))
         try:
             runs.do(study.overrides(name, seed), study.test)
         except UserError as error:

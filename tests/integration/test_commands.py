@@ -91,6 +91,16 @@ def test_a_multirun_leaves_one_folder_per_job(tmp_path):
         assert len(lines(folder / "results.jsonl")) == 2 and (folder / "checkpoints" / "last.ckpt").is_file()
 
 
+def test_two_processes_train_together_and_share_the_evaluation(tmp_path):
+    """`trainer=ddp` as the documentation shows it, on CPUs: each test image is restored by one of the two."""
+    words = [*TINY, "sampling=nu", "trainer=ddp", "trainer.devices=2", "data.test=5", f"hydra.run.dir={tmp_path}/run"]
+    done = run("sapnet.train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = [line["name"] for line in lines(tmp_path / "run" / "results.jsonl")]
+    assert len(names) == len(set(names)) == 5
+    assert done.stderr.count("mean of 5 images") + done.stdout.count("mean of 5 images") == 2
+
+
 class Bomb:
     def __reduce__(self):
         import os
