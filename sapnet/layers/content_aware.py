@@ -129,7 +129,8 @@ class ContentAware(nn.Module):
         if self.fusion == "concat":
             return self.f_fus(torch.cat([attended, local], dim=-1))
         mask = torch.sigmoid(self.f_fus(values))
-        return torch.lerp(local, attended, mask)
+        # In mixed precision the filter is computed in float32, the rest is not.
+        return torch.lerp(local, attended.to(local.dtype), mask.to(local.dtype))
 
 
 class ContentAwareBlock(nn.Module):

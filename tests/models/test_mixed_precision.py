@@ -1,0 +1,46 @@
+"""`trainer=bf16`: each network trains and restores in bfloat16 mixed precision, near what it does in float32."""
+
+import pytest
+import torch
+
+from sapnet.training.assemble import build_module
+from tests.models.test_configurations import compose
+
+OURS = ["model.stem=4", "model.channels=[4,4,6]"]
+PEERS = ["model.channels=[4,4,6]"]
+CASES = {
+    "U": ["model=small", "sampling=uniform_network", *OURS],
+    "NU": ["model=small", "sampling=nu", *OURS],
+    "fusion=add": ["model=small", "model.options.fusion=add", *OURS],
+    "fusion=concat": ["model=small", "sampling=nu", "model.options.fusion=concat", *OURS],
+    "full_attention": ["model=small", "sampling=nu", "model.options.full_attention=true", *OURS],
+    "DMPHN": ["model=dmphn_1_2_4_8", *PEERS],
+    "DMPHN_NU": ["model=dmphn_nu", "sampling=nu", *PEERS],
+    "SRN": ["model=srn", *PEERS],
+    "SRN_NU": ["model=srn_nu", "sampling=nu", *PEERS],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_network_trains_and_restores_in_mixed_precision(case):
+    torch.manual_seed(0)
+    module = build_module(
+        compose(*CASES[case], "steps=10", *(["sampling.pretrain=0"] if "sampling=nu" in CASES[case] else []))
+    )
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))  # the networks start as the identity
+    batch = {key: torch.rand(2, 3, 64, 64) for key in ("blurred", "sharp")}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, _ = module.losses(batch)
+    loss.backward()
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    assert loss.isfinite() and gradients and all(g.isfinite().all() for g in gradients)
+    assert any(g.any() for g in gradients)
+    module.eval()
+    with torch.no_grad():
+        whole = module.evaluation_outputs(batch)[""]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = module.evaluation_outputs(batch)[""]
+    for a, b in zip(whole, mixed):
+        assert (a - b).abs().mean() < 0.02
