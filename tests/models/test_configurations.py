@@ -125,6 +125,7 @@ def test_every_row_composes_at_every_scale(table, scale):
             recipe = config.optim.optimizer.lr, config.optim.scheduler.step_size, config.data.crop, config.data.batch
             assert recipe == (1e-4, 200000, 256, 6)
             assert config.data.root == "sets/GOPRO_Large"
+            assert config.sampling.pretrain == compose("experiment=paper").sampling.pretrain
 
 
 def test_a_sweep_over_table_4_is_the_whole_table():
