@@ -37,7 +37,7 @@ def compose(name: str, quick: bool = False) -> DictConfig:
         name: A key of `MODELS`.
         quick: The smallest widths instead of the network's own.
     """
-    words = [*MODELS[name], "optim=adam", "++sampling.pretrain=0"]
+    words = [*MODELS[name], "optim=adam", "policy.pretrain=0"]
     if quick:
         words += _NARROW_OURS if name in ("U", "NU") else _NARROW
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):

@@ -167,6 +167,7 @@ class ContentAwareBlock(nn.Module):
         source: Float[Tensor, "b h2 w2 c"] | None = None,
         windows: PointWindows | None = None,
         in_place: bool = False,
+        gate: Float[Tensor, "b l"] | None = None,
     ) -> Float[Tensor, "b h w c"]:
         """Refine the canvas.
 
@@ -176,6 +177,7 @@ class ContentAwareBlock(nn.Module):
             source: Features that cross-attention reads, at any of the resolutions :func:`regrid` takes.
             windows: Those that attention is limited to, made for this canvas and these points; None: it is global.
             in_place: Whether refined points may be written into the canvas itself, where no gradients are wanted.
+            gate: Factor of each point's update; None: 1. Its gradient at 1 is the first-order value of the point.
         """
         _, height, width, _ = canvas.shape
         sampled = points is not None
@@ -185,7 +187,8 @@ class ContentAwareBlock(nn.Module):
         grid = regrid(canvas, height // stride, width // stride).contiguous()
         if source is not None:
             source = regrid(source, grid.shape[1], grid.shape[2]).contiguous()
-        refined = values + self.project(torch.relu(self.content_aware(canvas, values, points, grid, source, windows)))
+        update = self.project(torch.relu(self.content_aware(canvas, values, points, grid, source, windows)))
+        refined = values + (update if gate is None else gate.unsqueeze(-1) * update)
         if not sampled:
             return refined.view_as(canvas)
         return (overwrite if in_place else scatter)(canvas, refined, points)

@@ -1,21 +1,29 @@
 """A generator with non-uniform stages joined to the samplers that choose its points."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sapnet.errors import UserError
+from sapnet.sampling.gates import policy_gates, unit_gates
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.samplers import make_sampler
 from sapnet.sampling.state import State
 
+#: Called with a stage's state and a function that restores the stage's image from other points.
+Compare = Callable[[State, Callable[[Mapping[int, Tensor]], Tensor]], None]
+
 
 class Generator(Protocol):
-    """What a network must offer to have its points chosen."""
+    """What a network must offer to have its points chosen.
+
+    With the attributes `takes_gates` and `compares` it also takes the keywords `gates` and `compare` of
+    `sapnet.models.sapnet.SAPNet.forward`.
+    """
 
     #: Indices of the non-uniform stages, from 0.
     sampled_stages: Sequence[int]
@@ -36,11 +44,13 @@ class Walk:
         outputs: ``OP_1`` ... ``OP_K``.
         samplings: What was sampled, by the index of the stage from 0.
         states: What was known when it was chosen, likewise.
+        gates: Factors of the points' updates by stage and scale, where they were asked for.
     """
 
     outputs: list[Float[Tensor, "b 3 h w"]]
     samplings: dict[int, Sampling]
     states: dict[int, State]
+    gates: dict[int, dict[int, Tensor]]
 
 
 class AdaptiveNetwork(nn.Module):
@@ -117,6 +127,9 @@ class AdaptiveNetwork(nn.Module):
         sharp: Float[Tensor, "b 3 h w"] | None = None,
         mode: str | None = None,
         generator: torch.Generator | None = None,
+        extent: Float[Tensor, "b 1 h w"] | None = None,
+        gates: Literal["unit", "policy"] | None = None,
+        compare: Compare | None = None,
     ) -> Walk:
         """Restore, and remember what was sampled.
 
@@ -125,16 +138,33 @@ class AdaptiveNetwork(nn.Module):
             sharp: The ground truth, which only the oracle looks at.
             mode: ``top``, ``draw`` or ``pretrain``; by default ``draw`` while training, else ``top``.
             generator: Makes the draws.
+            extent: The true blur extent in pixels, which only the extent sampler looks at.
+            gates: Of the points' updates: ``unit``, whose gradients can be read afterwards, or ``policy``, through
+                which the loss reaches the policy (`sapnet.sampling.gates`).
+            compare: Called at each sampled stage with its state and a function that restores its image from other
+                points, without gradients.
         """
-        samplings: dict[int, Sampling] = {}
-        states: dict[int, State] = {}
+        walk = Walk([], {}, {}, {})
 
         def choose(state: State):
-            states[state.stage] = replace(state, sharp=sharp)
-            samplings[state.stage] = self.samplers[str(state.stage)](states[state.stage], mode, generator)
-            return samplings[state.stage].points
+            walk.states[state.stage] = replace(state, sharp=sharp, extent=extent)
+            walk.samplings[state.stage] = self.choose(walk.states[state.stage], mode, generator)
+            return walk.samplings[state.stage].points
 
-        return Walk(self.generator(blurred, choose), samplings, states)
+        def gate(state: State, points: Mapping[int, Tensor]):
+            found = unit_gates(points) if gates == "unit" else policy_gates(walk.samplings[state.stage])
+            walk.gates[state.stage] = found
+            return found
+
+        extras = {} if gates is None else {"gates": gate}
+        if compare is not None:
+            extras["compare"] = lambda state, restore: compare(walk.states[state.stage], restore)
+        walk.outputs.extend(self.generator(blurred, choose, **extras))
+        return walk
+
+    def choose(self, state: State, mode: str | None = None, generator: torch.Generator | None = None) -> Sampling:
+        """Choose the points of one stage, as `walk` does."""
+        return self.samplers[str(state.stage)](state, mode, generator)
 
     def forward(
         self, blurred: Float[Tensor, "b 3 h w"], sharp: Float[Tensor, "b 3 h w"] | None = None

@@ -32,3 +32,4 @@ class State:
     blurred: Float[Tensor, "b 3 h w"]
     sharp: Float[Tensor, "b 3 h0 w0"] | None = None
     windows: Windows | None = None
+    extent: Float[Tensor, "b 1 h0 w0"] | None = None

@@ -1,94 +1,131 @@
 """Joint training of generator and policy: two optimizers, one backward pass (Sec. 3.1.1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from sapnet.training.policy_gradient import policy_loss
+from sapnet.models.adaptive import Walk
+from sapnet.sampling.state import State
+from sapnet.training.policy_gradient import PolicySettings, policy_loss
 from sapnet.training.restoration import RestorationModule
 from sapnet.training.reward import stage_reward
+from sapnet.training.warm_start import imitation_loss
+
+GENERATOR, POLICY = 0, 1
 
 
 class AdaptiveModule(RestorationModule):
     """Trains an adaptive network: the generator by its loss, the policy by the policy gradient.
 
-    While the generator is pre-trained alone, points are drawn uniformly at random; then both learn together. A control
-    sampler has no parameters: there is one optimizer then, and the control chooses from the first step on.
+    While the generator is pre-trained alone, points are drawn uniformly at random and the policy's optimizer and
+    schedule stand still (or the policy imitates the error, `warm_start`); then both learn together. A control sampler
+    has no policy: it chooses from the first step on. One with parameters, `predicted_error`, has the second optimizer
+    from the first step on.
 
     Args:
         settings: Those of :class:`RestorationModule`.
-        pretrain_steps: Generator steps before the policy joins.
-        baseline: ``improvement``, or ``none`` (Eq. 5 as it stands).
-        credit: ``local`` (Eq. 7 per pixel) or ``global``.
-        alpha: Weight of the error in the reward.
-        beta: Weight of the penalty on too many points.
-        policy_rate: Learning rate of the policy, relative to the generator's.
+        policy: How the policy learns.
+        more: Further settings of :class:`RestorationModule`.
+
+    Raises:
+        UserError: The settings do not go together, or with this network.
     """
 
-    def __init__(
-        self,
-        *settings: Any,
-        pretrain_steps: int = 0,
-        baseline: str = "improvement",
-        credit: str = "local",
-        alpha: float = 1.0,
-        beta: float = 0.5,
-        policy_rate: float = 1.0,
-        **more: Any,
-    ):
+    def __init__(self, *settings: Any, policy: PolicySettings | None = None, **more: Any):
         super().__init__(*settings, **more)
-        self.pretrain_steps = pretrain_steps
-        self.baseline, self.credit, self.alpha, self.beta = baseline, credit, alpha, beta
-        self.policy_rate = policy_rate
-        self.learned = any(True for _ in self.network.samplers.parameters())
-
-    def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """Return the generator's parameters and, if there is a policy, its own."""
-        generator, policy = self.network.generator, self.network.samplers
-        return [list(part.parameters()) for part in (generator, policy) if self.learned or part is generator]
-
-    def configure_optimizers(self):
-        """Make one optimizer and schedule for each; the policy's follows the generator's course at its own rate."""
-        found = super().configure_optimizers()
+        self.policy = policy or PolicySettings()
+        self.learned = self.network.sampler == "learned"
+        self.pretrain_steps = round(self.policy.pretrain * self.steps) if self.learned else 0
         if self.learned:
-            optimizers, schedulers = (found, []) if self.make_scheduler is None else found
-            _scale_rate(optimizers[1], schedulers[1:], self.policy_rate)
-        return found
+            self.policy.check(self.network)
 
     @property
     def pretraining(self) -> bool:
-        """Whether the policy does not learn yet."""
-        return self.learned and self.generator_steps < self.pretrain_steps
+        """Whether the policy does not choose points yet."""
+        return self.generator_steps < self.pretrain_steps
+
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """Return the generator's parameters and, if the samplers have any, theirs."""
+        groups = [list(part.parameters()) for part in (self.network.generator, self.network.samplers)]
+        return [group for group in groups if group]
+
+    def relative_rate(self, number: int) -> float:
+        """Return the policy's own rate."""
+        return self.policy.rate if number == POLICY else 1.0
+
+    def optimizer_steps(self, number: int) -> int:
+        """Return the steps of the run; the policy's begin when it joins."""
+        waits = number == POLICY and self.policy.warm_start == "none"
+        return max(1, self.steps - self.pretrain_steps) if waits else self.steps
+
+    def steps_now(self, number: int) -> bool:
+        """Return whether an optimizer takes part: the policy's not before it joins."""
+        return number == GENERATOR or not self.pretraining or self.policy.warm_start == "error"
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Take one step; where a warm start ends, Adam forgets the scale of the imitation's gradients."""
+        if self.learned and 0 < self.pretrain_steps == self.generator_steps and self.policy.warm_start == "error":
+            self.optimizers()[POLICY].optimizer.state.clear()
+        return super().training_step(batch, batch_idx)
 
     def losses(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return restoration loss plus policy loss; their parameters are disjoint."""
-        blurred, sharp = batch["blurred"], batch["sharp"]
-        walk = self.network.walk(blurred, sharp, "pretrain" if self.pretraining else None)
-        total, logs = self.restoration(walk.outputs, sharp)
+        """Return restoration loss plus the loss of the samplers; their parameters are disjoint."""
+        walk, second = self._walk(batch)
+        total, logs = self.restoration(walk.outputs, batch["sharp"])
         for stage, sampling in walk.samplings.items():
-            previous, restored = walk.outputs[stage - 1].detach(), walk.outputs[stage].detach()
-            reward = stage_reward(restored, previous, sharp, self.alpha, self.baseline)
-            improvement = stage_reward(restored, previous, sharp, 1.0, "improvement")
-            logs |= {f"train/reward_{stage + 1}": reward.mean(), f"train/improvement_{stage + 1}": improvement.mean()}
-            if sampling.actions:
-                logs |= {f"train/{name}_{stage + 1}": value.float() for name, value in sampling.statistics().items()}
+            previous, restored = _before(walk, stage), walk.outputs[stage].detach()
+            improvement = stage_reward(restored, previous, batch["sharp"], 1.0, "improvement")
+            logs[f"train/improvement_{stage + 1}"] = improvement.mean()
+            sampler = self.network.samplers[str(stage)]
+            if hasattr(sampler, "loss"):
+                total = total + sampler.loss(walk.states[stage])
+            if self.learned and self.pretraining and self.policy.warm_start == "error":
+                imitation = imitation_loss(sampler, walk.states[stage])
+                logs[f"train/imitation_{stage + 1}"] = imitation.detach()
+                total = total + imitation
+            if not sampling.actions:
+                continue
+            logs |= {f"train/{name}_{stage + 1}": value.float() for name, value in sampling.statistics().items()}
+            if self.policy.estimator == "reinforce":
+                before = second.get(stage, previous)
+                reward = stage_reward(restored, before, batch["sharp"], self.policy.alpha, self.policy.reward)
+                logs[f"train/reward_{stage + 1}"] = reward.mean()
                 control = self.network.settings["budget_control"]
-                total = total + policy_loss(sampling, reward, self.credit, control, self.beta)
+                total = total + policy_loss(sampling, reward, self.policy.credit, control, self.policy.beta)
         if self.learned and self.pretraining:
             # DDP wants every parameter in the graph.
             total = total + sum(0 * p.sum() for p in self.network.samplers.parameters())
         return total, logs
 
+    def _walk(self, batch: Mapping[str, Any]) -> tuple[Walk, dict[int, Tensor]]:
+        # The second draw of each stage's points, whose image is the baseline of the first draw's reward.
+        second: dict[int, Tensor] = {}
+
+        def compare(state: State, restore: Callable) -> None:
+            second[state.stage] = restore(self.network.choose(state, "draw").points)
+
+        drawing = self.learned and not self.pretraining
+        return (
+            self.network.walk(
+                batch["blurred"],
+                batch["sharp"],
+                "pretrain" if self.pretraining else None,
+                extent=batch.get("extent"),
+                gates="policy" if drawing and self.policy.estimator == "gate" else None,
+                compare=compare if drawing and self.policy.baseline == "paired" else None,
+            ),
+            second,
+        )
+
     def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Validate the top ``L``, which inference takes, and beside it a draw, which training sees."""
-        walk = self.network.walk(batch["blurred"], batch["sharp"], "top")
+        known = {"sharp": batch["sharp"], "extent": batch.get("extent")}
+        walk = self.network.walk(batch["blurred"], mode="top", **known)
         self.chosen = {stage: sampling.mask(min(sampling.points)).cpu() for stage, sampling in walk.samplings.items()}
         found = {"": walk.outputs}
         if self.learned:
-            found["_draw"] = self.network.walk(batch["blurred"], batch["sharp"], "draw").outputs
+            found["_draw"] = self.network.walk(batch["blurred"], mode="draw", **known).outputs
         return found
 
     def panel_sample(self, batch: Mapping[str, Any], outputs: Sequence[Tensor], i: int) -> dict[str, Any]:
@@ -96,9 +133,7 @@ class AdaptiveModule(RestorationModule):
         return super().panel_sample(batch, outputs, i) | {"points": {k: mask[i] for k, mask in self.chosen.items()}}
 
 
-def _scale_rate(optimizer: Optimizer, schedulers: Sequence[LRScheduler], ratio: float) -> None:
-    # Every rate that a schedule looks at: they are kept in the optimizer's groups.
-    for group in optimizer.param_groups:
-        group |= {key: group[key] * ratio for key in ("lr", "initial_lr", "max_lr", "min_lr") if key in group}
-    for scheduler in schedulers:
-        scheduler.base_lrs = [rate * ratio for rate in scheduler.base_lrs]
+def _before(walk: Walk, stage: int) -> Tensor:
+    # OP_{k-1}: the blurred image where the first stage samples.
+    height, width = walk.outputs[stage].shape[-2:]
+    return walk.states[stage].restored[..., :height, :width].detach()

@@ -27,13 +27,12 @@ def build_module(config: DictConfig) -> RestorationModule:
     description = OmegaConf.to_container(config.sampling.network, resolve=True)
     network = hydra.utils.instantiate(description)
     loss = hydra.utils.instantiate(config.loss)
-    parts = (network, loss, optim.optimizer, optim.scheduler, optim.clip_norm, description)
+    parts = (network, loss, optim.optimizer, optim.scheduler, optim.clip_norm, description, config.steps)
     if not isinstance(network, AdaptiveNetwork):
         return RestorationModule(*parts)
     if not config.loss.progressive and config.sampling.sampler == "learned":
         raise UserError("loss.progressive=false leaves the policy without a reward: supervise every stage, or use U.")
-    learning = {key: config.sampling[key] for key in ("baseline", "credit", "alpha", "beta", "policy_rate")}
-    return AdaptiveModule(*parts, pretrain_steps=round(config.sampling.pretrain * config.steps), **learning)
+    return AdaptiveModule(*parts, policy=hydra.utils.instantiate(config.policy))
 
 
 def quieten() -> None:

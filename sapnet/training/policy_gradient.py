@@ -1,15 +1,79 @@
 """The policy gradient of Sec. 3.1.1 (Eq. 6-7) from a single draw, as a loss to minimise."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from sapnet.errors import UserError
 from sapnet.layers.hierarchy import split
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.selection import pool
 from sapnet.training.reward import budget_penalty
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """How a policy learns; the defaults are the paper's, with a reward of lower variance.
+
+    Attributes:
+        estimator: Of the policy gradient: ``reinforce`` (Eq. 6-7), or ``gate``, the first-order value of each drawn
+            point from the backward pass of the restoration loss (`sapnet.sampling.gates`).
+        baseline: Subtracted from the reward of REINFORCE: ``none`` (Eq. 5 as it stands); ``improvement``, what the
+            action cannot change; ``paired``, the reward of a second draw of the stage, made without gradients.
+        credit: ``local`` (Eq. 7 per pixel) or ``global``.
+        alpha: Weight of the error in the reward.
+        beta: Weight of the penalty on too many points.
+        rate: Learning rate of the policy, relative to the generator's.
+        pretrain: Share of the steps in which the generator learns with points drawn uniformly at random.
+        warm_start: What the policy does meanwhile: ``none``, or ``error``: imitate the error of the stage before.
+
+    Raises:
+        UserError: A value is unknown or out of range.
+    """
+
+    estimator: str = "reinforce"
+    baseline: str = "improvement"
+    credit: str = "local"
+    alpha: float = 1.0
+    beta: float = 0.5
+    rate: float = 1.0
+    pretrain: float = 0.0
+    warm_start: str = "none"
+
+    def __post_init__(self):
+        """Check the values."""
+        known = {
+            "estimator": ("reinforce", "gate"),
+            "baseline": ("improvement", "none", "paired"),
+            "credit": ("local", "global"),
+            "warm_start": ("none", "error"),
+        }
+        for key, values in known.items():
+            if getattr(self, key) not in values:
+                raise UserError(f"policy.{key}={getattr(self, key)} is unknown: use {' or '.join(values)}.")
+        if not 0 <= self.pretrain <= 1:
+            raise UserError(f"policy.pretrain={self.pretrain}: give a share of the steps, from 0 to 1.")
+
+    @property
+    def reward(self) -> str:
+        """What `stage_reward` subtracts: a paired baseline takes the place of the stage before."""
+        return "none" if self.baseline == "none" else "improvement"
+
+    def check(self, network: nn.Module) -> None:
+        """Check that the settings suit an adaptive network.
+
+        Raises:
+            UserError: They do not.
+        """
+        name = type(network.generator).__name__
+        if self.estimator == "gate" and network.settings["budget_control"] != "calibrated":
+            raise UserError("policy.estimator=gate has no penalty: use sampling.budget_control=calibrated with it.")
+        for key, value, ability in (("estimator", "gate", "takes_gates"), ("baseline", "paired", "compares")):
+            if getattr(self, key) == value and not getattr(network.generator, ability, False):
+                raise UserError(f"policy.{key}={value}: {name} does not support it; use another {key}.")
 
 
 def policy_loss(

@@ -14,7 +14,8 @@ from sapnet.training.checkpoints import stamp
 from sapnet.training.losses import StageLoss
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
-MakeScheduler = Callable[[Optimizer], LRScheduler]
+#: Takes the optimizer and how many steps it will take.
+MakeScheduler = Callable[[Optimizer, int], LRScheduler]
 
 #: Validation images kept for the panel.
 PANEL_IMAGES = 4
@@ -31,9 +32,10 @@ class RestorationModule(pl.LightningModule):
         network: ``network(blurred) -> [OP_1, ..., OP_K]``.
         loss: What to minimise.
         optimizer: Makes the optimizer of a parameter list.
-        scheduler: Makes its learning-rate schedule, stepped once a step; None for a constant rate.
+        scheduler: Makes its learning-rate schedule, stepped with it; None for a constant rate.
         clip_norm: Bound of the gradient norm per optimizer; None for none.
         model: The configuration that built the network, as plain data; a checkpoint carries it.
+        steps: Generator steps of the whole run, for the schedules.
     """
 
     def __init__(
@@ -44,13 +46,14 @@ class RestorationModule(pl.LightningModule):
         scheduler: MakeScheduler | None = None,
         clip_norm: float | None = None,
         model: Mapping[str, Any] | None = None,
+        steps: int = 1,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.network, self.loss = network, loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.clip_norm = clip_norm
-        self.model = dict(model or {})
+        self.model, self.steps = dict(model or {}), steps
         self.generator_steps = 0
         self.validation_samples: list[dict[str, Any]] = []
 
@@ -80,26 +83,43 @@ class RestorationModule(pl.LightningModule):
     def configure_optimizers(self):
         """Make one optimizer and schedule per parameter group."""
         optimizers = [self.make_optimizer(parameters) for parameters in self.parameter_groups()]
+        for number, optimizer in enumerate(optimizers):
+            for group in optimizer.param_groups:
+                group["lr"] *= self.relative_rate(number)
         if self.make_scheduler is None:
             return optimizers
-        return optimizers, [self.make_scheduler(optimizer) for optimizer in optimizers]
+        return optimizers, [self.make_scheduler(o, self.optimizer_steps(i)) for i, o in enumerate(optimizers)]
+
+    def relative_rate(self, number: int) -> float:
+        """Return the learning rate of an optimizer relative to the configured one."""
+        return 1.0
+
+    def optimizer_steps(self, number: int) -> int:
+        """Return how many steps an optimizer takes in the whole run."""
+        return self.steps
+
+    def steps_now(self, number: int) -> bool:
+        """Return whether an optimizer takes part in the present step."""
+        return True
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
-        """Take one backward pass and one step of every optimizer."""
+        """Take one backward pass and one step of every optimizer that takes part."""
         total, logs = self.losses(batch)
         optimizers = _as_list(self.optimizers())
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         # One backward for all: parameters are disjoint, and two would fail under DDP.
         self.manual_backward(total)
-        names = ("generator", "policy")
-        for name, optimizer, parameters in zip(names, optimizers, self.parameter_groups()):
+        names, schedulers = ("generator", "policy"), _as_list(self.lr_schedulers())
+        for i, (name, optimizer, parameters) in enumerate(zip(names, optimizers, self.parameter_groups())):
+            if not self.steps_now(i):
+                continue
             bound = float("inf") if self.clip_norm is None else self.clip_norm
             logs[f"train/grad_norm_{name}"] = nn.utils.clip_grad_norm_(parameters, bound).detach()
             logs[f"lr_{name}"] = torch.tensor(float(optimizer.param_groups[0]["lr"]))
             optimizer.step()
-        for scheduler in _as_list(self.lr_schedulers()):
-            scheduler.step()
+            if schedulers:
+                schedulers[i].step()
         self.generator_steps += 1
         self.log_dict({**logs, "generator_steps": float(self.generator_steps)})
         return total.detach()

@@ -54,7 +54,7 @@ def test_global_information_comes_from_the_regular_grid_of_the_scale(monkeypatch
     by_points = stage(image, restored, previous, every)[0]
     scale_of = {3: 2, 4: 4, 5: 8}
 
-    def dense(self, canvas, points=None, source=None, windows=None, in_place=False):
+    def dense(self, canvas, points=None, source=None, windows=None, in_place=False, gate=None):
         ca, values = self.content_aware, canvas.flatten(1, 2)
         r = scale_of[canvas.shape[-1]]
         grid = canvas[:, ::r, ::r]

@@ -122,10 +122,10 @@ def test_every_row_composes_at_every_scale(table, scale):
         config = compose(*(word.replace(DATA, "sets") for word in study.overrides(row, 1)))
         assert config.seed == 1
         if scale == "paper":
-            recipe = config.optim.optimizer.lr, config.optim.scheduler.step_size, config.data.crop, config.data.batch
+            recipe = config.optim.optimizer.lr, config.optim.scheduler.every, config.data.crop, config.data.batch
             assert recipe == (1e-4, 200000, 256, 6)
             assert config.data.root == "sets/GOPRO_Large"
-            assert config.sampling.pretrain == compose("experiment=paper").sampling.pretrain
+            assert config.policy.pretrain == compose("experiment=paper").policy.pretrain
 
 
 def test_a_sweep_over_table_4_is_the_whole_table():

@@ -25,7 +25,7 @@ CASES = {
 def test_a_network_trains_and_restores_in_mixed_precision(case):
     torch.manual_seed(0)
     module = build_module(
-        compose(*CASES[case], "steps=10", *(["sampling.pretrain=0"] if "sampling=nu" in CASES[case] else []))
+        compose(*CASES[case], "steps=10", *(["policy.pretrain=0"] if "sampling=nu" in CASES[case] else []))
     )
     with torch.no_grad():
         for parameter in module.parameters():

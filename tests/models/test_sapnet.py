@@ -182,7 +182,7 @@ def test_a_stage_with_every_position_sampled_equals_the_dense_one(monkeypatch):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def dense_block(self, canvas, points=None, source=None, windows=None, in_place=False):
+def dense_block(self, canvas, points=None, source=None, windows=None, in_place=False, gate=None):
     ca, values, grid = self.content_aware, canvas.flatten(1, 2), canvas[:, ::2, ::2]
     attended = ca.self_attention(values, grid, grid)
     if ca.cross_attention is not None and source is not None:

@@ -14,7 +14,9 @@ from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet
 from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
+from sapnet.training.policy_gradient import PolicySettings
 from sapnet.training.restoration import RestorationModule
+from sapnet.training.schedules import halving, one_cycle
 
 ROOT = Path(__file__).parents[2]
 Adam = functools.partial(torch.optim.Adam, lr=1e-3)
@@ -67,7 +69,7 @@ def copies(part):
 
 
 def test_the_policy_waits_for_the_pre_training_and_then_learns():
-    module = adaptive(pretrain_steps=3)
+    module = adaptive(policy=PolicySettings(pretrain=0.5), steps=6)
     policy, network = copies(module.network.samplers), copies(module.network.generator)
     fit(module, 3)
     assert moved(network, module.network.generator) and not moved(policy, module.network.samplers)
@@ -81,16 +83,10 @@ def test_steps_are_the_generators_not_those_of_all_optimizers():
     assert module.generator_steps == 4 and trainer.global_step == 8
 
 
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-3, total_steps=10, cycle_momentum=False),
-        functools.partial(torch.optim.lr_scheduler.StepLR, step_size=2, gamma=0.5),
-    ],
-)
+@pytest.mark.parametrize("schedule", [one_cycle, functools.partial(halving, every=2)])
 def test_the_policy_may_learn_at_a_rate_of_its_own(schedule):
     """Its rate is the same multiple of the generator's at every step of a schedule, after a resume too."""
-    module = adaptive(policy_rate=0.1)
+    module = adaptive(policy=PolicySettings(rate=0.1), steps=10)
     module.make_scheduler = schedule
     optimizers, schedulers = module.configure_optimizers()
     for step in range(8):
@@ -100,12 +96,48 @@ def test_the_policy_may_learn_at_a_rate_of_its_own(schedule):
             optimizer.step()
             scheduler.step()
         if step == 4:
-            again, schedules = adaptive(policy_rate=0.1), schedulers
+            again, schedules = adaptive(policy=PolicySettings(rate=0.1), steps=10), schedulers
             again.make_scheduler = schedule
             fresh, schedulers = again.configure_optimizers()
             for new, old in zip([*fresh, *schedulers], [*optimizers, *schedules]):
                 new.load_state_dict(old.state_dict())
             optimizers = fresh
+
+
+@pytest.mark.parametrize("warm_start", ["none", "error"])
+def test_the_policy_s_first_real_update_is_bounded_by_its_learning_rate(warm_start):
+    """Adam stepped on zero gradients, or on those of the imitation, would make it several times as large."""
+    rate, waiting = 1e-2, 200
+    settings = PolicySettings(pretrain=waiting / (waiting + 1), warm_start=warm_start)
+    module = adaptive(policy=settings, steps=waiting + 1)
+    module.make_optimizer, before = functools.partial(torch.optim.Adam, lr=rate), []
+
+    def wait(batch, batch_idx):
+        # After the first step as after many: of an imitation Adam remembers gradients of another scale.
+        before[:] = copies(module.network.samplers)
+        module.generator_steps = waiting if batch_idx == 1 else 0
+        for state in module.trainer.optimizers[1].state.values():
+            state["step"] += waiting
+            state["exp_avg"].fill_(1.0)
+            state["exp_avg_sq"].fill_(1e-12)
+
+    module.on_train_batch_start = wait
+    trainer = fit(module, 1)
+    assert bool(trainer.optimizers[1].state) == (warm_start == "error"), "Adam has seen gradients before it joined"
+    fit(module, 2)
+    largest = max(float((a - b).detach().abs().max()) for a, b in zip(before, module.network.samplers.parameters()))
+    assert module.generator_steps == waiting + 1 and 0 < largest <= rate * 1.001
+
+
+def test_the_policy_s_schedule_starts_when_it_joins():
+    module = adaptive(policy=PolicySettings(pretrain=0.5), steps=8)
+    module.make_scheduler = one_cycle
+    seen = []
+    module.on_train_batch_start = lambda *_: seen.append([o.param_groups[0]["lr"] for o in module.trainer.optimizers])
+    fit(module, 6)
+    generator_rates, policy_rates = zip(*seen)
+    assert len(set(policy_rates[:5])) == 1 and policy_rates[5] > policy_rates[4]
+    assert len(set(generator_rates)) == 6
 
 
 def test_each_loss_reaches_its_own_parameters_only():
@@ -172,7 +204,8 @@ def test_two_processes_end_with_the_same_parameters(tmp_path):
 import sys, torch
 sys.path.insert(0, {str(ROOT)!r})
 from tests.training.test_adaptive import adaptive, fit
-module = adaptive(pretrain_steps=2)
+from sapnet.training.policy_gradient import PolicySettings
+module = adaptive(policy=PolicySettings(pretrain=0.5), steps=4)
 start = [p.detach().clone() for p in module.parameters()]
 trainer = fit(module, 3, devices=2, strategy="ddp")
 torch.save([start, list(module.parameters())], {str(tmp_path)!r} + f"/rank{{trainer.global_rank}}.pt")

@@ -1,8 +1,10 @@
 """The patch-hierarchical network: image -> pad -> stage 1 -> (points -> stage k) x 2 -> crop."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from sapnet.layers.content_aware import ContentAwareOptions
 from sapnet.layers.hierarchy import join, split
 from sapnet.layers.padding import crop_to, pad_to_multiple
 from sapnet.layers.windows import Windows, cover
-from sapnet.models.sapnet.stage import Points, Stage, StageWidths
+from sapnet.models.sapnet.stage import Gates, Points, Stage, StageWidths
 from sapnet.sampling.points import canvas_stride
 from sapnet.sampling.state import State
 
@@ -28,8 +30,8 @@ HIERARCHIES = {
 class SAPNet(nn.Module):
     """The generator: stages over 4, 2 and 1 patches, each ending in a restored image (Sec. 3, Fig. 2).
 
-    Every stage reads the blurred patch and what the previous stage made of it, and adds a residual to the blurred
-    patch. Patches are stacked on the batch axis. Stages share no weights, and nothing is detached between them.
+    Every stage reads the blurred patch and what the previous stage made of it, and adds a residual to one of the two.
+    Patches are stacked on the batch axis. Stages share no weights, and nothing is detached between them.
 
     Args:
         stem: Channels at full resolution.
@@ -38,14 +40,19 @@ class SAPNet(nn.Module):
         encoder_blocks: Content-aware blocks per scale of the encoder; one number or one per scale.
         decoder_blocks: The same for the decoder.
         stages: 1 to 4.
-        sampled: Whether all stages but the first are non-uniform (*PAS*).
+        sampled: Whether all stages but the first are non-uniform (*PAS*); one that is alone samples too.
         options: Switches of the content-aware blocks.
         candidates: Where a non-uniform stage's points may lie at scale ``r``: ``canvas``, the next higher resolution's
             grid, or ``full``, every pixel, at a far higher cost.
+        residual: What a stage adds its residual to: ``previous``, ``OP_{k-1}``, so that what it does not refine keeps
+            what the stage before made of it; or ``blurred``, the blurred patch.
 
     Raises:
-        UserError: Unknown candidates.
+        UserError: Unknown candidates or residual.
     """
+
+    #: Gates on the points' updates and other points of a stage, see `forward`.
+    takes_gates = compares = True
 
     def __init__(
         self,
@@ -58,19 +65,23 @@ class SAPNet(nn.Module):
         sampled: bool = False,
         options: ContentAwareOptions | None = None,
         candidates: Literal["canvas", "full"] = "canvas",
+        residual: Literal["previous", "blurred"] = "previous",
     ):
         super().__init__()
         canvas_stride(2, candidates)
-        self.candidates = candidates
+        if residual not in ("previous", "blurred"):
+            raise UserError(f"model.residual={residual}: use previous (OP_{{k-1}}) or blurred.")
+        self.candidates, self.residual = candidates, residual
         self.hierarchy = HIERARCHIES[stages]
         blocks = [n if isinstance(n, int) else tuple(n) for n in (encoder_blocks, decoder_blocks)]
         widths = StageWidths(stem, tuple(channels), tuple(scales), *blocks)
         options = options or ContentAwareOptions()
         self.stages = nn.ModuleList(
-            Stage(widths, options, sampled and k > 0, first=k == 0, candidates=candidates) for k in range(stages)
+            Stage(widths, options, sampled and (k > 0 or stages == 1), first=k == 0, candidates=candidates)
+            for k in range(stages)
         )
         self.sampled_stages = tuple(k for k, stage in enumerate(self.stages) if stage.sampled)
-        self.scales, self.feature_channels = widths.scales, stem
+        self.scales, self.feature_channels = widths.scales, 0 if stages == 1 else stem
         rows = max(rows for rows, _ in self.hierarchy)
         #: Sizes are padded to a multiple of this.
         self.multiple = widths.scales[-1] * rows
@@ -100,13 +111,20 @@ class SAPNet(nn.Module):
         self.window = window
 
     def forward(
-        self, blurred: Float[Tensor, "b 3 h w"], choose: Callable[[State], Points] | None = None
+        self,
+        blurred: Float[Tensor, "b 3 h w"],
+        choose: Callable[[State], Points] | None = None,
+        gates: Callable[[State, Points], Gates] | None = None,
+        compare: Callable[[State, Callable[[Points], Tensor]], None] | None = None,
     ) -> list[Float[Tensor, "b 3 h w"]]:
         """Restore images of any size from 1x1 up.
 
         Args:
             blurred: RGB in [0, 1].
             choose: Chooses the points of each non-uniform stage from what the stage before has made.
+            gates: Factors of each point's update, by scale; what is left out is 1.
+            compare: Called at each non-uniform stage with its state and a function that restores the stage's image,
+                without gradients, from other points in place of the chosen ones.
 
         Returns:
             ``OP_1`` ... ``OP_K``, not clamped; the last is the result.
@@ -119,15 +137,22 @@ class SAPNet(nn.Module):
         restored, features, last = padded, None, None
         outputs = []
         for k, (stage, (rows, cols)) in enumerate(zip(self.stages, self.hierarchy)):
-            points, windows = None, self._windows(padded, rows, cols)
+            windows = self._windows(padded, rows, cols)
+            previous = None if features is None else [split(f, rows, cols, height_dim=1) for f in features]
+            patches = split(padded, rows, cols), split(restored, rows, cols)
+            base = patches[1 if self.residual == "previous" else 0]
+            run = partial(stage, *patches, previous)
+            points, factors = None, None
             if stage.sampled:
                 if choose is None:
                     raise ValueError("a network with non-uniform stages needs `choose` to pick their points")
-                points = choose(State(k, (rows, cols), (height, width), last, restored, padded, windows=windows))
-            previous = None if features is None else [split(f, rows, cols, height_dim=1) for f in features]
-            patches = split(padded, rows, cols), split(restored, rows, cols)
-            image, features, last = stage(*patches, previous, points, windows)
-            restored, last = join(image, rows, cols), join(last, rows, cols, height_dim=1)
+                state = State(k, (rows, cols), (height, width), last, restored, padded, windows=windows)
+                points = choose(state)
+                factors = None if gates is None else gates(state, points)
+                if compare is not None:
+                    compare(state, partial(_restore, run, base, (rows, cols), (height, width), windows))
+            residual, features, last = run(points, windows, factors)
+            restored, last = join(base + residual, rows, cols), join(last, rows, cols, height_dim=1)
             features = [join(f, rows, cols, height_dim=1) for f in features]
             outputs.append(crop_to(restored, height, width))
         return outputs
@@ -137,3 +162,16 @@ class SAPNet(nn.Module):
             return None
         height, width = padded.shape[-2:]
         return cover(height // rows, width // cols, (self.window // rows, self.window // cols), self.scales[-1])
+
+
+@torch.no_grad()
+def _restore(
+    run: Callable[..., tuple],
+    base: Tensor,
+    grid: tuple[int, int],
+    size: tuple[int, int],
+    windows: Windows | None,
+    points: Points,
+) -> Float[Tensor, "b 3 h w"]:
+    residual, _, _ = run(points, windows)
+    return crop_to(join(base + residual, *grid), *size)

@@ -15,6 +15,7 @@ from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions, 
 from sapnet.layers.windows import PointWindows, Windows
 
 Points = Mapping[int, Int64[Tensor, "b l"]]
+Gates = Mapping[int, Float[Tensor, "b l"]]
 Local = Mapping[int, PointWindows]
 
 
@@ -84,7 +85,7 @@ class PointMerge(nn.Module):
 
 
 class Stage(nn.Module):
-    """Restores the patches of one stage as a residual on the blurred patch.
+    """The encoder-decoder of one stage, which returns a residual image.
 
     A uniform stage keeps the features of scale ``r`` on the grid ``H/r x W/r`` and refines all of it. A non-uniform
     stage keeps them on a canvas of twice that resolution and refines the points chosen on it. All layers but the
@@ -136,7 +137,7 @@ class Stage(nn.Module):
         )
         self.tail = nn.Sequential(PlainResBlock(widths.stem), PlainResBlock(widths.stem))
         self.head = Conv(widths.stem, 3)
-        # The stage starts as the identity: its first output is the blurred patch.
+        # The residual starts at zero.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -153,8 +154,9 @@ class Stage(nn.Module):
         previous: Sequence[Float[Tensor, "b hr wr c"]] | None = None,
         points: Points | None = None,
         windows: Windows | None = None,
+        gates: Gates | None = None,
     ) -> tuple[Float[Tensor, "b 3 h w"], list[Tensor], Float[Tensor, "b h w s"]]:
-        """Restore the patches.
+        """Predict what is missing in the patches.
 
         Args:
             blurred: Blurred patches.
@@ -162,17 +164,19 @@ class Stage(nn.Module):
             previous: The previous stage's decoder features, finest scale first, cut into this stage's patches.
             points: Raster indices into the canvas of each scale; only for a non-uniform stage.
             windows: Those of the patches that attention is limited to; None: it is global.
+            gates: Factors of the update of each point, by scale; they act in all blocks of the scale.
 
         Returns:
-            The restored patches, this stage's decoder features (finest scale first), and its last features at full
+            The residual, this stage's decoder features (finest scale first), and its last features at full
             resolution, from which a policy predicts.
         """
         full = self.stem(to_canvas(torch.cat([blurred, restored], dim=1)))
         local = {} if windows is None else self._local(windows, full, points)
-        encoded = self._encode(full, previous, points, local)
-        decoded = self._decode(encoded, points, local)
+        gates = gates or {}
+        encoded = self._encode(full, previous, points, local, gates)
+        decoded = self._decode(encoded, points, local, gates)
         last = self.tail(self.merge[0](decoded[0], full))
-        return blurred + to_image(self.head(last)), decoded, last
+        return to_image(self.head(last)), decoded, last
 
     def _local(self, windows: Windows, full: Tensor, points: Points | None) -> Local:
         batch, height, width, _ = full.shape
@@ -185,7 +189,7 @@ class Stage(nn.Module):
         }
 
     def _encode(
-        self, x: Tensor, previous: Sequence[Tensor] | None, points: Points | None, local: Local
+        self, x: Tensor, previous: Sequence[Tensor] | None, points: Points | None, local: Local, gates: Gates
     ) -> list[Tensor]:
         encoded = []
         for i, (scale, down, blocks) in enumerate(zip(self.scales, self.down, self.encoder)):
@@ -195,18 +199,20 @@ class Stage(nn.Module):
                 x = x + regrid(source, x.shape[1], x.shape[2])
             for j, block in enumerate(blocks):
                 known = self._points(points, scale), source if j == 0 else None, local.get(scale)
-                x = block(x, *known, in_place=not torch.is_grad_enabled())
+                x = block(x, *known, in_place=not torch.is_grad_enabled(), gate=gates.get(scale))
             encoded.append(x)
         return encoded
 
-    def _decode(self, encoded: Sequence[Tensor], points: Points | None, local: Local) -> list[Tensor]:
+    def _decode(
+        self, encoded: Sequence[Tensor], points: Points | None, local: Local, gates: Gates
+    ) -> list[Tensor]:
         decoded: list[Tensor] = []
         for i, scale in reversed(list(enumerate(self.scales))):
             x = self.merge[i + 1](decoded[0], encoded[i]) if decoded else encoded[i]
             for block in self.decoder[i]:
                 # What the encoder made is read again.
                 in_place = not torch.is_grad_enabled() and x is not encoded[i]
-                x = block(x, self._points(points, scale), encoded[i], local.get(scale), in_place)
+                x = block(x, self._points(points, scale), encoded[i], local.get(scale), in_place, gates.get(scale))
             decoded.insert(0, x)
         return decoded
 
