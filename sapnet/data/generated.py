@@ -15,6 +15,7 @@ class SyntheticData(PairData):
         test: Test scenes.
         size: Side of a square scene in pixels.
         gamma: Sub-frames are averaged under this exponent (GoPro's `blur_gamma`), or as stored if None (its `blur`).
+        distribution: What moves: "synthetic" (camera and objects) or "synthetic_local" (objects before a still camera).
         scene_seed: Start of the scenes' random numbers: another value is another data set.
         name: What results and tables call the data.
         crop: Side of the square training crops in pixels.
@@ -40,15 +41,17 @@ class SyntheticData(PairData):
         workers: int = 0,
         eval_batch: int = 8,
         cache: bool = True,
+        distribution: str = "synthetic",
     ):
         super().__init__(name, crop, batch, seed, workers, eval_batch, cache)
         self.scenes = {"train": train, "val": val, "test": test}
-        self.size, self.gamma, self.scene_seed = size, gamma, scene_seed
+        self.size, self.gamma, self.scene_seed, self.distribution = size, gamma, scene_seed, distribution
 
     def source(self, split: str) -> "Scenes":
         """Scenes of `train`, `val` or `test`, no two from the same random numbers."""
         size = (self.size, self.size)
-        return Scenes(SyntheticScenes(split, self.scenes[split], size, self.scene_seed, self.gamma))
+        count, seed = self.scenes[split], self.scene_seed
+        return Scenes(SyntheticScenes(split, count, size, seed, self.gamma, self.distribution))
 
 
 class Scenes:

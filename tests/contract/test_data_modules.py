@@ -17,18 +17,19 @@ from tests.contract.layouts import HEIGHT, LAYOUTS, OPTIONS, WIDTH
 
 Make = Callable[..., PairData]
 EVERY = sorted(path.stem for path in (CONFIG_DIR / "data").glob("*.yaml"))
+GENERATED = ("synthetic", "synthetic_local")
 SMALL = {"crop": 8, "batch": 2, "workers": 0}
 
 
 def compose(name: str, **options: Any) -> PairData:
     """The module that `data=NAME data.KEY=VALUE ...` gives."""
-    config = OmegaConf.create({"seed": 0, "data": OmegaConf.load(CONFIG_DIR / "data" / f"{name}.yaml")})
-    OmegaConf.set_struct(config, True)
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        config = hydra.compose(overrides=[f"+data={name}", "+seed=0"])
     return hydra.utils.instantiate(OmegaConf.merge(config, {"data": options}).data)
 
 
 def test_every_option_of_conf_data_is_under_this_contract() -> None:
-    assert set(EVERY) == {*LAYOUTS, "synthetic"}
+    assert set(EVERY) == {*LAYOUTS, *GENERATED}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -37,14 +38,14 @@ class TestDataModule:
 
     @pytest.fixture
     def expected(self, name: str, tmp_path: Path) -> dict[str, list[str]]:
-        if name == "synthetic":
+        if name in GENERATED:
             return {"test": [f"test/{number:06d}" for number in range(2)]}
         return LAYOUTS[name](tmp_path / name)
 
     @pytest.fixture
     def make(self, name: str, tmp_path: Path, expected: dict[str, list[str]]) -> Make:
         sizes = {"train": 5, "val": 2, "test": 2, "size": 32}
-        options = sizes if name == "synthetic" else {"root": str(tmp_path / name), **OPTIONS[name]}
+        options = sizes if name in GENERATED else {"root": str(tmp_path / name), **OPTIONS[name]}
         return lambda **more: compose(name, **(SMALL | options | more))
 
     @pytest.fixture
@@ -57,7 +58,7 @@ class TestDataModule:
     def test_it_finds_the_pairs_of_each_split_under_their_names(self, name: str, data: PairData, expected) -> None:
         found = {split: [item["name"] for item in data.whole_images(split)] for split in ("train", "val", "test")}
         assert found["test"] == sorted(expected["test"])
-        if name != "synthetic":
+        if name not in GENERATED:
             assert sorted(found["train"] + found["val"]) == sorted(expected["train"])
         assert all(found.values()) and len(found["train"]) > len(found["val"])
 
@@ -101,7 +102,7 @@ class TestDataModule:
         assert all(isinstance(key, str) and isinstance(value, str) for key, value in data.remarks.items())
 
     def test_choosing_on_the_test_images_is_possible_and_told(self, name: str, make: Make, expected) -> None:
-        if name == "synthetic":
+        if name in GENERATED:
             pytest.skip("its validation scenes cost nothing")
         data = make(validate_on_test=True)
         data.setup("fit")
@@ -111,7 +112,7 @@ class TestDataModule:
 
     def test_only_the_split_in_use_is_looked_for(self, name: str, make: Make, tmp_path: Path) -> None:
         """Who evaluates alone need not have the training images."""
-        if name in ("synthetic",):
+        if name in GENERATED:
             pytest.skip("nothing to remove")
         for path in (*tmp_path.rglob("train"), *tmp_path.rglob("*_train_list.txt")):
             path.rename(path.with_name(f"elsewhere_{path.name}"))

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from sapnet.data.synthetic.dataset import SPLITS, SyntheticScenes
+from sapnet.data.synthetic.distributions import DISTRIBUTIONS
 from sapnet.data.synthetic.layout import write_gopro_layout
 from sapnet.errors import UserError
 
@@ -27,9 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--gamma", type=_gamma, default=2.2, help="average in linear light under this exponent, or `none`: as stored"
     )
+    parser.add_argument(
+        "--distribution", choices=DISTRIBUTIONS, default="synthetic", help="what moves: camera and objects, or objects"
+    )
     given = parser.parse_args(arguments)
     try:
-        dataset = SyntheticScenes(given.split, given.scenes, tuple(given.size), given.seed, given.gamma)
+        dataset = SyntheticScenes(
+            given.split, given.scenes, tuple(given.size), given.seed, given.gamma, given.distribution
+        )
         sequences = write_gopro_layout(dataset, given.out, progress=True)
     except UserError as error:
         print(error, file=sys.stderr)

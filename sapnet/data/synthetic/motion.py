@@ -51,11 +51,29 @@ def transforms(
     return np.moveaxis(np.array(rows), -1, 0)
 
 
-def draw_length(rng: np.random.Generator, still: float, median: float, spread: float, longest: float) -> float:
-    """A path length in pixels: nearly none with probability `still`, otherwise log-normal and at most `longest`."""
-    if rng.random() < still:
-        return float(rng.uniform(0.0, 0.4))
-    return float(min(median * np.exp(spread * rng.standard_normal()), longest))
+@dataclass(frozen=True)
+class PathLengths:
+    """Distribution of path lengths in pixels: at most 0.4 with probability `still`, otherwise log-normal, clipped.
+
+    Attributes:
+        still: probability that nearly nothing moves.
+        median: of the log-normal part.
+        spread: standard deviation of the logarithm.
+        shortest: the log-normal part is clipped to this from below.
+        longest: and to this from above.
+    """
+
+    still: float
+    median: float
+    spread: float
+    shortest: float
+    longest: float
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Draw one length."""
+        if rng.random() < self.still:
+            return float(rng.uniform(0.0, 0.4))
+        return float(np.clip(self.median * np.exp(self.spread * rng.standard_normal()), self.shortest, self.longest))
 
 
 def draw_path(

@@ -69,6 +69,12 @@ def expose(scene: Scene, gamma: float | None) -> Exposure:
     return Exposure(blurred, sharp, _extent(scene, moves))
 
 
+def extent_map(scene: Scene) -> Float32[np.ndarray, "h w"]:
+    """The blur's extent in pixels as `expose` returns it, without rendering the images."""
+    times = exposure_times(scene)
+    return _extent(scene, [layer.placements(scene.camera, scene.size, times) for layer in scene.layers])
+
+
 def subframe(scene: Scene, moves: list[Float[np.ndarray, "3 3"]]) -> UInt8[np.ndarray, "h w 3"]:
     """The scene at one instant, as an 8-bit image; `moves` places each layer (see `Layer.placements`)."""
     height, width = scene.size

@@ -1,28 +1,34 @@
-"""A dynamic scene: what is in it, how it moves, and the drawing of both from random streams."""
+"""A dynamic scene: what is in it, how it moves, and its textures."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32
 
-from sapnet.data.synthetic.motion import Path, draw_length, draw_path, transforms
-from sapnet.data.synthetic.shapes import SHAPES, cut_out
+from sapnet.data.synthetic.motion import Path, transforms
+from sapnet.data.synthetic.shapes import cut_out
 from sapnet.data.synthetic.textures import backdrop
 
 
 @dataclass(frozen=True)
 class Mover:
-    """Plan of one object: shape, radius and centre (x, y) in pixels, its own path, and how the camera moves it.
+    """Plan of one object: shape, opacity (0 to 1), centre (x, y) in pixels, own path, and how the camera moves it.
 
     `share` is the part of the camera's motion that it takes on: 1 as the background, more if it is nearer, 0 if the
     camera follows it.
     """
 
     shape: str
-    radius: float
+    alpha: Float32[np.ndarray, "side side"]
     centre: tuple[float, float]
     path: Path
     share: float
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Where the first pixel (x, y) of `alpha` lies in the frame at the middle of the exposure."""
+        x, y = self.centre
+        return round(x - self.alpha.shape[1] / 2), round(y - self.alpha.shape[0] / 2)
 
 
 @dataclass(frozen=True)
@@ -68,30 +74,14 @@ class Scene:
     layers: tuple[Layer, ...]
 
 
-def draw_plan(rng: np.random.Generator, size: tuple[int, int]) -> Plan:
-    """A random plan: a camera from steady to shaking and two to six objects from still to fast.
-
-    Most images hold still and blurred regions both: before a steady camera the first object moves, and a moving camera
-    often follows it.
-    """
-    radius = 0.5 * float(np.hypot(*size))
-    length = draw_length(rng, still=0.25, median=5.5, spread=0.65, longest=16.0)
-    camera = draw_path(rng, length, 0.15 * length, 0.1 * length, radius, bend=0.8, level=0.0)
-    steady, followed = length < 2.0, length > 3.0 and rng.random() < 0.6
-    movers = []
-    for number in range(int(rng.integers(2, 7))):
-        first = number == 0
-        extent = min(size) * float(np.clip(0.2 * np.exp(0.4 * rng.standard_normal()), 0.07, 0.42))
-        own = draw_length(rng, still=0.3, median=6.0, spread=0.65, longest=16.0)
-        if first and steady:
-            own = max(own, float(rng.uniform(6.0, 15.0)))
-        if first and followed:
-            own = float(rng.uniform(0.0, 0.8))
-        path = draw_path(rng, own, 0.2 * own, 0.1 * own, extent, bend=0.4, level=0.4)
-        share = 0.0 if first and followed else float(rng.uniform(1.0, 1.25))
-        centre = (float(rng.uniform(0.1, 0.9) * size[1]), float(rng.uniform(0.1, 0.9) * size[0]))
-        movers.append(Mover(SHAPES[rng.integers(len(SHAPES))], extent, centre, path, share))
-    return Plan(size, camera, tuple(movers))
+def unpainted(plan: Plan) -> Scene:
+    """The plan as a black scene: enough for the blur's extent, which depends on outlines and paths alone."""
+    layers = [Layer(np.zeros((*plan.size, 3), np.float32), (0, 0), Path.still(), 1.0)]
+    for mover in plan.movers:
+        image = np.zeros((*mover.alpha.shape, 4), np.float32)
+        image[..., 3] = mover.alpha
+        layers.append(Layer(image, mover.corner, mover.path, mover.share))
+    return Scene(plan.size, plan.camera, tuple(layers))
 
 
 def paint(rng: np.random.Generator, plan: Plan) -> Scene:
@@ -101,10 +91,7 @@ def paint(rng: np.random.Generator, plan: Plan) -> Scene:
     ground = backdrop(rng, height + 2 * margin, width + 2 * margin)
     layers = [Layer(ground, (-margin, -margin), Path.still(), 1.0)]
     for mover in plan.movers:
-        image = cut_out(rng, mover.shape, mover.radius)
-        x, y = mover.centre
-        corner = (round(x - image.shape[1] / 2), round(y - image.shape[0] / 2))
-        layers.append(Layer(image, corner, mover.path, mover.share))
+        layers.append(Layer(cut_out(rng, mover.shape, mover.alpha), mover.corner, mover.path, mover.share))
     return Scene(plan.size, plan.camera, tuple(layers))
 
 

@@ -11,12 +11,18 @@ _WEIGHTS = (0.3, 0.15, 0.2, 0.1, 0.25)
 _BOARD = (0.05, 0.15, 0.1, 0.65, 0.05)
 
 
-def cut_out(rng: np.random.Generator, shape: str, radius: float) -> Float32[np.ndarray, "h w 4"]:
-    """A textured object of about `radius` pixels: RGB of 0 to 255 times alpha, and alpha of 0 to 1.
+def draw_alpha(rng: np.random.Generator, shape: str, radius: float) -> Float32[np.ndarray, "side side"]:
+    """The opacity (0 to 1) of an object of about `radius` pixels.
 
     The border of the image is clear, so that it can be moved by parts of a pixel.
     """
-    alpha = cv2.GaussianBlur(_mask(rng, shape, radius), (3, 3), 0.5).astype(np.float32) / 255.0
+    return cv2.GaussianBlur(_mask(rng, shape, radius), (3, 3), 0.5).astype(np.float32) / 255.0
+
+
+def cut_out(
+    rng: np.random.Generator, shape: str, alpha: Float32[np.ndarray, "side side"]
+) -> Float32[np.ndarray, "side side 4"]:
+    """A textured object: RGB of 0 to 255 times `alpha`, and `alpha`."""
     side = len(alpha)
     colours = surface(rng, side, side, _BOARD if shape == "board" else _WEIGHTS)
     ys, xs = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
