@@ -11,7 +11,6 @@ from the same policy and image, averaged over images.
 
 import argparse
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,7 @@ from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.state import State
+from sapnet.training.noise import Moments
 from sapnet.training.policy_gradient import policy_loss
 from sapnet.training.reward import stage_reward
 
@@ -73,38 +73,6 @@ def toy_policy(state: State, rng: torch.Generator) -> Policy:
         logits = policy(state)
         policy.head.bias.add_((calibrate(logits, 0.25) - logits).mean())
     return policy
-
-
-@dataclass
-class Moments:
-    """First and second moment of vectors that come one by one."""
-
-    number: int = 0
-    total: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
-
-    def add(self, vector: Tensor) -> None:
-        """Take one more."""
-        self.number += 1
-        self.total = self.total + vector.double()
-        self.squares = self.squares + vector.double().square()
-
-    @property
-    def variance(self) -> float:
-        """Trace of the unbiased covariance."""
-        spread = self.squares - self.total.square() / self.number
-        return (spread / (self.number - 1)).sum().item()
-
-    @property
-    def mean_square(self) -> float:
-        """Mean squared length."""
-        return (self.squares / self.number).sum().item()
-
-    @property
-    def signal(self) -> float:
-        """Squared length of the mean, less what the draws' scatter adds to it."""
-        mean = self.total / self.number
-        return max(mean.square().sum().item() - self.variance / self.number, 0.0)
 
 
 def gradient(loss: Tensor, policy: nn.Module) -> Tensor:

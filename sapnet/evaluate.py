@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -15,15 +16,20 @@ from torch import Tensor, nn
 from sapnet.data.images import to_array, write_image
 from sapnet.entry import entry_point
 from sapnet.errors import UserError
-from sapnet.evaluation.policy_study import as_markdown, study
+from sapnet.evaluation import point_picture, point_study, point_values, policy_study
 from sapnet.evaluation.runner import Restore, as_table, evaluate_images, summarise, usual_device
 from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork, use_window
 from sapnet.models.weights import load_published
 from sapnet.training.checkpoints import network_from_checkpoint
+from sapnet.training.noise import signal_to_noise
 
 log = logging.getLogger(__name__)
 OnImage = Callable[[Mapping[str, Any], Sequence[Tensor]], None]
+#: What `study` may be; false studies nothing.
+STUDIES = (False, "policy", "points")
+#: Images, and their largest side in pixels, of the batch whose policy gradient is drawn many times.
+NOISE_IMAGES, NOISE_SIDE = 4, 128
 
 
 def evaluate(
@@ -112,9 +118,39 @@ def study_policy(network: AdaptiveNetwork, data: DictConfig, folder: Path) -> di
     module = hydra.utils.instantiate(data)
     module.setup("test")
     device = usual_device()
-    found = study(network.to(device), module.whole_images("test"), device)
+    found = policy_study.study(network.to(device), module.whole_images("test"), device)
     write_atomically(folder / "policy.json", (json.dumps(found, indent=2) + "\n").encode())
     return found
+
+
+def study_points(network: AdaptiveNetwork, data: DictConfig, folder: Path) -> dict[str, Any]:
+    """Study what a network's points are worth on a data set's test images.
+
+    The result goes to ``folder/points.json`` too, and a picture to ``folder/points.png``.
+    """
+    module = hydra.utils.instantiate(data)
+    module.setup("test")
+    device, items = usual_device(), module.whole_images("test")
+    network.to(device)
+    found, maps, skipped = point_study.study(network, items, device), [], []
+    if getattr(network.generator, "takes_gates", False):
+        found["values"], maps = point_values.study_values(network, items, device)
+    else:
+        skipped.append(f"Values of points: {type(network.generator).__name__} does not take gates.")
+    found["signal_to_noise"], more = signal_to_noise(network, _noise_batch(items, device))
+    found["skipped"] = skipped + more
+    write_image(folder / "points.png", point_picture.draw(network, items, device, maps))
+    write_atomically(folder / "points.json", (json.dumps(found, indent=2) + "\n").encode())
+    return found
+
+
+def _noise_batch(items: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Tensor]:
+    # The middles of the first images, as large as all of them allow.
+    first = [point_values.centre(items[i], NOISE_SIDE) for i in range(min(NOISE_IMAGES, len(items)))]
+    side = min(min(item["sharp"].shape[-2:]) for item in first)
+    first = [point_values.centre(item, side) for item in first]
+    known = [key for key in ("blurred", "sharp", "extent") if all(key in item for item in first)]
+    return {key: torch.stack([item[key] for item in first]).to(device) for key in known}
 
 
 def resample(network: nn.Module, sampler: str | None, budget: float | None) -> None:
@@ -143,7 +179,21 @@ def _check_folder_shared() -> None:
         raise UserError("several processes share an evaluation by its folder: add hydra.run.dir=FOLDER.")
 
 
+def chosen_study(value: bool | str | None) -> str | None:
+    """Return the study that ``study=value`` asks for; true is the one of the policy.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if value in (None, False):
+        return None
+    if value is not True and value not in STUDIES:
+        raise UserError(f"study={value} is unknown: use policy, points or false.")
+    return "policy" if value is True else str(value)
+
+
 def _check_choice(config: DictConfig) -> None:
+    chosen_study(config.study)
     if config.weights is None:
         if config.checkpoint is None:
             raise UserError("checkpoint is not given: add checkpoint=PATH, a file that sapnet-train wrote.")
@@ -160,6 +210,14 @@ def _check_choice(config: DictConfig) -> None:
         raise UserError("published networks sample nothing: leave out study and sampling.")
     if config.window is not None:
         raise UserError(f"window={config.window}: published networks have no attention to limit; leave it out.")
+
+
+def _report_study(kind: str, network: AdaptiveNetwork, data: DictConfig, folder: Path) -> None:
+    if kind == "points":
+        text = point_study.as_markdown(study_points(network, data, folder))
+    else:
+        text = policy_study.as_markdown(study_policy(network, data, folder), network.sampler)
+    log.info("%s: %s\n%s", kind, folder / f"{kind}.json", text)
 
 
 @entry_point("evaluate")
@@ -183,8 +241,7 @@ def main(config: DictConfig) -> float:
         network, _ = open_checkpoint(config.checkpoint, **choice)
         if not isinstance(network, AdaptiveNetwork):
             raise UserError("study: this checkpoint does not sample; leave it out.")
-        found = study_policy(network, config.data, folder)
-        log.info("policy: %s\n%s", folder / "policy.json", as_markdown(found, network.sampler))
+        _report_study(chosen_study(config.study), network, config.data, folder)
     return summary["stage_psnr"][-1]
 
 

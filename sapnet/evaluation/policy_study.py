@@ -95,10 +95,11 @@ def study(
             for row in agreement(walk, item) if name == own else ():
                 rows[row["stage"], row["score"], row["truth"]].append((row["rank_correlation"], row["auc"]))
     network.samplers, network.sampler = trained, own
-    return {"agreement": [_mean(key, found) for key, found in rows.items()], "samplers": _gains(values, own)}
+    return {"agreement": [mean_agreement(key, found) for key, found in rows.items()], "samplers": _gains(values, own)}
 
 
-def _mean(key: tuple, found: Sequence[tuple[float, float]]) -> dict[str, Any]:
+def mean_agreement(key: tuple, found: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Average rank correlation and AUC over images; the key is stage (from 1), score and truth."""
     stage, score, truth = key
     table = np.array(found)
     usable = np.isfinite(table).all(axis=1)

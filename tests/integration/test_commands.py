@@ -64,6 +64,24 @@ def test_another_window_is_another_result(trained_nu, tmp_path):
         assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1)
 
 
+def test_a_study_of_points_leaves_figures_a_picture_and_a_sentence(trained_nu, tmp_path):
+    """`study=points` of a policy trained for three steps; `study=true` goes on to mean the policy."""
+    words = ["sapnet.evaluate", f"checkpoint={trained_nu}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
+    words += [word for word in TINY if word.startswith("data.")]
+    done = run(*words, "study=points", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "points.json").read_text())
+    assert found["images"] == 2 and found["points_db"].keys() == {"learned", "random", "extent", "none"}
+    assert found["words"] in done.stdout + done.stderr and "| no points |" in done.stdout + done.stderr
+    assert len(found["signal_to_noise"]) == 4 and len(found["values"]) == 4 and not found["skipped"]
+    own = [line["stage_psnr"][-1] for line in lines(tmp_path / "results.jsonl")]
+    assert found["points_db"]["learned"]["psnr"] == pytest.approx(np.mean(own), abs=1e-9)
+    assert Image.open(tmp_path / "points.png").size[0] > 1000
+    assert not (tmp_path / "policy.json").exists()
+    done = run(*words, "study=true", cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "policy.json").is_file(), done.stderr
+
+
 def test_deblur_writes_an_image_or_a_folder_of_them(trained, tmp_path):
     checkpoint = str(trained / "checkpoints" / "last.ckpt")
     source = photo(tmp_path / "photo.png")
@@ -118,6 +136,7 @@ MISTAKES = {
     "a photo that is none": (["sapnet.deblur", "noise.jpg", "-o", "o.png", "-c", "CKPT"], "noise.jpg"),
     "a truncated photo": (["sapnet.deblur", "cut.jpg", "-o", "o.png", "-c", "CKPT"], "cut.jpg"),
     "images smaller than the crop": (["sapnet.train", "data=folder", "data.root=small", "data.val_share=0"], "crop"),
+    "a study that is none": (["sapnet.evaluate", "checkpoint=CKPT", "study=pionts"], "study=pionts"),
     "a window without whole grids": (["sapnet.evaluate", "checkpoint=CKPT", "window=250"], "multiple of 16"),
     "another architecture": (["sapnet.train", *TINY, "model.stem=5", "checkpoint=CKPT"], "stem"),
 }
