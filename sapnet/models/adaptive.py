@@ -48,7 +48,8 @@ class AdaptiveNetwork(nn.Module):
 
     Args:
         generator: Everything that is not the policy.
-        sampler: ``learned`` (the policy), or one of the controls ``uniform``, ``random``, ``gradient``, ``oracle``.
+        sampler: ``learned`` (the policy), or one of the controls ``uniform``, ``random``, ``gradient``, ``oracle``,
+            ``extent``.
         budget: ``b``: points relative to a uniform grid of the same scale, 0.1 for NU+10%.
         budget_control: ``calibrated`` or ``indicator``, of the learned sampler.
         candidates: ``canvas`` or ``full``, as the generator was built.
@@ -117,6 +118,7 @@ class AdaptiveNetwork(nn.Module):
         sharp: Float[Tensor, "b 3 h w"] | None = None,
         mode: str | None = None,
         generator: torch.Generator | None = None,
+        extent: Float[Tensor, "b 1 h w"] | None = None,
     ) -> Walk:
         """Restore, and remember what was sampled.
 
@@ -125,22 +127,29 @@ class AdaptiveNetwork(nn.Module):
             sharp: The ground truth, which only the oracle looks at.
             mode: ``top``, ``draw`` or ``pretrain``; by default ``draw`` while training, else ``top``.
             generator: Makes the draws.
+            extent: The true length of the blur in pixels, which only the sampler ``extent`` looks at.
+
+        Raises:
+            UserError: The sampler needs what is not given.
         """
         samplings: dict[int, Sampling] = {}
         states: dict[int, State] = {}
 
         def choose(state: State):
-            states[state.stage] = replace(state, sharp=sharp)
+            states[state.stage] = replace(state, sharp=sharp, extent=extent)
             samplings[state.stage] = self.samplers[str(state.stage)](states[state.stage], mode, generator)
             return samplings[state.stage].points
 
         return Walk(self.generator(blurred, choose), samplings, states)
 
     def forward(
-        self, blurred: Float[Tensor, "b 3 h w"], sharp: Float[Tensor, "b 3 h w"] | None = None
+        self,
+        blurred: Float[Tensor, "b 3 h w"],
+        sharp: Float[Tensor, "b 3 h w"] | None = None,
+        extent: Float[Tensor, "b 1 h w"] | None = None,
     ) -> list[Float[Tensor, "b 3 h w"]]:
         """Return ``OP_1`` ... ``OP_K``."""
-        return self.walk(blurred, sharp).outputs
+        return self.walk(blurred, sharp, extent=extent).outputs
 
 
 def use_window(network: nn.Module, window: int | None) -> None:
