@@ -132,8 +132,8 @@ def resample(network: nn.Module, sampler: str | None, budget: float | None) -> N
 
 
 def as_restore(network: nn.Module) -> Restore:
-    """Return the network as an evaluation calls it: with the ground truth, which only an oracle looks at."""
-    return network if isinstance(network, AdaptiveNetwork) else lambda blurred, sharp: network(blurred)
+    """Return the network as an evaluation calls it: with the truth, which only controls look at."""
+    return network if isinstance(network, AdaptiveNetwork) else lambda blurred, *truth: network(blurred)
 
 
 def _check_folder_shared() -> None:

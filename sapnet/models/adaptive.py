@@ -58,7 +58,8 @@ class AdaptiveNetwork(nn.Module):
 
     Args:
         generator: Everything that is not the policy.
-        sampler: ``learned`` (the policy), or one of the controls ``uniform``, ``random``, ``gradient``, ``oracle``.
+        sampler: ``learned`` (the policy), or one of the controls ``uniform``, ``random``, ``gradient``, ``oracle``,
+            ``extent``.
         budget: ``b``: points relative to a uniform grid of the same scale, 0.1 for NU+10%.
         budget_control: ``calibrated`` or ``indicator``, of the learned sampler.
         candidates: ``canvas`` or ``full``, as the generator was built.
@@ -143,6 +144,9 @@ class AdaptiveNetwork(nn.Module):
                 which the loss reaches the policy (`sapnet.sampling.gates`).
             compare: Called at each sampled stage with its state and a function that restores its image from other
                 points, without gradients.
+
+        Raises:
+            UserError: The sampler needs what is not given.
         """
         walk = Walk([], {}, {}, {})
 
@@ -167,10 +171,13 @@ class AdaptiveNetwork(nn.Module):
         return self.samplers[str(state.stage)](state, mode, generator)
 
     def forward(
-        self, blurred: Float[Tensor, "b 3 h w"], sharp: Float[Tensor, "b 3 h w"] | None = None
+        self,
+        blurred: Float[Tensor, "b 3 h w"],
+        sharp: Float[Tensor, "b 3 h w"] | None = None,
+        extent: Float[Tensor, "b 1 h w"] | None = None,
     ) -> list[Float[Tensor, "b 3 h w"]]:
         """Return ``OP_1`` ... ``OP_K``."""
-        return self.walk(blurred, sharp).outputs
+        return self.walk(blurred, sharp, extent=extent).outputs
 
 
 def use_window(network: nn.Module, window: int | None) -> None:

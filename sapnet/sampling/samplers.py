@@ -1,7 +1,8 @@
 """The control samplers, and all samplers by name.
 
-`uniform` and `random` know nothing of the image, `gradient` its edges, `oracle` the truth; all spend the budget that
-the learned sampler spends. They take the same points in training as at inference, but for `random`, which draws anew.
+`uniform` and `random` know nothing of the image, `gradient` its edges, `oracle` the true error, `extent` the true blur;
+all spend the budget that the learned sampler spends. They take the same points in training as at inference, except
+`random`, which draws anew. The control `predicted_error` has a file of its own.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from sapnet.sampling.base import Patches, Sampler
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
 from sapnet.sampling.result import Sampling
-from sapnet.sampling.state import State
+from sapnet.sampling.state import State, pad_to_state, true_error
 
 
 class UniformSampler(Sampler):
@@ -98,18 +99,33 @@ class OracleSampler(Sampler):
         """
         if state.sharp is None:
             raise UserError("the oracle sampler needs the sharp image: evaluate on pairs or choose another sampler.")
-        height, width = state.sharp.shape[-2:]
-        error = (state.restored[..., :height, :width] - state.sharp).abs().mean(dim=1)
-        return F.pad(error, (0, state.restored.shape[-1] - width, 0, state.restored.shape[-2] - height))
+        return true_error(state)
+
+
+class ExtentSampler(Sampler):
+    """Where the image is truly blurred, and how far: the place of the blur, without the error that the network left.
+
+    Where nothing is blurred all pixels score 0 and are taken in the regular order, after those that are blurred.
+    """
+
+    def score(self, state: State) -> Float[Tensor, "b h w"]:
+        """True length of the blur in pixels.
+
+        Raises:
+            UserError: If the data does not know it.
+        """
+        if state.extent is None:
+            raise UserError("the extent sampler needs data that knows the true blur, such as data=synthetic.")
+        return pad_to_state(state.extent[:, 0], state)
 
 
 def make_sampler(
     name: str, features: int = 0, budget: float = 0.0, budget_control: str = "calibrated", seed: int = 0, **settings
 ) -> Sampler:
-    """A sampler by its name: `learned`, `uniform`, `random`, `gradient` or `oracle`.
+    """A sampler by its name: `learned`, `uniform`, `random`, `gradient`, `oracle` or `extent`.
 
     Args:
-        name: One of the five.
+        name: One of these.
         features: Channels of `State.features`, for a learned sampler's policy.
         budget: Points relative to a uniform grid of the same scale.
         budget_control: The learned sampler's.
@@ -131,4 +147,6 @@ def make_sampler(
             return GradientSampler(budget, **settings)
         case "oracle":
             return OracleSampler(budget, **settings)
-    raise UserError(f"sampler={name!r} is unknown: use learned, uniform, random, gradient or oracle.")
+        case "extent":
+            return ExtentSampler(budget, **settings)
+    raise UserError(f"sampler={name!r} is unknown: use learned, uniform, random, gradient, oracle or extent.")
