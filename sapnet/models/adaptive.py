@@ -49,11 +49,13 @@ class AdaptiveNetwork(nn.Module):
     Args:
         generator: Everything that is not the policy.
         sampler: ``learned`` (the policy), or one of the controls ``uniform``, ``random``, ``gradient``, ``oracle``,
-            ``extent``.
+            ``extent``, ``predicted_error``.
         budget: ``b``: points relative to a uniform grid of the same scale, 0.1 for NU+10%.
         budget_control: ``calibrated`` or ``indicator``, of the learned sampler.
         candidates: ``canvas`` or ``full``, as the generator was built.
         seed: Of the random sampler.
+        policy_width: Channels of the policy's hidden layers, and of those that predict the error.
+        policy_stride: Image pixels per pixel of these layers.
 
     Raises:
         UserError: The generator was built for other candidates, or the sampler or the budget are impossible.
@@ -67,6 +69,8 @@ class AdaptiveNetwork(nn.Module):
         budget_control: str = "calibrated",
         candidates: str = "canvas",
         seed: int = 0,
+        policy_width: int = 16,
+        policy_stride: int = 1,
     ):
         super().__init__()
         built_for = getattr(generator, "candidates", "canvas")
@@ -76,11 +80,17 @@ class AdaptiveNetwork(nn.Module):
                 f" build it with model.candidates={candidates}, if it has that."
             )
         self.generator = generator
-        self.settings = {"budget_control": budget_control, "candidates": candidates, "seed": seed}
+        self.settings = {
+            "budget_control": budget_control,
+            "candidates": candidates,
+            "seed": seed,
+            "policy_width": policy_width,
+            "policy_stride": policy_stride,
+        }
         self.use_sampler(sampler, budget)
 
     def use_sampler(self, sampler: str, budget: float | None = None) -> None:
-        """Choose points by another sampler from now on; a learned one starts untrained.
+        """Choose points by another sampler from now on; `learned` and `predicted_error` start untrained.
 
         Raises:
             UserError: Unknown sampler or impossible budget, or no stage of the network samples.

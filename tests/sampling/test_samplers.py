@@ -14,7 +14,7 @@ from sapnet.sampling.selection import regular_order
 from sapnet.sampling.state import State
 from tests.sampling.states import Table, check_points, make_state
 
-NAMES = ("learned", "uniform", "random", "gradient", "oracle", "extent")
+NAMES = ("learned", "uniform", "random", "gradient", "oracle", "extent", "predicted_error")
 BUDGETS = (0.0, -0.1, 0.1, 0.2)
 
 
