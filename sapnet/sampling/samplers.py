@@ -34,7 +34,7 @@ class UniformSampler(Sampler):
         for scale, stride in self.strides.items():
             # Not pooled: cells that hold some padding count like all others.
             flat = score.new_zeros(len(patches.extents), patches.height // stride, patches.width // stride)
-            points[scale] = self._top(flat, patches, scale)
+            points[scale] = self._take(flat, patches, scale)
         return self._answer(state, patches, points, score)
 
 
@@ -65,7 +65,7 @@ class RandomSampler(Sampler):
                 ranks.append(_ranks(rows * cols, generator if mode == "draw" else _hashed(words)))
             # Double precision holds every rank of any image.
             scores = torch.stack(ranks).to(score.device, torch.float64).view(number, rows, cols)
-            points[scale] = self._top(scores, patches, scale)
+            points[scale] = self._take(scores, patches, scale)
         return self._answer(state, patches, points, score)
 
 
