@@ -36,7 +36,7 @@ _CORNER = 128
 #: Seconds between two looks at what other processes have done.
 _PATIENCE = 0.5
 #: What lines of earlier versions leave out, which had no such option.
-_UNSAID = {"window": None}
+_UNSAID = {"window": None, "inference": "top"}
 
 
 def usual_device() -> torch.device:

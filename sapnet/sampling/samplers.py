@@ -16,6 +16,7 @@ from sapnet.errors import UserError
 from sapnet.sampling.base import Patches, Sampler
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
+from sapnet.sampling.predicted_error import PredictedErrorSampler
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.state import State, pad_to_state, true_error
 
@@ -33,7 +34,7 @@ class UniformSampler(Sampler):
         for scale, stride in self.strides.items():
             # Not pooled: cells that hold some padding count like all others.
             flat = score.new_zeros(len(patches.extents), patches.height // stride, patches.width // stride)
-            points[scale] = self._top(flat, patches, scale)
+            points[scale] = self._take(flat, patches, scale)
         return self._answer(state, patches, points, score)
 
 
@@ -64,7 +65,7 @@ class RandomSampler(Sampler):
                 ranks.append(_ranks(rows * cols, generator if mode == "draw" else _hashed(words)))
             # Double precision holds every rank of any image.
             scores = torch.stack(ranks).to(score.device, torch.float64).view(number, rows, cols)
-            points[scale] = self._top(scores, patches, scale)
+            points[scale] = self._take(scores, patches, scale)
         return self._answer(state, patches, points, score)
 
 
@@ -120,16 +121,25 @@ class ExtentSampler(Sampler):
 
 
 def make_sampler(
-    name: str, features: int = 0, budget: float = 0.0, budget_control: str = "calibrated", seed: int = 0, **settings
+    name: str,
+    features: int = 0,
+    budget: float = 0.0,
+    budget_control: str = "calibrated",
+    seed: int = 0,
+    policy_width: int = 16,
+    policy_stride: int = 1,
+    **settings,
 ) -> Sampler:
-    """A sampler by its name: `learned`, `uniform`, `random`, `gradient`, `oracle` or `extent`.
+    """A sampler by its name: `learned`, `uniform`, `random`, `gradient`, `oracle`, `extent` or `predicted_error`.
 
     Args:
         name: One of these.
-        features: Channels of `State.features`, for a learned sampler's policy.
+        features: Channels of `State.features`, for the policy and the predictor of the error.
         budget: Points relative to a uniform grid of the same scale.
         budget_control: The learned sampler's.
         seed: The random sampler's.
+        policy_width: Channels of the policy, or of the predictor of the error.
+        policy_stride: Image pixels per pixel of its hidden layers.
         settings: `scales` and `candidates` of `Sampler`.
 
     Raises:
@@ -137,7 +147,7 @@ def make_sampler(
     """
     match name:
         case "learned":
-            policy = Policy(features, share=(1 + budget) / 4)
+            policy = Policy(features, (1 + budget) / 4, policy_width, policy_stride)
             return LearnedSampler(policy, budget_control, budget=budget, **settings)
         case "random":
             return RandomSampler(budget, seed=seed, **settings)
@@ -149,4 +159,9 @@ def make_sampler(
             return OracleSampler(budget, **settings)
         case "extent":
             return ExtentSampler(budget, **settings)
-    raise UserError(f"sampler={name!r} is unknown: use learned, uniform, random, gradient, oracle or extent.")
+        case "predicted_error":
+            predictor = Policy(features, 0.02, policy_width, policy_stride)
+            return PredictedErrorSampler(predictor, budget=budget, **settings)
+    raise UserError(
+        f"sampler={name!r} is unknown: use learned, uniform, random, gradient, oracle, extent or predicted_error."
+    )

@@ -38,7 +38,7 @@ class AdaptiveModule(RestorationModule):
         self.policy = policy or PolicySettings()
         self.learned = self.network.sampler == "learned"
         self.pretrain_steps = round(self.policy.pretrain * self.steps) if self.learned else 0
-        self.joint_end = self.steps - round(self.policy.settle * self.steps) if self.learned else self.steps
+        self.joint_steps = self.steps - round(self.policy.settle * self.steps)
         if self.learned:
             self.policy.check(self.network)
 
@@ -55,7 +55,7 @@ class AdaptiveModule(RestorationModule):
     @property
     def settled(self) -> bool:
         """Whether the policy is fixed."""
-        return self.learned and self.generator_steps >= self.joint_end
+        return self.learned and self.policy.settle > 0 and self.generator_steps >= self.joint_steps
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """Return the generator's parameters and, if the samplers have any, theirs."""
@@ -70,7 +70,7 @@ class AdaptiveModule(RestorationModule):
         """Return the steps of the run; the policy's begin when it joins, and end when it settles."""
         if number == GENERATOR:
             return self.steps
-        return max(1, self.joint_end - (self.pretrain_steps if self.policy.warm_start == "none" else 0))
+        return max(1, self.joint_steps - (self.pretrain_steps if self.policy.warm_start == "none" else 0))
 
     def steps_now(self, number: int) -> bool:
         """Return whether an optimizer takes part: the policy's not before it joins."""

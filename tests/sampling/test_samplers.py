@@ -14,12 +14,12 @@ from sapnet.sampling.selection import regular_order
 from sapnet.sampling.state import State
 from tests.sampling.states import Table, check_points, make_state
 
-NAMES = ("learned", "uniform", "random", "gradient", "oracle", "extent")
+NAMES = ("learned", "uniform", "random", "gradient", "oracle", "extent", "predicted_error")
 BUDGETS = (0.0, -0.1, 0.1, 0.2)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("mode", ["top", "draw", "pretrain"])
+@pytest.mark.parametrize("mode", ["top", "dither", "draw", "pretrain"])
 @settings(deadline=None, max_examples=8)
 @given(
     st.sampled_from(BUDGETS),
@@ -31,11 +31,17 @@ BUDGETS = (0.0, -0.1, 0.1, 0.2)
 def test_points_are_sound_for_any_size(mode, name, budget, height, width, grid, batch):
     padded = -(-height // 16) * 16, -(-width // 16) * 16
     state = make_state((height, width), padded, grid, batch)
-    sampling = make_sampler(name, 4, budget)(state, mode)
-    check_points(sampling, state, budget, exact=mode == "top" or (mode == "draw" and name != "learned"))
+    sampler = make_sampler(name, 4, budget)
+    if mode == "dither" and name != "learned":
+        with pytest.raises(UserError, match="top"):
+            sampler(state, mode)
+        return
+    sampling = sampler(state, mode)
+    exact = mode in ("top", "dither") or (mode == "draw" and name != "learned")
+    check_points(sampling, state, budget, exact)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "mode"), [*((name, "top") for name in NAMES), ("learned", "dither")])
 @settings(deadline=None, max_examples=8)
 @given(
     st.sampled_from((*BUDGETS, -0.9, 3.0)),
@@ -44,12 +50,12 @@ def test_points_are_sound_for_any_size(mode, name, budget, height, width, grid, 
     st.sampled_from([(1, 1), (2, 1), (2, 2)]),
     st.sampled_from([16, 32, 48]),
 )
-def test_windows_change_neither_the_budget_nor_what_may_be_chosen(name, budget, height, width, grid, window):
+def test_windows_change_neither_the_budget_nor_what_may_be_chosen(name, mode, budget, height, width, grid, window):
     padded = -(-height // 16) * 16, -(-width // 16) * 16
     state = make_state((height, width), padded, grid)
     parts = [(size // n, window // n) for size, n in zip(padded, grid)]
     windows = cover(parts[0][0], parts[1][0], (parts[0][1], parts[1][1]), 8)
-    sampling = make_sampler(name, 4, budget)(replace(state, windows=windows), "top")
+    sampling = make_sampler(name, 4, budget)(replace(state, windows=windows), mode)
     check_points(sampling, state, budget, exact=True)
 
 
