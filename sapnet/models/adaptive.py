@@ -183,7 +183,8 @@ class AdaptiveNetwork(nn.Module):
             return walk.samplings[state.stage].points
 
         def gate(state: State, points: Mapping[int, Tensor]):
-            found = unit_gates(points) if gates == "unit" else policy_gates(walk.samplings[state.stage])
+            unit = gates == "unit"
+            found = unit_gates(points, blurred.dtype) if unit else policy_gates(walk.samplings[state.stage])
             walk.gates[state.stage] = found
             return found
 

@@ -13,9 +13,11 @@ from torch import Tensor
 from sapnet.sampling.result import Sampling
 
 
-def unit_gates(points: Mapping[int, Int64[Tensor, "b l"]]) -> dict[int, Float[Tensor, "b l"]]:
+def unit_gates(
+    points: Mapping[int, Int64[Tensor, "b l"]], dtype: torch.dtype = torch.float32
+) -> dict[int, Float[Tensor, "b l"]]:
     """Gates whose gradients can be read after a backward pass, by scale."""
-    return {r: torch.ones(p.shape, device=p.device, requires_grad=True) for r, p in points.items()}
+    return {r: torch.ones(p.shape, dtype=dtype, device=p.device, requires_grad=True) for r, p in points.items()}
 
 
 def policy_gates(sampling: Sampling) -> dict[int, Float[Tensor, "b l"]]:

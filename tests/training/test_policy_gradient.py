@@ -1,7 +1,6 @@
 """The estimator against exact gradients: every action of a small map is enumerated, or many are drawn."""
 
 import dataclasses
-import itertools
 
 import pytest
 import torch
@@ -12,22 +11,12 @@ from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
 from sapnet.sampling.samplers import make_sampler
 from sapnet.sampling.state import State
-from sapnet.training.policy_gradient import log_probability, policy_loss
+from sapnet.training.policy_gradient import policy_loss
+from tests.reference.actions import Table, enumerate_actions, joint_probability
 
 CONTROLS = ("calibrated", "indicator")
 BASELINES = (0.0, 0.7)  # the improvement adds what the actions cannot change; here any constant
 BETA = 0.5
-
-
-class Table(nn.Module):
-    """Logits of one's own for every image: each draw has a gradient of its own."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = nn.Parameter(logits)
-
-    def forward(self, state):
-        return self.logits
 
 
 def blank(batch, height, width, size=None, grid=(1, 1)):
@@ -58,22 +47,6 @@ def own_reward(actions, height, width, seed=2):
         a = a.double().repeat_interleave(stride, 1).repeat_interleave(stride, 2)
         reward = reward + a * torch.randn(height, width, generator=rng, dtype=torch.float64)
     return reward
-
-
-def enumerate_actions(sampling):
-    """All actions of all scales of one image, as a batch."""
-    shapes = {r: p.shape[1:] for r, p in sampling.probabilities.items()}
-    number = sum(s.numel() for s in shapes.values())
-    every = torch.tensor(list(itertools.product((False, True), repeat=number)))
-    parts = every.split([s.numel() for s in shapes.values()], dim=1)
-    return {r: part.view(-1, *shape) for (r, shape), part in zip(shapes.items(), parts)}
-
-
-def joint_probability(sampling, actions):
-    p = torch.ones((), dtype=torch.float64)
-    for r, a in actions.items():
-        p = p * log_probability(sampling.probabilities[r].expand(len(a), -1, -1), a).exp().flatten(1).prod(1)
-    return p
 
 
 def objective(sampling, actions, reward, control):
