@@ -40,8 +40,9 @@ def evaluate(
     sampler: str | None = None,
     budget: float | None = None,
     window: int | None = None,
+    inference: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint on a data set's test images; a network that samples may be given another sampler or budget.
+    """Evaluate a checkpoint on a data set's test images; a network that samples may be given other ways to sample.
 
     Lines go to ``folder/results.jsonl``; images that stand there already, under the same checkpoint and data, are not
     restored again. Processes with one folder share the images, and each returns the summary of all.
@@ -49,12 +50,16 @@ def evaluate(
     Raises:
         UserError: The checkpoint or the data cannot be used, the network samples nothing, or it takes no such window.
     """
-    network, origin = open_checkpoint(checkpoint, sampler, budget, window)
+    network, origin = open_checkpoint(checkpoint, sampler, budget, window, inference)
     return measure(network, origin, data, folder, on_image)
 
 
 def open_checkpoint(
-    checkpoint: Path, sampler: str | None = None, budget: float | None = None, window: int | None = None
+    checkpoint: Path,
+    sampler: str | None = None,
+    budget: float | None = None,
+    window: int | None = None,
+    inference: str | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return a checkpoint's network, ready to be evaluated, and what result lines say of it.
 
@@ -62,8 +67,8 @@ def open_checkpoint(
         UserError: As `evaluate`.
     """
     network, info = network_from_checkpoint(checkpoint)
-    if sampler is not None or budget is not None:
-        resample(network, sampler, budget)
+    if (sampler, budget, inference) != (None, None, None):
+        resample(network, sampler, budget, inference)
     use_window(network, window)
     origin = {
         "model": info.model["_target_"].rsplit(".", 1)[-1],
@@ -74,7 +79,7 @@ def open_checkpoint(
     if info.chosen_on_test:
         origin["validated_on"] = "test"
     if isinstance(network, AdaptiveNetwork):
-        origin |= {"sampler": network.sampler, "budget": network.budget}
+        origin |= {"sampler": network.sampler, "budget": network.budget, "inference": network.inference}
     return network, origin
 
 
@@ -153,23 +158,27 @@ def _noise_batch(items: Sequence[Mapping[str, Any]], device: torch.device) -> di
     return {key: torch.stack([item[key] for item in first]).to(device) for key in known}
 
 
-def resample(network: nn.Module, sampler: str | None, budget: float | None) -> None:
-    """Give a trained network another sampler, another budget, or both.
+def resample(
+    network: nn.Module, sampler: str | None = None, budget: float | None = None, inference: str | None = None
+) -> None:
+    """Give a trained network another sampler, another budget, another inference, or all of these.
 
     Raises:
-        UserError: It samples nothing, or the two are impossible.
+        UserError: It samples nothing, or these are impossible.
     """
     if not isinstance(network, AdaptiveNetwork):
-        raise UserError("sampling.sampler and sampling.budget: this checkpoint does not sample; leave them out.")
+        raise UserError("sampling.sampler, budget and inference: this checkpoint does not sample; leave them out.")
     if sampler is not None and sampler != network.sampler:
-        network.use_sampler(sampler)
+        network.use_sampler(sampler, inference=inference)
+    elif inference is not None:
+        network.use_inference(inference)
     if budget is not None:
         network.use_budget(budget)
 
 
 def as_restore(network: nn.Module) -> Restore:
-    """Return the network as an evaluation calls it: with the ground truth, which only an oracle looks at."""
-    return network if isinstance(network, AdaptiveNetwork) else lambda blurred, sharp: network(blurred)
+    """Return the network as an evaluation calls it: with the truth, which only controls look at."""
+    return network if isinstance(network, AdaptiveNetwork) else lambda blurred, *truth: network(blurred)
 
 
 def _check_folder_shared() -> None:

@@ -32,7 +32,7 @@ def draw(
     for i in range(rows):
         item = centre(items[i])
         known = inputs(item, device)
-        walk = network.walk(**known, mode="top")
+        walk = network.walk(**known, mode=network.inference)
         named = [("blurred", item["blurred"])]
         if "extent" in item:
             named.append(("blur extent", heat_map(item["extent"])))

@@ -38,7 +38,7 @@ def without_points(network: AdaptiveNetwork, blurred: Float[Tensor, "b 3 h w"]) 
 def study(network: AdaptiveNetwork, items: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Any]:
     """Measure a trained network's PSNR with more points, fewer, none, and those of other samplers.
 
-    All points are chosen as at inference. The network is left as it was.
+    Points are chosen as at inference, other samplers' by their top scores. The network is left as it was.
 
     Args:
         network: On the device, in evaluation mode.
@@ -70,6 +70,7 @@ def study(network: AdaptiveNetwork, items: Sequence[Mapping[str, Any]], device: 
         "images": len(lines),
         "sampler": own,
         "budget": network.budget,
+        "inference": network.inference,
         "budgets": [
             {"budget": b, "psnr": _mean(values["budget", b]), **_gain(values["budget", b], values["budget", 0.0])}
             for b in budgets
@@ -87,7 +88,7 @@ def _other_samplers(network: AdaptiveNetwork, extent_known: bool, device: torch.
     for name in ("random", "extent") if extent_known else ("random",):
         if name != network.sampler:
             with unchanged(network):
-                network.use_sampler(name)
+                network.use_sampler(name, inference="top")
                 found[name] = network.samplers.to(device)
     return found
 
@@ -109,7 +110,7 @@ def _measure(
                 outputs = without_points(network, known["blurred"])
             else:
                 network.use_budget(budget)
-                outputs = network.walk(**known, mode="top").outputs
+                outputs = network.walk(**known, mode=network.inference).outputs
             found["budget", budget] = value(outputs[-1])
             if budget == own_budget:
                 found |= {("stage", k): value(output) for k, output in enumerate(outputs, start=1)}

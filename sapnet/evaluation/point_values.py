@@ -23,12 +23,12 @@ SIDE = 256
 
 @contextmanager
 def unchanged(network: AdaptiveNetwork) -> Iterator[None]:
-    """Put a network's samplers and budget back at the end."""
-    samplers, sampler, budget = network.samplers, network.sampler, network.budget
+    """Put a network's samplers, inference and budget back at the end."""
+    kept, budget = (network.samplers, network.sampler, network.inference), network.budget
     try:
         yield
     finally:
-        network.samplers, network.sampler = samplers, sampler
+        network.samplers, network.sampler, network.inference = kept
         network.use_budget(budget)
 
 

@@ -15,7 +15,8 @@ from sapnet.evaluation.statistics import paired_interval
 from sapnet.models.adaptive import AdaptiveNetwork, Walk
 from sapnet.sampling.samplers import make_sampler
 
-CONTROLS = ("uniform", "random", "gradient", "oracle")
+#: Those that need no training; `extent` only where every image has one.
+CONTROLS = ("uniform", "random", "gradient", "oracle", "extent")
 
 
 def rank_correlation(score: Tensor, truth: Tensor) -> float:
@@ -83,18 +84,20 @@ def study(
     """
     rows: dict[tuple, list] = defaultdict(list)
     values: dict[str, list[float]] = defaultdict(list)
-    own, trained = network.sampler, network.samplers
+    own, trained, inference = network.sampler, network.samplers, network.inference
     items = list(items)
-    for name in dict.fromkeys((own, *CONTROLS)):
+    extents = all("extent" in item for item in items)
+    for name in dict.fromkeys((own, *(name for name in CONTROLS if extents or name != "extent"))):
         if name != own:
-            network.use_sampler(name)
+            network.use_sampler(name, inference="top")
         network.to(device)
         for item in tqdm(items, desc=f"sampler {name}", unit="image", disable=None, leave=False):
-            walk = network.walk(item["blurred"][None].to(device), item["sharp"][None].to(device), "top")
+            given = {key: item[key][None].to(device) for key in ("blurred", "sharp", "extent") if key in item}
+            walk = network.walk(**given, mode=network.inference)
             values[name].append(float(psnr(walk.outputs[-1].cpu(), item["sharp"][None])))
             for row in agreement(walk, item) if name == own else ():
                 rows[row["stage"], row["score"], row["truth"]].append((row["rank_correlation"], row["auc"]))
-    network.samplers, network.sampler = trained, own
+    network.samplers, network.sampler, network.inference = trained, own, inference
     return {"agreement": [mean_agreement(key, found) for key, found in rows.items()], "samplers": _gains(values, own)}
 
 

@@ -28,14 +28,15 @@ PROTOCOLS = {
     "standard": "uint8 RGB, psnr and ssim_matlab3d per image, no border",
     "realblur": registration.PROTOCOL,
 }
-#: ``(blurred, sharp) -> [OP_1, ..., OP_K]``; only an oracle looks at the ground truth.
-Restore = Callable[[Tensor, Tensor], Sequence[Tensor]]
+#: ``(blurred, sharp[, extent]) -> [OP_1, ..., OP_K]``; only controls look at the ground truth, and at the true blur,
+#: which is given where the data knows it.
+Restore = Callable[..., Sequence[Tensor]]
 #: Side in pixels of the corner that warms up where whole images need not.
 _CORNER = 128
 #: Seconds between two looks at what other processes have done.
 _PATIENCE = 0.5
 #: What lines of earlier versions leave out, which had no such option.
-_UNSAID = {"window": None}
+_UNSAID = {"window": None, "inference": "top"}
 
 
 def usual_device() -> torch.device:
@@ -65,7 +66,7 @@ def warm_up(restore: Restore, item: Mapping[str, Any], device: torch.device) -> 
 
     A GPU chooses kernels and takes memory for an image's size, so there it is the whole image; elsewhere a corner.
     """
-    images = [item[key][None] for key in ("blurred", "sharp")]
+    images = _inputs(item)
     if device.type != "cuda":
         images = [image[..., :_CORNER, :_CORNER] for image in images]
     restore(*(image.to(device) for image in images))
@@ -79,8 +80,8 @@ def evaluate_image(
     """Restore one image and measure the input and every stage.
 
     Args:
-        restore: Takes ``[1, 3, h, w]``, blurred and sharp.
-        item: ``blurred`` and ``sharp`` ``[3, h, w]`` in [0, 1], and ``name``.
+        restore: Takes ``[1, 3, h, w]``, blurred and sharp, and where the item has it the extent ``[1, 1, h, w]``.
+        item: ``blurred`` and ``sharp`` ``[3, h, w]`` in [0, 1], ``name``, and where it is known ``extent``.
         device: Where to compute.
         protocol: One of `PROTOCOLS`.
 
@@ -90,10 +91,10 @@ def evaluate_image(
         ``seconds_unsynchronised`` stands beside it: the time until the return, as most published figures are taken. On
         the CPU the two are one.
     """
-    blurred, truth = item["blurred"][None].to(device), item["sharp"][None].to(device)
+    inputs = [image.to(device) for image in _inputs(item)]
     _synchronise(device)
     start = time.perf_counter()
-    outputs = restore(blurred, truth)
+    outputs = restore(*inputs)
     returned = time.perf_counter() - start
     _synchronise(device)
     seconds = time.perf_counter() - start
@@ -108,6 +109,10 @@ def evaluate_image(
         **_figures([item["blurred"], *images], item["sharp"], protocol),
     }
     return line, images
+
+
+def _inputs(item: Mapping[str, Any]) -> list[Tensor]:
+    return [item[key][None] for key in ("blurred", "sharp", "extent") if key in item]
 
 
 def _figures(images: Sequence[Tensor], sharp: Tensor, protocol: str) -> dict[str, Any]:

@@ -58,14 +58,19 @@ class AdaptiveNetwork(nn.Module):
 
     Args:
         generator: Everything that is not the policy.
-        sampler: ``learned`` (the policy), or one of the controls ``uniform``, ``random``, ``gradient``, ``oracle``.
+        sampler: ``learned`` (the policy), or one of the controls ``uniform``, ``random``, ``gradient``, ``oracle``,
+            ``extent``, ``predicted_error``.
         budget: ``b``: points relative to a uniform grid of the same scale, 0.1 for NU+10%.
         budget_control: ``calibrated`` or ``indicator``, of the learned sampler.
         candidates: ``canvas`` or ``full``, as the generator was built.
         seed: Of the random sampler.
+        policy_width: Channels of the policy's hidden layers, and of those that predict the error.
+        policy_stride: Image pixels per pixel of these layers.
+        inference: ``top`` or ``dither``: how the learned sampler's points follow its map in evaluation mode.
 
     Raises:
-        UserError: The generator was built for other candidates, or the sampler or the budget are impossible.
+        UserError: The generator was built for other candidates, or the sampler, the budget or the inference are
+            impossible.
     """
 
     def __init__(
@@ -76,6 +81,9 @@ class AdaptiveNetwork(nn.Module):
         budget_control: str = "calibrated",
         candidates: str = "canvas",
         seed: int = 0,
+        policy_width: int = 16,
+        policy_stride: int = 1,
+        inference: str = "top",
     ):
         super().__init__()
         built_for = getattr(generator, "candidates", "canvas")
@@ -85,16 +93,24 @@ class AdaptiveNetwork(nn.Module):
                 f" build it with model.candidates={candidates}, if it has that."
             )
         self.generator = generator
-        self.settings = {"budget_control": budget_control, "candidates": candidates, "seed": seed}
-        self.use_sampler(sampler, budget)
+        self.settings = {
+            "budget_control": budget_control,
+            "candidates": candidates,
+            "seed": seed,
+            "policy_width": policy_width,
+            "policy_stride": policy_stride,
+        }
+        self.use_sampler(sampler, budget, inference)
 
-    def use_sampler(self, sampler: str, budget: float | None = None) -> None:
-        """Choose points by another sampler from now on; a learned one starts untrained.
+    def use_sampler(self, sampler: str, budget: float | None = None, inference: str | None = None) -> None:
+        """Choose points by another sampler from now on; `learned` and `predicted_error` start untrained.
 
         Raises:
-            UserError: Unknown sampler or impossible budget, or no stage of the network samples.
+            UserError: Unknown sampler, impossible budget or inference, or no stage of the network samples.
         """
-        self.sampler, self.budget = sampler, self.budget if budget is None else budget
+        inference = self.inference if inference is None else inference
+        _check_inference(inference, sampler)
+        self.sampler, self.budget, self.inference = sampler, self.budget if budget is None else budget, inference
         settings = {"budget": self.budget, **self.settings}
         stages = getattr(self.generator, "sampled_stages", ())
         if not stages:
@@ -117,6 +133,18 @@ class AdaptiveNetwork(nn.Module):
             sampler.use_budget(budget)
         self.budget = budget
 
+    def use_inference(self, inference: str) -> None:
+        """Choose points in evaluation mode another way from now on, from the same map.
+
+        Args:
+            inference: ``top``: the ``L`` highest of each patch; ``dither``: ``L`` points whose density follows the map.
+
+        Raises:
+            UserError: Unknown, or ``dither`` with a control, whose scores are no probabilities.
+        """
+        _check_inference(inference, self.sampler)
+        self.inference = inference
+
     def use_window(self, window: int | None) -> None:
         """As :func:`use_window`, of this network's generator; the points are then chosen by window too."""
         use_window(self.generator, window)
@@ -136,13 +164,16 @@ class AdaptiveNetwork(nn.Module):
         Args:
             blurred: RGB in [0, 1].
             sharp: The ground truth, which only the oracle looks at.
-            mode: ``top``, ``draw`` or ``pretrain``; by default ``draw`` while training, else ``top``.
+            mode: ``top``, ``dither``, ``draw`` or ``pretrain``; by default ``draw`` while training, else `inference`.
             generator: Makes the draws.
             extent: The true blur extent in pixels, which only the extent sampler looks at.
             gates: Of the points' updates: ``unit``, whose gradients can be read afterwards, or ``policy``, through
                 which the loss reaches the policy (`sapnet.sampling.gates`).
             compare: Called at each sampled stage with its state and a function that restores its image from other
                 points, without gradients.
+
+        Raises:
+            UserError: The sampler needs what is not given.
         """
         walk = Walk([], {}, {}, {})
 
@@ -165,13 +196,27 @@ class AdaptiveNetwork(nn.Module):
 
     def choose(self, state: State, mode: str | None = None, generator: torch.Generator | None = None) -> Sampling:
         """Choose the points of one stage, as `walk` does."""
+        mode = mode or ("draw" if self.training else self.inference)
         return self.samplers[str(state.stage)](state, mode, generator)
 
     def forward(
-        self, blurred: Float[Tensor, "b 3 h w"], sharp: Float[Tensor, "b 3 h w"] | None = None
+        self,
+        blurred: Float[Tensor, "b 3 h w"],
+        sharp: Float[Tensor, "b 3 h w"] | None = None,
+        extent: Float[Tensor, "b 1 h w"] | None = None,
     ) -> list[Float[Tensor, "b 3 h w"]]:
         """Return ``OP_1`` ... ``OP_K``."""
-        return self.walk(blurred, sharp).outputs
+        return self.walk(blurred, sharp, extent=extent).outputs
+
+
+def _check_inference(inference: str, sampler: str) -> None:
+    if inference not in ("top", "dither"):
+        raise UserError(f"sampling.inference={inference!r} is unknown: use top or dither.")
+    if inference == "dither" and sampler != "learned":
+        raise UserError(
+            f"sampling.inference=dither needs the probabilities of sampler=learned, which sampler={sampler} has not:"
+            " use sampling.inference=top."
+        )
 
 
 def use_window(network: nn.Module, window: int | None) -> None:

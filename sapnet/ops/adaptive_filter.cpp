@@ -27,7 +27,7 @@ template <typename T> Status forward(const Problem<T>& p, T* out) {
       if (!tile.place(p, i)) right = false;
       for (long k = 0; k < p.taps(); k += p.group()) {
         const long g = std::min(p.group(), p.taps() - k);
-        gather(p, tile, zeros.data(), k, g, read);
+        with_channels(p.c, [&](auto c) { gather(p, tile, zeros.data(), k, g, c, read); });
         mix(p, tile, k, g, read, packed.data, sum);
       }
       for (long t = 0; t < tile.count; t++) {

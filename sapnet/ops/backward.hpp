@@ -43,93 +43,103 @@ template <typename T, typename V> inline __attribute__((always_inline)) typename
   }
 }
 
-// The dot products of `from` with N rows.
-template <int N, typename T>
-inline __attribute__((always_inline)) typename Short<T>::type dots(long c, const T* from, const T* const* q) {
-  using V = typename Vector<T>::type;
+// The dot products of a row with N others, summed up piece by piece.
+template <int N, typename T, typename C> struct Dots {
+  using V = typename Row<T, C>::type;
   using S = typename Short<T>::type;
   V wide[N] = {};
-  S sums[4] = {};
-  long n = 0;
-  for (; n + kWidth<T> <= c; n += kWidth<T>)
-    for (int m = 0; m < N; m++) wide[m] += load<V>(from + n) * load<V>(q[m] + n);
-  for (int m = 0; m < N; m++) sums[m] = fold<T>(wide[m]);
-  for (; n + 4 <= c; n += 4)
-    for (int m = 0; m < N; m++) sums[m] += load<S>(from + n) * load<S>(q[m] + n);
-  if (n == c) return totals<T>(sums);
-  // Apart from the sums, which would leave their registers if single lanes of them were added to.
-  T rest[4] = {};
-  for (; n < c; n++)
-    for (int m = 0; m < N; m++) rest[m] += from[n] * q[m][n];
-  return totals<T>(sums) + load<S>(rest);
+  S four[N] = {};
+  // Apart from the others, which would leave their registers if single lanes of them were added to.
+  T one[4] = {};
+
+  template <typename A> inline __attribute__((always_inline)) void add(int m, A a, A b) {
+    if constexpr (std::is_same_v<A, V>) wide[m] += a * b;
+    else if constexpr (std::is_same_v<A, S>) four[m] += a * b;
+    else one[m] += a * b;
+  }
+
+  inline __attribute__((always_inline)) S total() const {
+    S sums[4] = {};
+    for (int m = 0; m < N; m++) sums[m] = fold<T>(wide[m]);
+    if constexpr (!std::is_same_v<C, long>) return totals<T>(sums);
+    for (int m = 0; m < N; m++) sums[m] += four[m];
+    return totals<T>(sums) + load<S>(one);
+  }
+};
+
+// What `back`, the gradient of the taps [k, k + g) before V, gives: added to the canvas' gradient (`to`) at the pixels
+// that were read; its dot products with them, dots[point][tap][pixel]; and the readings times V, cols[point][tap][c].
+// All three read the same pixels, so they are made together; a null pointer leaves one out.
+template <typename T, typename C, typename P>
+void pull(const Problem<T>& p, const Tile<T>& tile, const T* zeros, const P& to, long k, long g, C c, const T* back,
+          long wide, bool canvas, T* dots, T* cols) {
+  const auto from = pixels_of(p, zeros, c);
+  const Arrays<T> at(tile);
+  if (cols) clear_padded(tile, g * c, cols);
+  if (!p.offsets) {
+    each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
+      const T *q = from.one(image, at.y[i], at.x[i]), *here = back + t * wide + j * c, v = at.v[i];
+      T *r = canvas ? to.one(image, at.y[i], at.x[i]) : nullptr, *read = cols + (t * g + j) * c;
+      Dots<1, T, C> dot;
+      across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
+        using V = decltype(kind);
+        const V b = load<V>(here + n), a = load<V>(q + n);
+        if (cols) store(read + n, V(v * a));
+        if (dots) dot.add(0, b, a);
+        if (canvas) store(r + n, V(load<V>(r + n) + v * b));
+      });
+      if (dots) dots[4 * i] = dot.total()[0];
+    });
+    return;
+  }
+  each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
+    const T *q[4], *here = back + t * wide + j * c;
+    T *r[4], *read = cols + (t * g + j) * c;
+    from.four(image, at.y[i], at.x[i], q);
+    if (canvas) to.four(image, at.y[i], at.x[i], r);
+    const T s0 = at.share[0][i], s1 = at.share[1][i], s2 = at.share[2][i], s3 = at.share[3][i];
+    Dots<4, T, C> dot;
+    across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
+      using V = decltype(kind);
+      const V b = load<V>(here + n);
+      const V a0 = load<V>(q[0] + n), a1 = load<V>(q[1] + n), a2 = load<V>(q[2] + n), a3 = load<V>(q[3] + n);
+      if (cols) store(read + n, V((s0 * a0 + s1 * a1) + (s2 * a2 + s3 * a3)));
+      if (dots) dot.add(0, b, a0), dot.add(1, b, a1), dot.add(2, b, a2), dot.add(3, b, a3);
+      if (!canvas) return;
+      store(r[0] + n, V(load<V>(r[0] + n) + s0 * b));
+      store(r[1] + n, V(load<V>(r[1] + n) + s1 * b));
+      store(r[2] + n, V(load<V>(r[2] + n) + s2 * b));
+      store(r[3] + n, V(load<V>(r[3] + n) + s3 * b));
+    });
+    if (dots) store(dots + 4 * i, dot.total());
+  });
 }
 
 // <back, pixel> for the pixels of a reading give the gradients of V (weighted) and of the offset (differences).
 template <typename T>
-void to_kernel_and_offsets(const Problem<T>& p, const Tile<T>& tile, const T* zeros, long k, long g, const T* back,
-                           long wide, const Gradients<T>& to) {
-  const auto pixels = pixels_of(p, zeros);
+void to_kernel_and_offsets(const Problem<T>& p, const Tile<T>& tile, const T* dots, const Gradients<T>& to) {
   const Arrays<T> at(tile);
-  const long c = p.c, base = tile.first * tile.taps;
+  const long n = tile.count * tile.taps, base = tile.first * tile.taps;
   T *kernel = to.kernel ? to.kernel + base : nullptr, *offsets = to.offsets ? to.offsets + 2 * base : nullptr;
-  if (!p.offsets) {
-    each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
-      const T* q = pixels.one(image, at.y[i], at.x[i]);
-      kernel[i] = dots<1>(c, back + t * wide + j * c, &q)[0];
-    });
-    return;
+  if (kernel && !p.offsets)
+    for (long i = 0; i < n; i++) kernel[i] = dots[4 * i];
+  if (kernel && p.offsets) {
+#pragma omp simd
+    for (long i = 0; i < n; i++) {
+      const T *d = dots + 4 * i, top = d[0] + at.fx[i] * (d[1] - d[0]), below = d[2] + at.fx[i] * (d[3] - d[2]);
+      kernel[i] = top + at.fy[i] * (below - top);
+    }
   }
-  each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
-    const T* q[4];
-    pixels.four(image, at.y[i], at.x[i], q);
-    const auto dot = dots<4>(c, back + t * wide + j * c, q);
-    const T y = at.fy[i], x = at.fx[i];
-    const T right = dot[1] - dot[0], right_below = dot[3] - dot[2];
-    const T top = dot[0] + x * right, below = dot[2] + x * right_below;
-    if (kernel) kernel[i] = top + y * (below - top);
-    if (!offsets) return;
-    offsets[2 * i] = at.v[i] * (below - top);
-    offsets[2 * i + 1] = at.v[i] * (right + y * (right_below - right));
-  });
-}
-
-// Adds V times the shares of `back` to the pixels each tap has read.
-template <typename T, typename P>
-void to_canvas(const Problem<T>& p, const Tile<T>& tile, const P& to, long k, long g, const T* back, long wide) {
-  const P pixels = to;
-  const Arrays<T> at(tile);
-  const long c = p.c;
-  if (!p.offsets) {
-    each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
-      T *q = pixels.one(image, at.y[i], at.x[i]), v = at.v[i];
-      const T* from = back + t * wide + j * c;
-      across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
-        using V = decltype(kind);
-        store(q + n, V(load<V>(q + n) + v * load<V>(from + n)));
-      });
-    });
-    return;
+  if (offsets) {
+#pragma omp simd
+    for (long i = 0; i < n; i++) {
+      const T *d = dots + 4 * i, right = d[1] - d[0], right_below = d[3] - d[2];
+      offsets[2 * i] = at.v[i] * (d[2] + at.fx[i] * right_below - (d[0] + at.fx[i] * right));
+      offsets[2 * i + 1] = at.v[i] * (right + at.fy[i] * (right_below - right));
+    }
   }
-  each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
-    T *q[4], s[4] = {at.share[0][i], at.share[1][i], at.share[2][i], at.share[3][i]};
-    pixels.four(image, at.y[i], at.x[i], q);
-    const T* from = back + t * wide + j * c;
-    across<T>(c, [&](auto kind, long n) __attribute__((always_inline)) {
-      using V = decltype(kind);
-      const V here = load<V>(from + n);
-      for (int m = 0; m < 4; m++) store(q[m] + n, V(load<V>(q[m] + n) + s[m] * here));
-    });
-  });
-}
-
-// No gradient comes back from padded slots.
-template <typename T> void clear_padded(const Tile<T>& tile, const Gradients<T>& to) {
-  for (long t = 0; t < tile.count; t++) {
-    if (tile.image[t] >= 0) continue;
-    const long begin = (tile.first + t) * tile.taps;
-    if (to.kernel) std::fill_n(to.kernel + begin, tile.taps, T(0));
-    if (to.offsets) std::fill_n(to.offsets + 2 * begin, 2 * tile.taps, T(0));
-  }
+  if (kernel) clear_padded(tile, tile.taps, kernel);
+  if (offsets) clear_padded(tile, 2 * tile.taps, offsets);
 }
 
 // One worker's share of everything but the collection of what the workers have summed up apart.
@@ -137,7 +147,7 @@ template <typename T> class Worker {
   const Problem<T>& p_;
   const Gradients<T>& to_;
   const long wide_, back_wide_;  // padded lengths of a row of `gradient` and of `back`
-  Buffer<T> gradient_, cols_, back_;
+  Buffer<T> gradient_, cols_, back_, dots_;
   std::vector<T> zeros_, dump_;
   Tile<T> tile_;
 
@@ -146,30 +156,33 @@ template <typename T> class Worker {
 
   Worker(const Problem<T>& p, const Gradients<T>& to)
       : p_(p), to_(to), wide_(mixed_width(p)), back_wide_(spread_width(p)), gradient_(kTile * wide_),
-        cols_(kTile * p.group() * p.c), back_(kTile * back_wide_), zeros_(p.c), dump_(p.c), tile_(p),
+        cols_(kTile * p.group() * p.c), back_(kTile * back_wide_), dots_(4 * kTile * p.taps()), zeros_(p.c), dump_(p.c), tile_(p),
         weight(to.weight ? packed_size(p) : 0) {}
 
   // Tiles [i, end); `rows` are those of the canvas gradient. False if a point lies outside the canvas.
   template <typename Rows> bool run(long i, long end, const T* grad, const T* packed, Rows rows) {
     bool right = true;
-    const Pixels pixels{int(p_.h), int(p_.w), p_.c, dump_.data(), rows};
+    T* dots = to_.kernel || to_.offsets ? dots_.data : nullptr;
+    T* cols = to_.weight ? cols_.data : nullptr;
+    const bool needs_back = to_.canvas || dots;
     if (to_.weight) std::fill_n(weight.data, packed_size(p_), T(0));
     for (; i < end; i++) {
       right &= tile_.place(p_, i);
       take(grad);
-      clear_padded(tile_, to_);
       for (long k = 0; k < p_.taps(); k += p_.group()) {
         const long g = std::min(p_.group(), p_.taps() - k);
-        if (to_.weight) {
-          gather(p_, tile_, zeros_.data(), k, g, cols_.data);
-          outer(p_, tile_, k, g, cols_.data, gradient_.data, weight.data);
+        if (needs_back) {
+          spread(p_, tile_, k, g, gradient_.data, packed, back_.data);
+          with_channels(p_.c, [&](auto c) {
+            const Pixels to{int(p_.h), int(p_.w), c, dump_.data(), rows};
+            pull(p_, tile_, zeros_.data(), to, k, g, c, back_.data, back_wide_, to_.canvas != nullptr, dots, cols);
+          });
+        } else if (to_.weight) {
+          with_channels(p_.c, [&](auto c) { gather(p_, tile_, zeros_.data(), k, g, c, cols); });
         }
-        if (!to_.canvas && !to_.kernel && !to_.offsets) continue;
-        spread(p_, tile_, k, g, gradient_.data, packed, back_.data);
-        if (to_.kernel || to_.offsets)
-          to_kernel_and_offsets(p_, tile_, zeros_.data(), k, g, back_.data, back_wide_, to_);
-        if (to_.canvas) to_canvas(p_, tile_, pixels, k, g, back_.data, back_wide_);
+        if (to_.weight) outer(p_, tile_, k, g, cols, gradient_.data, weight.data);
       }
+      if (dots) to_kernel_and_offsets(p_, tile_, dots, to_);
     }
     return right;
   }

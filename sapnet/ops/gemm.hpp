@@ -14,6 +14,10 @@ constexpr int kBytes = 16, kRegisters = 16;
 
 template <typename T> constexpr int kWidth = kBytes / sizeof(T);
 template <typename T> struct Vector { typedef T type __attribute__((vector_size(kBytes))); };
+// Half a vector, where that is no less than four lanes of a float: rows need no more padding than to a multiple of it.
+constexpr int kHalfBytes = kBytes > 16 ? kBytes / 2 : kBytes;
+template <typename T> constexpr int kHalf = kHalfBytes / sizeof(T);
+template <typename T> struct Half { typedef T type __attribute__((vector_size(kHalfBytes))); };
 template <typename T> struct Short { typedef T type __attribute__((vector_size(4 * sizeof(T)))); };
 
 template <typename V, typename T> inline __attribute__((always_inline)) V load(const T* p) {
@@ -28,52 +32,74 @@ template <typename V, typename T> inline __attribute__((always_inline)) void sto
 
 inline long round_up(long n, long step) { return (n + step - 1) / step * step; }
 
-// c[MR, NV vectors] (+)= a[MR, depth] b[depth, NV vectors]. Either the rows of `a` lie `lda` apart and its columns
-// are neighbours, or (Across) the other way round.
-template <typename T, int MR, int NV, bool Across>
+constexpr int kHalves = kBytes / kHalfBytes;  // in a vector
+
+// c[MR, N halves] (+)= a[MR, depth] b[depth, N halves]. Either the rows of `a` lie `lda` apart and its columns are
+// neighbours, or (Across) the other way round.
+template <typename T, int MR, int N, bool Across>
 void block(long depth, const T* a, long lda, const T* b, long ldb, T* c, long ldc, bool add) {
   using V = typename Vector<T>::type;
-  V sum[MR][NV];
-  for (int i = 0; i < MR; i++)
+  using H = typename Half<T>::type;
+  constexpr int NV = N / kHalves;  // whole vectors; a half follows them if N is odd
+  constexpr bool kOdd = N % kHalves != 0;
+  constexpr long kRest = NV * kWidth<T>;
+  V sum[MR][NV + 1];
+  H rest[MR];
+  for (int i = 0; i < MR; i++) {
     for (int j = 0; j < NV; j++) sum[i][j] = add ? load<V>(c + i * ldc + j * kWidth<T>) : V{};
+    if constexpr (kOdd) rest[i] = add ? load<H>(c + i * ldc + kRest) : H{};
+  }
   // One pointer for three rows: the addresses 0, lda and 2 lda past it cost no register.
   const T* row[(MR + 2) / 3];
   for (int i = 0; i < (MR + 2) / 3; i++) row[i] = a + 3 * i * lda;
   for (long k = 0; k < depth; k++, b += ldb) {
-    V right[NV];
+    V right[NV + 1];
+    H last{};
     for (int j = 0; j < NV; j++) right[j] = load<V>(b + j * kWidth<T>);
+    if constexpr (kOdd) last = load<H>(b + kRest);
     for (int i = 0; i < MR; i++) {
       const T left = Across ? a[k * lda + i] : row[i / 3][i % 3 * lda + k];
       for (int j = 0; j < NV; j++) sum[i][j] += left * right[j];
+      if constexpr (kOdd) rest[i] += left * last;
     }
   }
-  for (int i = 0; i < MR; i++)
+  for (int i = 0; i < MR; i++) {
     for (int j = 0; j < NV; j++) store(c + i * ldc + j * kWidth<T>, sum[i][j]);
+    if constexpr (kOdd) store(c + i * ldc + kRest, rest[i]);
+  }
 }
 
-template <typename T, int MR, int NV, bool Across>
+template <typename T, int MR, int N, bool Across>
 void strip(long m, long depth, const T* a, long lda, const T* b, long ldb, T* c, long ldc, bool add) {
   const long step = Across ? 1 : lda;
-  for (; m >= MR; m -= MR, a += MR * step, c += MR * ldc) block<T, MR, NV, Across>(depth, a, lda, b, ldb, c, ldc, add);
+  for (; m >= MR; m -= MR, a += MR * step, c += MR * ldc) block<T, MR, N, Across>(depth, a, lda, b, ldb, c, ldc, add);
   if constexpr (MR > 1) {
     constexpr int kLess = MR > 8 ? 8 : MR > 4 ? 4 : MR / 2;
-    if (m > 0) strip<T, kLess, NV, Across>(m, depth, a, lda, b, ldb, c, ldc, add);
+    if (m > 0) strip<T, kLess, N, Across>(m, depth, a, lda, b, ldb, c, ldc, add);
   }
 }
 
-// c[m, n] (+)= a[m, depth] b[depth, n]; with Across `a` is stored [depth, m]. n is a multiple of the vector width.
+// Rows of a block that is N halves wide: as many as the registers hold sums of.
+constexpr int height(int n) {
+  const int vectors = (n + kHalves - 1) / kHalves;
+  if (kRegisters < 32) return vectors == 2 ? 6 : 12;
+  return vectors == 4 ? 6 : vectors == 3 ? 8 : 12;
+}
+
+// The strip that is `take` <= N halves wide.
+template <int N, bool Across, typename T>
+void strip_of(long take, long m, long depth, const T* a, long lda, const T* b, long ldb, T* c, long ldc, bool add) {
+  if (take == N) return strip<T, height(N), N, Across>(m, depth, a, lda, b, ldb, c, ldc, add);
+  if constexpr (N > 1) strip_of<N - 1, Across>(take, m, depth, a, lda, b, ldb, c, ldc, add);
+}
+
+// c[m, n] (+)= a[m, depth] b[depth, n]; with Across `a` is stored [depth, m]. n is a multiple of half the vector width.
 template <bool Across, typename T>
 void multiply(long m, long n, long depth, const T* a, long lda, const T* b, long ldb, T* c, long ldc, bool add) {
-  constexpr bool kMany = kRegisters == 32;
-  constexpr int kMost = kMany ? 4 : 2;
-  for (long left = n / kWidth<T>; left > 0;) {
+  constexpr int kMost = (kRegisters == 32 ? 4 : 2) * kHalves;
+  for (long left = n / kHalf<T>; left > 0;) {
     const long take = left < kMost ? left : kMost;
-    if constexpr (kMany) {
-      if (take == 4) strip<T, 6, 4, Across>(m, depth, a, lda, b, ldb, c, ldc, add);
-      if (take == 3) strip<T, 8, 3, Across>(m, depth, a, lda, b, ldb, c, ldc, add);
-    }
-    if (take == 2) strip<T, kMany ? 12 : 6, 2, Across>(m, depth, a, lda, b, ldb, c, ldc, add);
-    if (take == 1) strip<T, 12, 1, Across>(m, depth, a, lda, b, ldb, c, ldc, add);
-    b += take * kWidth<T>, c += take * kWidth<T>, left -= take;
+    strip_of<kMost, Across>(take, m, depth, a, lda, b, ldb, c, ldc, add);
+    b += take * kHalf<T>, c += take * kHalf<T>, left -= take;
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "gemm.hpp"
@@ -39,9 +40,9 @@ template <typename T> struct Problem {
 template <typename T> struct Tile {
   long first = 0, count = 0, taps;
   long image[kTile];      // first row of the point's image among the rows of all images; -1 in padded slots
-  std::vector<int> y, x;  // [point][tap]: the pixel
-  std::vector<T> fy, fx;  // the part of a pixel beyond it; only with offsets
-  std::vector<T> v;       // V
+  std::vector<int> y, x;    // [point][tap]: the pixel
+  std::vector<T> fy, fx;    // the part of a pixel beyond it; only with offsets
+  std::vector<T> v;         // V
   std::vector<T> share[4];  // with offsets, what a reading takes of the pixels (0, 0), (0, 1), (1, 0), (1, 1), times V
 
   explicit Tile(const Problem<T>& p) : taps(p.taps()), y(kTile * taps), x(y.size()), v(y.size(), T(1)) {
@@ -56,31 +57,37 @@ template <typename T> struct Tile {
       long index;
       right &= p.point(first + t, index);
       image[t] = index < 0 ? -1 : (first + t) / p.l * p.h;
-      if (index >= 0) reach(p, t, static_cast<int>(index / p.w), static_cast<int>(index % p.w));
+      index = std::max(index, 0L);
+      reach(p.size, t, static_cast<int>(index / p.w), static_cast<int>(index % p.w));
     }
     if (p.kernel) std::copy_n(p.kernel + first * taps, count * taps, v.data());
-    if (p.offsets) weigh(count * taps);
+    if (p.offsets) move(p.offsets + 2 * first * taps), weigh();
     return right;
   }
 
  private:
-  void reach(const Problem<T>& p, long t, int row, int column) {
+  void reach(long size, long t, int row, int column) {
     int *ys = &y[t * taps], *xs = &x[t * taps];
-    const int reach = static_cast<int>(p.size / 2);
+    const int reach = static_cast<int>(size / 2);
     for (int dy = -reach, k = 0; dy <= reach; dy++)
       for (int dx = -reach; dx <= reach; dx++, k++) ys[k] = row + dy, xs[k] = column + dx;
-    if (!p.offsets) return;
-    const T* shift = p.offsets + (first + t) * taps * 2;
-    T *fys = &fy[t * taps], *fxs = &fx[t * taps];
-    for (long k = 0; k < taps; k++) {
-      split(shift[2 * k], ys[k], fys[k]);
-      split(shift[2 * k + 1], xs[k], fxs[k]);
+  }
+
+  void move(const T* shift) {
+    int *ys = y.data(), *xs = x.data();
+    T *fys = fy.data(), *fxs = fx.data();
+    const long n = count * taps;
+#pragma omp simd
+    for (long i = 0; i < n; i++) {
+      split(shift[2 * i], ys[i], fys[i]);
+      split(shift[2 * i + 1], xs[i], fxs[i]);
     }
   }
 
-  void weigh(long n) {
+  void weigh() {
     const T *ys = fy.data(), *xs = fx.data(), *vs = v.data();
     T *s0 = share[0].data(), *s1 = share[1].data(), *s2 = share[2].data(), *s3 = share[3].data();
+    const long n = count * taps;
 #pragma omp simd
     for (long i = 0; i < n; i++) {
       const T high = ys[i] * vs[i], low = vs[i] - high;
@@ -90,7 +97,7 @@ template <typename T> struct Tile {
   }
 
   // The offset is split before it is added, so no digits are lost. NaN reads outside, with shares of NaN.
-  static void split(T shift, int& whole, T& fraction) {
+  static inline __attribute__((always_inline)) void split(T shift, int& whole, T& fraction) {
     shift = shift > kFar ? T(kFar) : shift < -kFar ? T(-kFar) : shift;
     const T floor = std::floor(shift);
     fraction = shift - floor;
@@ -99,11 +106,11 @@ template <typename T> struct Tile {
 };
 
 // Addresses of pixels: `row(r)` is the start of row r among the rows of all images, `outside` serves beyond the canvas.
-template <typename P, typename Row> struct Pixels {
+template <typename P, typename C, typename Rows> struct Pixels {
   int h, w;
-  long c;
+  C c;
   P outside;
-  Row row;
+  Rows row;
 
   // 0 <= i < n
   static bool below(int i, int n) { return static_cast<unsigned>(i) < static_cast<unsigned>(n); }
@@ -120,20 +127,46 @@ template <typename P, typename Row> struct Pixels {
     }
   }
 };
-template <typename P, typename Row> Pixels(int, int, long, P, Row) -> Pixels<P, Row>;
+template <typename P, typename C, typename Rows> Pixels(int, int, C, P, Rows) -> Pixels<P, C, Rows>;
 
-template <typename T> auto pixels_of(const Problem<T>& p, const T* zeros) {
+template <typename T, typename C> auto pixels_of(const Problem<T>& p, const T* zeros, C c) {
   const T* canvas = p.canvas;
   const long step = p.w * p.c;
-  return Pixels{int(p.h), int(p.w), p.c, zeros, [canvas, step](long r) { return canvas + r * step; }};
+  return Pixels{int(p.h), int(p.w), c, zeros, [canvas, step](long r) { return canvas + r * step; }};
 }
 
-// Runs f(vector type, i) over n numbers: whole vectors, then fours, then single ones.
-template <typename T, typename F> inline __attribute__((always_inline)) void across(long n, F f) {
+// Runs f with the number of channels: as a constant where it is small, so that loops over channels unroll.
+template <typename F> void with_channels(long c, F f) {
+  switch (c) {
+    case 8: return f(std::integral_constant<long, 8>{});
+    case 16: return f(std::integral_constant<long, 16>{});
+    case 24: return f(std::integral_constant<long, 24>{});
+    case 32: return f(std::integral_constant<long, 32>{});
+    case 40: return f(std::integral_constant<long, 40>{});
+    case 48: return f(std::integral_constant<long, 48>{});
+    case 64: return f(std::integral_constant<long, 64>{});
+    default: return f(c);
+  }
+}
+
+// The vectors that a row of channels is taken in: whole ones, or halves where a constant number fits those alone.
+template <typename T, typename C> struct Row { typedef typename Vector<T>::type type; };
+template <typename T, long N> struct Row<T, std::integral_constant<long, N>> {
+  static_assert(N % kHalf<T> == 0);
+  typedef std::conditional_t<N % kWidth<T> == 0, typename Vector<T>::type, typename Half<T>::type> type;
+};
+
+// Runs f(vector type, i) over a row of channels: vectors, then fours, then single ones.
+template <typename T, typename C, typename F> inline __attribute__((always_inline)) void across(C c, F f) {
+  using V = typename Row<T, C>::type;
+  constexpr long kStep = sizeof(V) / sizeof(T);
   long i = 0;
-  for (; i + kWidth<T> <= n; i += kWidth<T>) f(typename Vector<T>::type{}, i);
-  for (; i + 4 <= n; i += 4) f(typename Short<T>::type{}, i);
-  for (; i < n; i++) f(T{}, i);
+#pragma GCC unroll 8
+  for (; i + kStep <= c; i += kStep) f(V{}, i);
+  if constexpr (std::is_same_v<C, long>) {
+    for (; i + 4 <= c; i += 4) f(typename Short<T>::type{}, i);
+    for (; i < c; i++) f(T{}, i);
+  }
 }
 
 // Runs f(image, t, j, i) over a tile's points and the taps [k, k + g): the j-th of these taps is the tile's i-th.
@@ -156,13 +189,18 @@ template <typename T> struct Arrays {
         share{tile.share[0].data(), tile.share[1].data(), tile.share[2].data(), tile.share[3].data()} {}
 };
 
-// Readings times V of the taps [k, k + g) at a tile's points: cols[point][tap][channel]; zeros in padded slots.
-template <typename T> void gather(const Problem<T>& p, const Tile<T>& tile, const T* zeros, long k, long g, T* cols) {
-  const auto pixels = pixels_of(p, zeros);
-  const Arrays<T> at(tile);
-  const long c = p.c;
+// Zeros in the padded slots' rows of n numbers.
+template <typename T> void clear_padded(const Tile<T>& tile, long n, T* rows) {
   for (long t = 0; t < tile.count; t++)
-    if (tile.image[t] < 0) std::fill_n(cols + t * g * c, g * c, T(0));
+    if (tile.image[t] < 0) std::fill_n(rows + t * n, n, T(0));
+}
+
+// Readings times V of the taps [k, k + g) at a tile's points: cols[point][tap][channel]; zeros in padded slots.
+template <typename T, typename C>
+void gather(const Problem<T>& p, const Tile<T>& tile, const T* zeros, long k, long g, C c, T* cols) {
+  const auto pixels = pixels_of(p, zeros, c);
+  const Arrays<T> at(tile);
+  clear_padded(tile, g * c, cols);
   if (p.offsets) {
     each_tap(tile, k, g, [&](long image, long t, long j, long i) __attribute__((always_inline)) {
       const T *q[4], s[4] = {at.share[0][i], at.share[1][i], at.share[2][i], at.share[3][i]};

@@ -5,8 +5,8 @@
 #include "work.hpp"
 
 // Length of a row of mixed results, [point][o], and of one of readings of a group of taps sent back, [point][tap][c].
-template <typename T> long mixed_width(const Problem<T>& p) { return round_up(p.o, kWidth<T>); }
-template <typename T> long spread_width(const Problem<T>& p) { return round_up(p.group() * p.c, kWidth<T>); }
+template <typename T> long mixed_width(const Problem<T>& p) { return round_up(p.o, kHalf<T>); }
+template <typename T> long spread_width(const Problem<T>& p) { return round_up(p.group() * p.c, kHalf<T>); }
 
 // How many numbers the two packings take.
 template <typename T> long packed_size(const Problem<T>& p) { return p.taps() * p.c * (p.depthwise ? 1 : mixed_width(p)); }
@@ -82,7 +82,7 @@ void spread(const Problem<T>& p, const Tile<T>& tile, long k, long g, const T* g
   const long c = p.c, wide = mixed_width(p), back_wide = spread_width(p);
   if (!p.depthwise) {
     const T* from = packed + k / p.group() * p.o * back_wide;
-    multiply<false>(tile.count, round_up(g * c, kWidth<T>), p.o, gradient, wide, from, back_wide, back, back_wide, false);
+    multiply<false>(tile.count, round_up(g * c, kHalf<T>), p.o, gradient, wide, from, back_wide, back, back_wide, false);
     return;
   }
   for (long t = 0; t < tile.count; t++)

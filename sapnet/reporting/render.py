@@ -50,10 +50,13 @@ def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mappin
 
 
 def _ours(line: Mapping[str, Any], key: str, form: str) -> str:
+    if key != "psnr_db":
+        return f"{line[key]:{form}}" if key in line else ""
+    diverged = f"{line['diverged_seeds']} diverged" if "diverged_seeds" in line else ""
     if key not in line:
-        return "no result yet" if key == "psnr_db" else ""
-    spread = line.get("psnr_seed_sd_db") if key == "psnr_db" else None
-    return f"{line[key]:{form}}" + (f" ± {spread:.2f}" if spread is not None else "")
+        return diverged or "no result yet"
+    spread = line.get("psnr_seed_sd_db")
+    return f"{line[key]:{form}}" + (f" ± {spread:.2f}" if spread is not None else "") + (diverged and f", {diverged}")
 
 
 def _gain(line: Mapping[str, Any]) -> list[str]:

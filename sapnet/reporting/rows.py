@@ -123,15 +123,19 @@ def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def collect(folders: Sequence[Path]) -> dict[str, np.ndarray] | None:
-    """Return the results in a row's folders, one a seed, ``[seeds, images]`` each.
+    """Return the results in a row's folders, one a seed, ``[seeds, images]`` each, of the seeds that did not diverge.
 
-    They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``. None where a seed is missing.
+    They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``; ``kept``, the places of these seeds, is
+    empty where all diverged. None where a seed is missing.
     """
-    table: dict[str, list] = {"psnr": [], "ssim": [], "seconds": []}
-    for folder in folders:
+    table: dict[str, list] = {"psnr": [], "ssim": [], "seconds": [], "kept": []}
+    for place, folder in enumerate(folders):
+        if (folder / "diverged.json").is_file():
+            continue
         lines = sorted(read_results(folder / "results.jsonl"), key=lambda line: line["name"])
         if not lines or not (folder / "done.json").is_file():
             return None
+        table["kept"].append(place)
         table["psnr"].append([line["stage_psnr"][-1] for line in lines])
         table["ssim"].append([line["stage_ssim"][-1] for line in lines])
         table["seconds"].append([line["seconds"] for line in lines])
@@ -143,7 +147,8 @@ def compare(study: Study, folder_of: Callable[[str, int], Path]) -> list[dict[st
 
     Keys end in their unit. The interval resamples images, after the mean over seeds of each image's difference; the
     spread between seeds is given beside it, for the interval does not hold it. A row without a result has its name,
-    and the paper's figures, alone.
+    and the paper's figures, alone. Seeds that diverged are counted and left out of all means; a gain is over the seeds
+    that both rows have.
 
     Args:
         study: Its rows and seeds.
@@ -155,10 +160,15 @@ def compare(study: Study, folder_of: Callable[[str, int], Path]) -> list[dict[st
     lines = []
     for name, values in found.items():
         line: dict[str, Any] = {"row": name}
-        if values is not None:
-            line |= _figures_of(values) | _origin(folders[name])
-        if values is not None and reference is not None and name != study.reference:
-            difference = values["psnr"] - reference["psnr"]
+        diverged = 0 if values is None else len(study.seeds) - len(values["kept"])
+        if diverged:
+            line["diverged_seeds"] = diverged
+        if values is not None and len(values["kept"]):
+            line |= _figures_of(values) | _origin([folders[name][place] for place in values["kept"]])
+        common = [] if values is None or reference is None else np.intersect1d(values["kept"], reference["kept"])
+        if len(common) and name != study.reference:
+            ours, theirs = (x["psnr"][np.isin(x["kept"], common)] for x in (values, reference))
+            difference = ours - theirs
             gain = paired_interval(difference.mean(axis=0))
             line |= {"gain_db": gain.mean, "gain_ci95_low_db": gain.low, "gain_ci95_high_db": gain.high}
             line |= {"gain_by_seed_db": difference.mean(axis=1).tolist()}

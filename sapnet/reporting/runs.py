@@ -15,6 +15,8 @@ from sapnet.files import exclusive, write_atomically
 
 #: Stands in a study's overrides for the folder of the data sets.
 DATA = "{data}"
+#: Begins the last line of a training that stopped on numbers that are not finite.
+DIVERGED = "Training stopped at generator step"
 #: Steps that a killed training loses at most.
 CHECKPOINT_EVERY = 250
 
@@ -43,7 +45,8 @@ class Runs:
     def do(self, overrides: Sequence[str], test: Sequence[str] = ()) -> None:
         """Train and test in a process of its own, unless that is done; a training goes on from its last checkpoint.
 
-        Where another process is at the same run, wait for it.
+        Where another process is at the same run, wait for it. A training that diverges is done: it leaves
+        ``diverged.json`` with what it said, and is not tried again.
 
         Raises:
             UserError: It failed, with the last line it wrote; or the overrides need data, and there is none.
@@ -51,19 +54,19 @@ class Runs:
         folder = self.folder(overrides)
         said = {"overrides": list(overrides)}
         self._once(folder, "sapnet.train", [f"checkpoint_every={CHECKPOINT_EVERY}", *overrides], said)
-        if test:
+        if test and not (folder / "diverged.json").is_file():
             trained = json.loads((folder / "done.json").read_text())["command"] + " && "
             words = [f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}", *test]
             self._once(self.folder(overrides, test), "sapnet.evaluate", words, {**said, "test": list(test)}, trained)
 
     def _once(self, folder: Path, module: str, words: Sequence[str], said: dict, before: str = "") -> None:
-        marker = folder / "done.json"
-        if marker.is_file():
+        marker, diverged = folder / "done.json", folder / "diverged.json"
+        if marker.is_file() or diverged.is_file():
             return
         words = [self._resolve(word) for word in words]
         with exclusive(folder / ".lock") as lock:
             # Whoever held it may have done it.
-            if marker.is_file():
+            if marker.is_file() or diverged.is_file():
                 return
             origin = {**said, "command": f"{before}python -m {module} {' '.join(words)}", "commit": commit()}
             write_atomically(folder / "begun.json", json.dumps(origin).encode())
@@ -73,7 +76,11 @@ class Runs:
             handed = {"pass_fds": (lock.fileno(),), "env": environment}
             done = subprocess.run(command, **handed, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise UserError((done.stderr.strip().splitlines() or ["it was killed"])[-1])
+                last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+                if not last.startswith(DIVERGED):
+                    raise UserError(last)
+                write_atomically(diverged, json.dumps({**origin, "error": last}).encode())
+                return
             config = (folder / ".hydra" / "config.yaml").read_bytes()
             origin["config_hash"] = hashlib.sha256(config).hexdigest()[:12]
             write_atomically(marker, json.dumps(origin).encode())

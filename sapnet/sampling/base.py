@@ -5,6 +5,8 @@ canvas of each scale, and points are taken from that map:
 
 - `"top"`: the `L` highest of each patch (inference; the controls in training too), of each window its share where the
   state has windows;
+- `"dither"`: `L` of each patch (or window) again, but spread with a density in proportion to the map (the learned
+  sampler at inference);
 - `"draw"`: one independent Bernoulli action per position with the map as its probability (the learned sampler in
   training);
 - `"pretrain"`: Bernoulli of the budget's share at every position, whatever the sampler, while the restoration network
@@ -26,14 +28,16 @@ from sapnet.layers.windows import Windows
 from sapnet.sampling.points import budget_count, canvas_size, canvas_stride
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.selection import (
+    Select,
     cell_counts,
+    choose_points,
+    choose_points_by_cell,
     extent_mask,
     limit,
     patch_extents,
     points_from_mask,
     pool,
-    top_points,
-    top_points_by_cell,
+    top_mask,
 )
 from sapnet.sampling.state import State
 
@@ -72,6 +76,9 @@ class Sampler(nn.Module, ABC):
         UserError: If the budget, a scale or the candidates are impossible.
     """
 
+    #: Whether the scores are probabilities that sum to the budget.
+    has_probabilities = False
+
     def __init__(self, budget: float = 0.0, scales: Sequence[int] = (2, 4, 8), candidates: str = "canvas"):
         super().__init__()
         self.candidates = candidates
@@ -97,16 +104,19 @@ class Sampler(nn.Module, ABC):
 
         Args:
             state: What is known before the stage.
-            mode: `"top"`, `"draw"` or `"pretrain"`, as above; by default `"draw"` while training, else `"top"`.
+            mode: `"top"`, `"dither"`, `"draw"` or `"pretrain"`, as above; by default `"draw"` while training, else
+                `"top"`.
             generator: Makes the draws; without one they come from PyTorch's global state.
 
         Raises:
-            UserError: If the padded image does not divide into patches whose canvases have whole cells, or the sampler
-                lacks what it needs.
+            UserError: If the padded image does not divide into patches whose canvases have whole cells, the sampler
+                lacks what it needs, or it has no probabilities to dither.
         """
         mode = mode or ("draw" if self.training else "top")
-        if mode not in ("top", "draw", "pretrain"):
-            raise UserError(f"mode={mode!r} is unknown: use 'top', 'draw' or 'pretrain'.")
+        if mode not in ("top", "dither", "draw", "pretrain"):
+            raise UserError(f"mode={mode!r} is unknown: use 'top', 'dither', 'draw' or 'pretrain'.")
+        if mode == "dither" and not self.has_probabilities:
+            raise UserError("dither needs the probabilities of the learned sampler: use inference=top with a control.")
         patches = self._patches(state)
         choose = self._pretrain if mode == "pretrain" else self._choose
         return choose(state, patches, mode, generator)
@@ -125,7 +135,7 @@ class Sampler(nn.Module, ABC):
             parts = split(score[:, None], *state.grid)[:, 0]
             points = {}
             for scale, stride in self.strides.items():
-                points[scale] = self._top(pool(parts, stride, patches.valid), patches, scale)
+                points[scale] = self._take(pool(parts, stride, patches.valid), patches, scale)
         return self._answer(state, patches, points, score)
 
     def _pretrain(self, state: State, patches: Patches, mode: str, generator) -> Sampling:
@@ -156,7 +166,9 @@ class Sampler(nn.Module, ABC):
             valid = extent_mask(extents, height, width, state.blurred.device)
         return Patches(height, width, extents, valid, state.windows)
 
-    def _top(self, scores: Float[Tensor, "p h2 w2"], patches: Patches, scale: int) -> Int64[Tensor, "p l"]:
+    def _take(
+        self, scores: Float[Tensor, "p h2 w2"], patches: Patches, scale: int, select: Select = top_mask
+    ) -> Int64[Tensor, "p l"]:
         cells = None
         if patches.valid is not None:
             # Positions that hold any pixel that is no padding.
@@ -164,10 +176,10 @@ class Sampler(nn.Module, ABC):
             cells = extent_mask(sizes, *scores.shape[1:], scores.device)
         counts = self.counts(patches, scale)
         if patches.windows is None:
-            return top_points(scores, counts, cells)
+            return choose_points(scores, counts, cells, select)
         density = (1 + self.budget) / scale**2
         shares = [cell_counts(patches.windows, e, density, count) for e, count in zip(patches.extents, counts)]
-        return top_points_by_cell(scores, shares, patches.windows, cells)
+        return choose_points_by_cell(scores, shares, patches.windows, cells, select)
 
     def _probabilities(self, share: Float[Tensor, "p h w"], patches: Patches) -> dict[int, Tensor]:
         # Exactly 0 in padding, else MARGIN away from 0 and 1, by a map that keeps the gradient alive.

@@ -8,12 +8,16 @@ from sapnet.errors import UserError
 from sapnet.layers.hierarchy import join, split
 from sapnet.sampling.base import Patches, Sampler, bernoulli
 from sapnet.sampling.calibration import calibrate
+from sapnet.sampling.dither import dither_mask
 from sapnet.sampling.result import Sampling
+from sapnet.sampling.selection import top_mask
 from sapnet.sampling.state import State
 
 
 class LearnedSampler(Sampler):
-    """The policy's map `G`: one action per stage and scale is drawn from it in training, it is ranked at inference.
+    """The policy's map `G`: one action per stage and scale is drawn from it in training.
+
+    At inference the map is ranked, or dithered: `L` points again, but scattered as the draws of training are.
 
     At scale `r` each canvas position is drawn with the average of `G` over its pixels, so that one map with the mean
     `(1 + b) / 4` gives `L` points at every scale in the mean.
@@ -29,6 +33,8 @@ class LearnedSampler(Sampler):
     Raises:
         UserError: If `budget_control` is neither.
     """
+
+    has_probabilities = True
 
     def __init__(self, policy: nn.Module, budget_control: str = "calibrated", **settings):
         super().__init__(**settings)
@@ -65,6 +71,7 @@ class LearnedSampler(Sampler):
                     actions[scale] = bernoulli(p, generator)
                     points[scale] = self._slots(actions[scale], patches, scale, generator)
                 else:
-                    points[scale] = self._top(p, patches, scale)
+                    select = dither_mask if mode == "dither" else top_mask
+                    points[scale] = self._take(p, patches, scale, select)
         score = join(share[:, None], *state.grid)[:, 0]
         return self._answer(state, patches, points, score, probabilities=probabilities, actions=actions)

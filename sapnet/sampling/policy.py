@@ -7,28 +7,41 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sapnet.errors import UserError
 from sapnet.sampling.state import State
 
 
 class Policy(nn.Module):
     """Logits of the probability map `G` from the previous stage's features, its restored image and the blurred image.
 
-    A 1x1 convolution of the features, two 3x3 with ReLU (the second dilated by 2) and one 3x3 to a single map; about
-    5000 multiply-adds a pixel at the default width. The last weights start at zero and the last bias at
-    `logit(share)`, so that it starts as a flat map of the wanted share. Inputs are detached: the policy learns from the
-    reward alone, and what feeds it does not learn from the policy.
+    A 1x1 convolution of the features, two 3x3 with ReLU (the second dilated) and one 3x3 to a single map; about 5000
+    multiply-adds a pixel at the default width. The last weights start at zero and the last bias at `logit(share)`, so
+    that it starts as a flat map of the wanted share. Inputs are detached: the policy learns from the reward alone, and
+    what feeds it does not learn from the policy.
+
+    A logit depends on 9x9 pixels of the images at `stride=1`. At `stride=2` it depends on about 22x22, so that both
+    ends of a blur of 10 pixels are seen, at a quarter of the cost.
 
     Args:
         features: Channels of `State.features`; 0 where a network has none to give.
         share: Probability of every pixel at the start, `(1 + b) / 4`.
         width: Channels of the hidden layers.
+        stride: Image pixels per pixel of the hidden layers: inputs are averaged, logits interpolated bilinearly.
+
+    Raises:
+        UserError: If the width or the stride is below 1.
     """
 
-    def __init__(self, features: int, share: float = 0.25, width: int = 16):
+    def __init__(self, features: int, share: float = 0.25, width: int = 16, stride: int = 1):
         super().__init__()
+        if width < 1 or stride < 1:
+            raise UserError(f"a policy of width {width} and stride {stride} is impossible: use numbers from 1 up.")
+        self.stride = stride
+        # Three fits the field of `first` without gaps; two is what networks at full resolution were trained with.
+        dilation = 2 if stride == 1 else 3
         self.reduce = nn.Conv2d(features, width, 1) if features else None
         self.first = nn.Conv2d(6 + (width if features else 0), width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=2, dilation=2)
+        self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
         self.head = nn.Conv2d(width, 1, 3, padding=1)
         share = min(max(share, 1e-6), 1 - 1e-6)
         nn.init.zeros_(self.head.weight)
@@ -36,10 +49,21 @@ class Policy(nn.Module):
 
     def forward(self, state: State) -> Float[Tensor, "b h w"]:
         """Logits at the image's resolution; `G` is their sigmoid."""
-        x = torch.cat((state.restored, state.blurred), dim=1).detach()
+        height, width = state.blurred.shape[-2:]
+        x = _shrink(torch.cat((state.restored, state.blurred), dim=1).detach(), self.stride)
         if self.reduce is not None:
-            features = self.reduce(state.features.detach().movedim(-1, 1))
+            features = state.features.detach().movedim(-1, 1)
+            # Averaged before the convolution, which costs less and gives the same.
+            features = self.reduce(_shrink(features, max(features.shape[-2] // x.shape[-2], 1)))
             if features.shape[-2:] != x.shape[-2:]:
                 features = F.interpolate(features, size=x.shape[-2:], mode="bilinear", align_corners=False)
             x = torch.cat((features, x), dim=1)
-        return self.head(self.second(self.first(x).relu()).relu())[:, 0]
+        logits = self.head(self.second(self.first(x).relu()).relu())
+        if self.stride > 1:
+            logits = F.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)
+        return logits[:, 0, :height, :width]
+
+
+def _shrink(image: Float[Tensor, "b c h w"], factor: int) -> Float[Tensor, "b c h2 w2"]:
+    # Sizes that the factor does not divide are rounded up; the last cells average what there is.
+    return image if factor == 1 else F.avg_pool2d(image, factor, ceil_mode=True, count_include_pad=False)

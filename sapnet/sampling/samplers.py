@@ -1,7 +1,8 @@
 """The control samplers, and all samplers by name.
 
-`uniform` and `random` know nothing of the image, `gradient` its edges, `oracle` the truth; all spend the budget that
-the learned sampler spends. They take the same points in training as at inference, but for `random`, which draws anew.
+`uniform` and `random` know nothing of the image, `gradient` its edges, `oracle` the true error, `extent` the true blur;
+all spend the budget that the learned sampler spends. They take the same points in training as at inference, except
+`random`, which draws anew. The control `predicted_error` has a file of its own.
 """
 
 import hashlib
@@ -15,8 +16,9 @@ from sapnet.errors import UserError
 from sapnet.sampling.base import Patches, Sampler
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
+from sapnet.sampling.predicted_error import PredictedErrorSampler
 from sapnet.sampling.result import Sampling
-from sapnet.sampling.state import State
+from sapnet.sampling.state import State, pad_to_state, true_error
 
 
 class UniformSampler(Sampler):
@@ -32,7 +34,7 @@ class UniformSampler(Sampler):
         for scale, stride in self.strides.items():
             # Not pooled: cells that hold some padding count like all others.
             flat = score.new_zeros(len(patches.extents), patches.height // stride, patches.width // stride)
-            points[scale] = self._top(flat, patches, scale)
+            points[scale] = self._take(flat, patches, scale)
         return self._answer(state, patches, points, score)
 
 
@@ -63,7 +65,7 @@ class RandomSampler(Sampler):
                 ranks.append(_ranks(rows * cols, generator if mode == "draw" else _hashed(words)))
             # Double precision holds every rank of any image.
             scores = torch.stack(ranks).to(score.device, torch.float64).view(number, rows, cols)
-            points[scale] = self._top(scores, patches, scale)
+            points[scale] = self._take(scores, patches, scale)
         return self._answer(state, patches, points, score)
 
 
@@ -98,22 +100,46 @@ class OracleSampler(Sampler):
         """
         if state.sharp is None:
             raise UserError("the oracle sampler needs the sharp image: evaluate on pairs or choose another sampler.")
-        height, width = state.sharp.shape[-2:]
-        error = (state.restored[..., :height, :width] - state.sharp).abs().mean(dim=1)
-        return F.pad(error, (0, state.restored.shape[-1] - width, 0, state.restored.shape[-2] - height))
+        return true_error(state)
+
+
+class ExtentSampler(Sampler):
+    """Where the image is truly blurred, and how far: the place of the blur, without the error that the network left.
+
+    Where nothing is blurred all pixels score 0 and are taken in the regular order, after those that are blurred.
+    """
+
+    def score(self, state: State) -> Float[Tensor, "b h w"]:
+        """True length of the blur in pixels.
+
+        Raises:
+            UserError: If the data does not know it.
+        """
+        if state.extent is None:
+            raise UserError("the extent sampler needs data that knows the true blur, such as data=synthetic.")
+        return pad_to_state(state.extent[:, 0], state)
 
 
 def make_sampler(
-    name: str, features: int = 0, budget: float = 0.0, budget_control: str = "calibrated", seed: int = 0, **settings
+    name: str,
+    features: int = 0,
+    budget: float = 0.0,
+    budget_control: str = "calibrated",
+    seed: int = 0,
+    policy_width: int = 16,
+    policy_stride: int = 1,
+    **settings,
 ) -> Sampler:
-    """A sampler by its name: `learned`, `uniform`, `random`, `gradient` or `oracle`.
+    """A sampler by its name: `learned`, `uniform`, `random`, `gradient`, `oracle`, `extent` or `predicted_error`.
 
     Args:
-        name: One of the five.
-        features: Channels of `State.features`, for a learned sampler's policy.
+        name: One of these.
+        features: Channels of `State.features`, for the policy and the predictor of the error.
         budget: Points relative to a uniform grid of the same scale.
         budget_control: The learned sampler's.
         seed: The random sampler's.
+        policy_width: Channels of the policy, or of the predictor of the error.
+        policy_stride: Image pixels per pixel of its hidden layers.
         settings: `scales` and `candidates` of `Sampler`.
 
     Raises:
@@ -121,7 +147,7 @@ def make_sampler(
     """
     match name:
         case "learned":
-            policy = Policy(features, share=(1 + budget) / 4)
+            policy = Policy(features, (1 + budget) / 4, policy_width, policy_stride)
             return LearnedSampler(policy, budget_control, budget=budget, **settings)
         case "random":
             return RandomSampler(budget, seed=seed, **settings)
@@ -131,4 +157,11 @@ def make_sampler(
             return GradientSampler(budget, **settings)
         case "oracle":
             return OracleSampler(budget, **settings)
-    raise UserError(f"sampler={name!r} is unknown: use learned, uniform, random, gradient or oracle.")
+        case "extent":
+            return ExtentSampler(budget, **settings)
+        case "predicted_error":
+            predictor = Policy(features, 0.02, policy_width, policy_stride)
+            return PredictedErrorSampler(predictor, budget=budget, **settings)
+    raise UserError(
+        f"sampler={name!r} is unknown: use learned, uniform, random, gradient, oracle, extent or predicted_error."
+    )

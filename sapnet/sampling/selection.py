@@ -1,7 +1,7 @@
 """From maps to points: the regular order, the top of a map, a drawn mask, and what of an image is padding."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -10,6 +10,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sapnet.layers.windows import Windows
+
+#: Chooses `counts[i]` valid positions of each map.
+Select = Callable[[Float[Tensor, "b h w"], Sequence[int], Bool[Tensor, "b h w"] | None], Bool[Tensor, "b h w"]]
 
 
 @lru_cache(maxsize=32)
@@ -44,21 +47,14 @@ def points_from_mask(mask: Bool[Tensor, "b n"], length: int) -> Int64[Tensor, "b
     return points.scatter_(1, slot, torch.arange(size, device=mask.device).expand(batch, -1))[:, :length]
 
 
-def top_points(
+def top_mask(
     scores: Float[Tensor, "b h w"], counts: Sequence[int], valid: Bool[Tensor, "b h w"] | None = None
-) -> Int64[Tensor, "b l"]:
-    """The `counts[i]` highest positions of each map, sorted in raster order; `l = max(counts)`, shorter rows end in -1.
+) -> Bool[Tensor, "b h w"]:
+    """Where the `counts[i]` highest positions of each map are.
 
     Equal scores are taken in the regular order, so that a flat map gives evenly spread points. Positions that are not
     `valid` are never taken; each map must have `counts[i]` valid ones.
     """
-    return points_from_mask(top_mask(scores, counts, valid).flatten(1), max(counts, default=0))
-
-
-def top_mask(
-    scores: Float[Tensor, "b h w"], counts: Sequence[int], valid: Bool[Tensor, "b h w"] | None = None
-) -> Bool[Tensor, "b h w"]:
-    """Where the points of `top_points` are."""
     _, height, width = scores.shape
     longest = max(counts, default=0)
     if longest == 0:
@@ -79,23 +75,42 @@ def top_mask(
     return (above | torch.empty_like(ties).index_copy_(1, order, ties)).view_as(scores)
 
 
-def top_points_by_cell(
+def choose_points(
+    scores: Float[Tensor, "b h w"],
+    counts: Sequence[int],
+    valid: Bool[Tensor, "b h w"] | None = None,
+    select: Select = top_mask,
+) -> Int64[Tensor, "b l"]:
+    """`counts[i]` points of each map, sorted in raster order; `l = max(counts)`, shorter rows end in -1.
+
+    Args:
+        scores: One map for each row of points.
+        counts: Points of each map.
+        valid: Positions that may be taken; each map must have as many as points.
+        select: Makes the choice: `top_mask`, or `dither_mask` where the scores are probabilities.
+    """
+    return points_from_mask(select(scores, counts, valid).flatten(1), max(counts, default=0))
+
+
+def choose_points_by_cell(
     scores: Float[Tensor, "p h w"],
     counts: Sequence[Sequence[int]],
     windows: Windows,
     valid: Bool[Tensor, "p h w"] | None = None,
+    select: Select = top_mask,
 ) -> Int64[Tensor, "p l"]:
-    """As `top_points`, but the choice is made in each cell of a patch alone.
+    """As `choose_points`, but the choice is made in each cell of a patch alone.
 
     Args:
         scores: Of each patch's canvas.
         counts: Points of each cell of each patch, `counts[patch][cell]`.
         windows: Whose cells these are.
-        valid: As there; each cell must have as many valid positions as points.
+        valid: Positions that may be taken; each cell must have as many as points.
+        select: Makes the choice in each cell.
     """
     step = windows.size[0] // scores.shape[1]
     parts = windows.to_cells(torch.ones_like(scores, dtype=torch.bool) if valid is None else valid)
-    mask = top_mask(windows.to_cells(scores), [count for cell in zip(*counts) for count in cell], parts)
+    mask = select(windows.to_cells(scores), [count for cell in zip(*counts) for count in cell], parts)
     return points_from_mask(windows.from_cells(mask, step).flatten(1), max(map(sum, counts), default=0))
 
 

@@ -19,9 +19,10 @@ class AdaptiveModule(RestorationModule):
     """Trains an adaptive network: the generator by its loss, the policy by the policy gradient.
 
     While the generator is pre-trained alone, points are drawn uniformly at random and the policy's optimizer and
-    schedule stand still (or the policy imitates the error, `warm_start`); then both learn together. A control sampler
-    has no policy: it chooses from the first step on. One with parameters, `predicted_error`, has the second optimizer
-    from the first step on.
+    schedule stand still. With a warm start the policy imitates the error instead, and points are drawn from it. Then
+    both learn together, until the policy settles: it is fixed, and the generator learns from the points of inference.
+    A control sampler has no policy: it chooses from the first step on. One with parameters, `predicted_error`, has the
+    second optimizer from the first step on.
 
     Args:
         settings: Those of :class:`RestorationModule`.
@@ -37,13 +38,24 @@ class AdaptiveModule(RestorationModule):
         self.policy = policy or PolicySettings()
         self.learned = self.network.sampler == "learned"
         self.pretrain_steps = round(self.policy.pretrain * self.steps) if self.learned else 0
+        self.joint_steps = self.steps - round(self.policy.settle * self.steps)
         if self.learned:
             self.policy.check(self.network)
 
     @property
     def pretraining(self) -> bool:
-        """Whether the policy does not choose points yet."""
+        """Whether the policy gradient has not begun."""
         return self.generator_steps < self.pretrain_steps
+
+    @property
+    def imitating(self) -> bool:
+        """Whether the policy imitates the error."""
+        return self.learned and self.pretraining and self.policy.warm_start == "error"
+
+    @property
+    def settled(self) -> bool:
+        """Whether the policy is fixed."""
+        return self.learned and self.policy.settle > 0 and self.generator_steps >= self.joint_steps
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """Return the generator's parameters and, if the samplers have any, theirs."""
@@ -55,13 +67,15 @@ class AdaptiveModule(RestorationModule):
         return self.policy.rate if number == POLICY else 1.0
 
     def optimizer_steps(self, number: int) -> int:
-        """Return the steps of the run; the policy's begin when it joins."""
-        waits = number == POLICY and self.policy.warm_start == "none"
-        return max(1, self.steps - self.pretrain_steps) if waits else self.steps
+        """Return the steps of the run; the policy's begin when it joins, and end when it settles."""
+        if number == GENERATOR:
+            return self.steps
+        return max(1, self.joint_steps - (self.pretrain_steps if self.policy.warm_start == "none" else 0))
 
     def steps_now(self, number: int) -> bool:
         """Return whether an optimizer takes part: the policy's not before it joins."""
-        return number == GENERATOR or not self.pretraining or self.policy.warm_start == "error"
+        waits = self.pretraining and not self.imitating
+        return number == GENERATOR or not (waits or self.settled)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Take one step; where a warm start ends, Adam forgets the scale of the imitation's gradients."""
@@ -80,20 +94,20 @@ class AdaptiveModule(RestorationModule):
             sampler = self.network.samplers[str(stage)]
             if hasattr(sampler, "loss"):
                 total = total + sampler.loss(walk.states[stage])
-            if self.learned and self.pretraining and self.policy.warm_start == "error":
+            if self.imitating:
                 imitation = imitation_loss(sampler, walk.states[stage])
                 logs[f"train/imitation_{stage + 1}"] = imitation.detach()
                 total = total + imitation
             if not sampling.actions:
                 continue
             logs |= {f"train/{name}_{stage + 1}": value.float() for name, value in sampling.statistics().items()}
-            if self.policy.estimator == "reinforce":
+            if self.policy.estimator == "reinforce" and not self.pretraining:
                 before = second.get(stage, previous)
                 reward = stage_reward(restored, before, batch["sharp"], self.policy.alpha, self.policy.reward)
                 logs[f"train/reward_{stage + 1}"] = reward.mean()
                 control = self.network.settings["budget_control"]
                 total = total + policy_loss(sampling, reward, self.policy.credit, control, self.policy.beta)
-        if self.learned and self.pretraining:
+        if self.learned and (self.pretraining or self.settled):
             # DDP wants every parameter in the graph.
             total = total + sum(0 * p.sum() for p in self.network.samplers.parameters())
         return total, logs
@@ -105,12 +119,13 @@ class AdaptiveModule(RestorationModule):
         def compare(state: State, restore: Callable) -> None:
             second[state.stage] = restore(self.network.choose(state, "draw").points)
 
-        drawing = self.learned and not self.pretraining
+        drawing = self.learned and not self.pretraining and not self.settled
+        mode = "top" if self.settled else "pretrain" if self.pretraining and not self.imitating else None
         return (
             self.network.walk(
                 batch["blurred"],
                 batch["sharp"],
-                "pretrain" if self.pretraining else None,
+                mode,
                 extent=batch.get("extent"),
                 gates="policy" if drawing and self.policy.estimator == "gate" else None,
                 compare=compare if drawing and self.policy.baseline == "paired" else None,

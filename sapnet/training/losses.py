@@ -13,15 +13,19 @@ class StageLoss(nn.Module):
     """Mean over the supervised stages of a pixelwise loss against the ground truth.
 
     Args:
-        kind: ``l1``; ``mse``; or ``charbonnier``, ``sqrt(d^2 + 1e-6)``. The paper does not name its loss.
+        kind: ``l1``; ``mse``; or ``charbonnier``, ``sqrt(d^2 + epsilon^2)``. The paper does not name its loss.
         progressive: *Prog.*: every stage is supervised, with equal weights; off: the last one alone.
+        epsilon: Of ``charbonnier``, in image values of [0, 1]: errors well below it are treated as by the squared
+            error, those above as by L1.
     """
 
-    def __init__(self, kind: Literal["l1", "mse", "charbonnier"] = "l1", progressive: bool = True):
+    def __init__(
+        self, kind: Literal["l1", "mse", "charbonnier"] = "l1", progressive: bool = True, epsilon: float = 1e-3
+    ):
         super().__init__()
         if kind not in ("l1", "mse", "charbonnier"):
             raise ValueError(f"loss kind {kind!r} is none of l1, mse, charbonnier")
-        self.kind, self.progressive = kind, progressive
+        self.kind, self.progressive, self.epsilon = kind, progressive, epsilon
 
     def per_stage(
         self, outputs: Sequence[Float[Tensor, "b 3 h w"]], sharp: Float[Tensor, "b 3 h w"]
@@ -44,4 +48,4 @@ class StageLoss(nn.Module):
             return F.l1_loss(output, sharp)
         if self.kind == "mse":
             return F.mse_loss(output, sharp)
-        return torch.sqrt((output - sharp) ** 2 + 1e-6).mean()
+        return torch.sqrt((output - sharp) ** 2 + self.epsilon**2).mean()

@@ -97,10 +97,11 @@ def _moments(
     module = AdaptiveModule(network, StageLoss(), partial(torch.optim.Adam, lr=1e-3), policy=settings)
     policy, moments = list(network.samplers.parameters()), Moments()
     device = batch["blurred"].device
-    training = network.samplers.training
+    training = network.training
     with frozen(network.generator), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        # Samplers draw in training mode; the generator stays in evaluation mode.
-        network.samplers.train()
+        # Points are drawn in training mode; the generator stays in evaluation mode.
+        network.train()
+        network.generator.eval()
         try:
             for number in range(draws):
                 torch.manual_seed(seed + number)
@@ -108,5 +109,5 @@ def _moments(
                 parts = torch.autograd.grad(total, policy)
                 moments.add(torch.cat([part.flatten() for part in parts]).cpu())
         finally:
-            network.samplers.train(training)
+            network.train(training)
     return moments

@@ -28,7 +28,10 @@ class PolicySettings:
         beta: Weight of the penalty on too many points.
         rate: Learning rate of the policy, relative to the generator's.
         pretrain: Share of the steps in which the generator learns with points drawn uniformly at random.
-        warm_start: What the policy does meanwhile: ``none``, or ``error``: imitate the error of the stage before.
+        warm_start: ``none``, or ``error``: in these first steps the policy imitates the error of the stage before, and
+            points are drawn from it.
+        settle: Share of the steps, the last ones, in which the policy is fixed and the generator learns from the top
+            ``L`` points, which inference takes.
 
     Raises:
         UserError: A value is unknown or out of range.
@@ -42,6 +45,7 @@ class PolicySettings:
     rate: float = 1.0
     pretrain: float = 0.0
     warm_start: str = "none"
+    settle: float = 0.0
 
     def __post_init__(self):
         """Check the values."""
@@ -54,8 +58,10 @@ class PolicySettings:
         for key, values in known.items():
             if getattr(self, key) not in values:
                 raise UserError(f"policy.{key}={getattr(self, key)} is unknown: use {' or '.join(values)}.")
-        if not 0 <= self.pretrain <= 1:
-            raise UserError(f"policy.pretrain={self.pretrain}: give a share of the steps, from 0 to 1.")
+        if self.pretrain < 0 or self.settle < 0 or self.pretrain + self.settle > 1:
+            raise UserError(
+                f"policy.pretrain={self.pretrain}, policy.settle={self.settle}: give shares that sum to 1 at most."
+            )
 
     @property
     def reward(self) -> str:

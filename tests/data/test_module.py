@@ -235,3 +235,13 @@ def test_resuming_with_another_batch_size_is_refused(tmp_path: Path) -> None:
     fit(0, tmp_path, max_epochs=1)
     with pytest.raises(UserError, match="batch=2 and this run has batch=3"):
         fit(0, resume=tmp_path / "batch2.ckpt", batch=3, max_epochs=2)
+
+
+def test_the_distribution_reaches_the_scenes_and_an_unknown_one_is_refused() -> None:
+    options = {"train": 1, "val": 1, "test": 2, "size": 64, "crop": 8}
+    data = SyntheticData(**options, name="synthetic_local", distribution="synthetic_local")
+    data.setup("test")
+    for item in data.whole_images("test"):
+        assert 0.10 <= (item["extent"] > 1).float().mean() <= 0.25
+    with pytest.raises(UserError, match="choose one of synthetic, synthetic_local"):
+        SyntheticData(**options, distribution="local").setup("test")

@@ -87,6 +87,13 @@ def test_command_writes_and_refuses_in_one_sentence(tmp_path: Path, capsys: pyte
     assert main([str(tmp_path / "file"), "--scenes", "1", "--size", "32", "32"]) == 1
 
 
+def test_command_writes_the_distribution_that_is_asked_for(tmp_path: Path) -> None:
+    command = [str(tmp_path), "--scenes", "1", "--size", "64", "64", "--distribution", "synthetic_local"]
+    assert main(command) == 0
+    stored = SyntheticScenes("train", 1, (64, 64), distribution="synthetic_local")[0]["extent"]
+    assert torch.equal(read_extent(next(tmp_path.glob("train/*/extent/000001.png"))), stored)
+
+
 @pytest.mark.slow
 def test_module_shows_its_help() -> None:
     shown = subprocess.run(

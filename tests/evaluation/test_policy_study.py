@@ -39,10 +39,13 @@ def test_a_study_compares_the_own_sampler_with_every_control_and_leaves_the_netw
         for _ in range(3)
     ]
     found = study(network, items, torch.device("cpu"))
-    assert [row["sampler"] for row in found["samplers"]] == ["learned", "uniform", "random", "gradient", "oracle"]
+    names = ["learned", "uniform", "random", "gradient", "oracle"]
+    assert [row["sampler"] for row in found["samplers"]] == [*names, "extent"]
     assert {(row["stage"], row["score"], row["truth"]) for row in found["agreement"]} == {
         (stage, score, truth) for stage in (2, 3) for score in ("map", "gradient") for truth in ("error", "extent")
     }
     after = network.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert "| oracle |" in as_markdown(found, "learned")
+    del items[1]["extent"]
+    assert [row["sampler"] for row in study(network, items, torch.device("cpu"))["samplers"]] == names

@@ -75,6 +75,27 @@ def test_what_is_done_is_not_read_again(tmp_path: Path) -> None:
     assert Files.read == 3
 
 
+def test_a_line_of_before_there_was_dithering_is_of_the_top(tmp_path: Path) -> None:
+    path, network = tmp_path / "results.jsonl", Network()
+    for context in ({}, {"inference": "top"}, {"inference": "dither"}, {"inference": "dither"}):
+        evaluate_images(network, items(1), CPU, path, context)
+    assert [line.get("inference") for line in read_results(path)] == [None, "dither"]
+
+
+def test_the_true_extent_reaches_the_network_where_the_data_knows_it(tmp_path: Path) -> None:
+    seen = []
+
+    def restore(blurred: torch.Tensor, *truth: torch.Tensor) -> list[torch.Tensor]:
+        seen.append([tuple(image.shape) for image in truth])
+        return [blurred]
+
+    known = [item | {"extent": torch.rand(1, 24, 40)} for item in items(1)]
+    evaluate_images(restore, known, CPU, tmp_path / "known.jsonl", {})
+    assert seen[-1] == [(1, 3, 24, 40), (1, 1, 24, 40)]
+    evaluate_images(restore, items(1), CPU, tmp_path / "unknown.jsonl", {})
+    assert seen[-1] == [(1, 3, 24, 40)]
+
+
 def test_another_window_is_another_result_and_a_line_without_one_is_of_whole_images(tmp_path: Path) -> None:
     path, network = tmp_path / "results.jsonl", Network()
     evaluate_images(network, items(1), CPU, path, {"data": "made up"})

@@ -106,6 +106,20 @@ def test_every_row_trains_a_step(table, row):
     assert loss.isfinite() and any((a != b).any() for a, b in zip(before, module.parameters()))
 
 
+@pytest.mark.parametrize("sampling", ["nu", "predicted_error"])
+def test_the_policies_are_a_small_part_of_every_network(sampling):
+    """`model=mini` has a smaller policy by itself; one that is named on the command line is taken instead."""
+    for model, width, stride in (("mini", 12, 2), ("sapnet", 16, 1)):
+        config = compose(f"model={model}", f"sampling={sampling}", name="count")
+        assert config.sampling.network.policy_width == width and config.sampling.network.policy_stride == stride
+        config.height = config.width = 64
+        cost = count_config(config)
+        share = cost.grouped(lambda path: path.partition(".")[0])["samplers"][1] / cost.total_flops
+        assert 0.004 < share < 0.02
+    named = compose("model=mini", f"sampling={sampling}", "sampling.policy.width=4", "sampling.policy.stride=1")
+    assert (named.sampling.network.policy_width, named.sampling.network.policy_stride) == (4, 1)
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_row_can_be_named_on_the_command_line(table):
     for row in rows(table).rows:

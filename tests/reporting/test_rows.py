@@ -119,3 +119,17 @@ def test_every_figure_of_the_csv_has_a_unit_and_an_origin(tmp_path):
 def test_notes_on_the_papers_figures_are_printed(tmp_path):
     study = Study("t", "a", (0,), {"a": []}, notes=("The text says otherwise.",))
     assert "- The text says otherwise." in as_markdown(study, compare(study, places(tmp_path)), {})
+
+
+def test_seeds_that_diverged_are_counted_and_left_out(tmp_path):
+    """A row is neither hidden by a seed that diverged, nor is its mean taken as that of all seeds."""
+    for seed, value in ((0, 20.0), (1, 30.0)):
+        write(tmp_path, "random", seed, [value, value])
+    write(tmp_path, "oracle", 1, [31.0, 31.0])
+    (tmp_path / "oracle" / "seed0").mkdir()
+    (tmp_path / "oracle" / "seed0" / "diverged.json").write_text("{}")
+    _, oracle = compare(STUDY, places(tmp_path))
+    assert oracle["diverged_seeds"] == 1 and oracle["psnr_db"] == 31 and oracle["gain_db"] == pytest.approx(1)
+    assert "31.00, 1 diverged" in as_markdown(STUDY, compare(STUDY, places(tmp_path)), {})
+    (tmp_path / "oracle" / "seed1" / "diverged.json").write_text("{}")
+    assert "| oracle | 2 diverged |" in as_markdown(STUDY, compare(STUDY, places(tmp_path)), {})

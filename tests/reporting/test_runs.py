@@ -41,3 +41,16 @@ def test_who_waited_for_a_run_does_not_repeat_it(tmp_path):
             waiting.result(timeout=0.2)
         (folder / "done.json").write_text("{}")
     assert waiting.result() is None and not (folder / "begun.json").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_is_a_result_and_is_not_repeated(tmp_path):
+    runs = Runs(tmp_path)
+    words = ["model=small", "model.stem=4", "model.channels=[4,4,4]", "data.train=6", "data.val=2", "data.size=64"]
+    words += ["data.batch=2", "steps=40", "validate_every=40", "optim.optimizer.lr=1e6", "optim.clip_norm=null"]
+    runs.do(words)
+    folder = runs.folder(words)
+    first = (folder / "diverged.json").stat().st_mtime_ns
+    assert not (folder / "done.json").exists() and "generator step" in (folder / "diverged.json").read_text()
+    runs.do(words)
+    assert (folder / "diverged.json").stat().st_mtime_ns == first

@@ -24,7 +24,8 @@ def make_state(size=(32, 48), padded=None, grid=(2, 1), batch=2, channels=4, see
     restored, blurred = (torch.rand(batch, 3, h, w, generator=rng) for _ in range(2))
     features = torch.randn(batch, h, w, channels, generator=rng)
     sharp = torch.rand(batch, 3, *size, generator=rng)
-    return State(1, grid, size, features, restored, blurred, sharp)
+    extent = (10 * torch.rand(batch, 1, *size, generator=rng) - 5).clamp(min=0)
+    return State(1, grid, size, features, restored, blurred, sharp, extent)
 
 
 def check_points(sampling, state, budget, exact):

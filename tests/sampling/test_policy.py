@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from sapnet.errors import UserError
 from sapnet.sampling.policy import Policy
 from sapnet.sampling.state import State
 
@@ -45,6 +46,48 @@ def test_every_input_is_read(which):
     before = policy(State(1, (1, 1), (16, 24), **fields))
     fields[which] = fields[which] + torch.rand_like(fields[which])
     assert not torch.allclose(before, policy(State(1, (1, 1), (16, 24), **fields)))
+
+
+@pytest.mark.parametrize("features_size", [(15, 23), (8, 12), (4, 6)])
+def test_a_stride_keeps_the_image_size_and_reads_every_input(features_size):
+    """Odd sizes too, and features that are finer or coarser than the hidden layers."""
+    torch.manual_seed(0)
+    policy = Policy(5, 0.3, width=8, stride=2)
+    given = state(features_size, size=(15, 23))
+    assert torch.allclose(torch.sigmoid(policy(given)), torch.full((2, 15, 23), 0.3))
+    torch.nn.init.normal_(policy.head.weight)
+    fields = {name: getattr(given, name).detach() for name in ("features", "restored", "blurred")}
+    before = policy(State(1, (1, 1), (15, 23), **fields))
+    for name in fields:
+        changed = fields | {name: fields[name] + torch.rand_like(fields[name])}
+        assert not torch.allclose(before, policy(State(1, (1, 1), (15, 23), **changed)))
+
+
+@pytest.mark.parametrize(("stride", "field"), [(1, 9), (2, 22)])
+def test_how_far_a_logit_sees(stride, field):
+    """Centred on its own pixel, without gaps; both ends of a blur of 10 pixels at stride 2."""
+    torch.manual_seed(0)
+    policy = Policy(0, width=4, stride=stride).double()
+    for layer in (policy.first, policy.second, policy.head):
+        torch.nn.init.uniform_(layer.weight, 0.1, 1)
+    image = torch.rand(1, 3, 64, 64, dtype=torch.float64)
+    seen = torch.zeros(64, 64, dtype=torch.bool)
+    before = policy(State(1, (1, 1), (64, 64), None, image, image))[0, 32, 32]
+    for place in range(64):
+        changed = image.clone()
+        changed[..., 32, place] += 1
+        seen[32, place] = policy(State(1, (1, 1), (64, 64), None, image, changed))[0, 32, 32] != before
+    columns = seen[32].nonzero().flatten()
+    # Bilinear interpolation mixes two pixels of the hidden layers.
+    assert len(columns) == columns[-1] - columns[0] + 1
+    assert field <= len(columns) <= field + 2 * (stride - 1)
+    assert columns[0] <= 32 - field // 2 + stride - 1 and columns[-1] >= 32 + field // 2 - stride + 1
+
+
+@pytest.mark.parametrize("numbers", [{"width": 0}, {"stride": 0}])
+def test_impossible_numbers_are_a_users_mistake(numbers):
+    with pytest.raises(UserError, match="policy"):
+        Policy(5, **numbers)
 
 
 def test_works_without_features():

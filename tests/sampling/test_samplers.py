@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,15 +10,16 @@ from sapnet.errors import UserError
 from sapnet.layers.windows import cover
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.samplers import make_sampler
+from sapnet.sampling.selection import regular_order
 from sapnet.sampling.state import State
 from tests.sampling.states import Table, check_points, make_state
 
-NAMES = ("learned", "uniform", "random", "gradient", "oracle")
+NAMES = ("learned", "uniform", "random", "gradient", "oracle", "extent", "predicted_error")
 BUDGETS = (0.0, -0.1, 0.1, 0.2)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("mode", ["top", "draw", "pretrain"])
+@pytest.mark.parametrize("mode", ["top", "dither", "draw", "pretrain"])
 @settings(deadline=None, max_examples=8)
 @given(
     st.sampled_from(BUDGETS),
@@ -29,11 +31,17 @@ BUDGETS = (0.0, -0.1, 0.1, 0.2)
 def test_points_are_sound_for_any_size(mode, name, budget, height, width, grid, batch):
     padded = -(-height // 16) * 16, -(-width // 16) * 16
     state = make_state((height, width), padded, grid, batch)
-    sampling = make_sampler(name, 4, budget)(state, mode)
-    check_points(sampling, state, budget, exact=mode == "top" or (mode == "draw" and name != "learned"))
+    sampler = make_sampler(name, 4, budget)
+    if mode == "dither" and name != "learned":
+        with pytest.raises(UserError, match="top"):
+            sampler(state, mode)
+        return
+    sampling = sampler(state, mode)
+    exact = mode in ("top", "dither") or (mode == "draw" and name != "learned")
+    check_points(sampling, state, budget, exact)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "mode"), [*((name, "top") for name in NAMES), ("learned", "dither")])
 @settings(deadline=None, max_examples=8)
 @given(
     st.sampled_from((*BUDGETS, -0.9, 3.0)),
@@ -42,12 +50,12 @@ def test_points_are_sound_for_any_size(mode, name, budget, height, width, grid, 
     st.sampled_from([(1, 1), (2, 1), (2, 2)]),
     st.sampled_from([16, 32, 48]),
 )
-def test_windows_change_neither_the_budget_nor_what_may_be_chosen(name, budget, height, width, grid, window):
+def test_windows_change_neither_the_budget_nor_what_may_be_chosen(name, mode, budget, height, width, grid, window):
     padded = -(-height // 16) * 16, -(-width // 16) * 16
     state = make_state((height, width), padded, grid)
     parts = [(size // n, window // n) for size, n in zip(padded, grid)]
     windows = cover(parts[0][0], parts[1][0], (parts[0][1], parts[1][1]), 8)
-    sampling = make_sampler(name, 4, budget)(replace(state, windows=windows), "top")
+    sampling = make_sampler(name, 4, budget)(replace(state, windows=windows), mode)
     check_points(sampling, state, budget, exact=True)
 
 
@@ -63,7 +71,7 @@ def test_windows_that_tile_choose_as_in_each_alone(name):
 
     whole = sampler(logits)(replace(state, windows=cover(32, 64, (32, 32), 8)), "top")
     for x in (0, 32):
-        parts = {key: getattr(state, key)[..., x : x + 32] for key in ("restored", "blurred", "sharp")}
+        parts = {key: getattr(state, key)[..., x : x + 32] for key in ("restored", "blurred", "sharp", "extent")}
         alone = sampler(logits[..., x : x + 32])(replace(state, size=(32, 32), **parts), "top")
         for scale in (2, 4, 8):
             chosen, expected = whole.mask(scale)[..., x : x + 32], alone.mask(scale)
@@ -152,6 +160,28 @@ def test_oracle_without_truth_is_a_users_mistake():
     state = make_state()
     with pytest.raises(UserError, match="sharp"):
         make_sampler("oracle")(State(1, (1, 1), (32, 48), None, state.restored, state.blurred))
+
+
+def test_without_a_known_blur_the_extent_sampler_is_a_users_mistake():
+    with pytest.raises(UserError, match="data=synthetic"):
+        make_sampler("extent")(replace(make_state(), extent=None))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 2**31))
+def test_extent_takes_the_most_blurred_first_and_the_sharp_rest_in_the_regular_order(height, width, share, seed):
+    """Also where the blur covers less than the budget: the background gives the rest, evenly spread."""
+    padded = -(-height // 16) * 16, -(-width // 16) * 16
+    rng = torch.Generator().manual_seed(seed)
+    extent = torch.rand(1, 1, height, width, generator=rng) + 0.1
+    extent = extent * (torch.rand(extent.shape, generator=rng) < share)
+    state = replace(make_state((height, width), padded, (1, 1), 1), extent=extent)
+    points = make_sampler("extent", scales=(2,))(state, "top").points[2][0]
+    scores = F.pad(extent, (0, padded[1] - width, 0, padded[0] - height)).flatten()
+    allowed = {y * padded[1] + x for y in range(height) for x in range(width)}
+    order = [i for i in regular_order(*padded).tolist() if i in allowed]
+    expected = sorted(order, key=lambda i: -scores[i].item())[: len(points)]  # a stable sort
+    assert points.tolist() == sorted(expected)
 
 
 def test_unknown_names_are_users_mistakes():

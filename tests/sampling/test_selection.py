@@ -7,14 +7,14 @@ from sapnet.layers.windows import cover
 from sapnet.sampling.points import budget_count, canvas_size
 from sapnet.sampling.selection import (
     cell_counts,
+    choose_points,
+    choose_points_by_cell,
     extent_mask,
     limit,
     patch_extents,
     points_from_mask,
     pool,
     regular_order,
-    top_points,
-    top_points_by_cell,
 )
 from tests.reference import sampling as reference
 
@@ -47,12 +47,12 @@ def test_every_beginning_of_the_regular_order_is_even(h, w, data):
 
 @settings(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 8), st.data())
-def test_top_points_are_the_highest_valid_ones(h, w, data):
+def test_chosen_points_are_the_highest_valid_ones(h, w, data):
     rng = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
     scores = torch.randperm(2 * h * w, generator=rng).view(2, h, w).float() - h * w
     extents = [(data.draw(st.integers(0, h)), data.draw(st.integers(0, w))) for _ in range(2)]
     counts = [data.draw(st.integers(0, a * b)) for a, b in extents]
-    points = top_points(scores, counts, extent_mask(extents, h, w))
+    points = choose_points(scores, counts, extent_mask(extents, h, w))
     assert points.shape == (2, max(counts))
     for row, count, score, (a, b) in zip(points, counts, scores, extents):
         outside = torch.ones(h, w, dtype=torch.bool)
@@ -64,13 +64,13 @@ def test_top_points_are_the_highest_valid_ones(h, w, data):
 def test_ties_at_the_threshold_are_spread_and_the_count_is_exact():
     scores = torch.zeros(1, 8, 8)
     scores[0, 0, :3] = 1
-    points = top_points(scores, [16])
+    points = choose_points(scores, [16])
     assert len(set(points[0].tolist())) == 16 and {0, 1, 2} <= set(points[0].tolist())
     assert (points[0] >= 32).sum() >= 6, "a flat map must not be filled from its top"
 
 
 def test_flat_map_gives_the_regular_grid():
-    points = top_points(torch.full((1, 6, 8), 0.3), [12])
+    points = choose_points(torch.full((1, 6, 8), 0.3), [12])
     assert points[0].tolist() == torch.arange(48).view(6, 8)[::2, ::2].flatten().tolist()
 
 
@@ -114,7 +114,7 @@ def test_the_choice_by_windows_that_tile_is_the_top_of_each(rows, cols, tall, wi
     rng = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
     scores = torch.rand(2, rows * tall, cols * wide, generator=rng)
     counts = [[data.draw(st.integers(0, tall * wide)) for _ in range(rows * cols)] for _ in range(2)]
-    points = top_points_by_cell(scores, counts, windows)
+    points = choose_points_by_cell(scores, counts, windows)
     assert points.shape == (2, max(map(sum, counts)))
     for n in range(2):
         expected = set()

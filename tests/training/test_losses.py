@@ -18,6 +18,12 @@ def test_charbonnier_is_smooth_at_zero():
     assert output.grad.isfinite().all()
 
 
+def test_charbonnier_turns_from_the_squared_error_to_l1_at_epsilon():
+    loss, sharp = StageLoss("charbonnier", epsilon=0.01), torch.zeros(1, 3, 2, 2, dtype=torch.float64)
+    small, large = (loss([torch.full_like(sharp, d)], sharp).item() - 0.01 for d in (1e-4, 1.0))
+    assert small == pytest.approx(1e-4**2 / 0.02, rel=1e-3) and large == pytest.approx(0.99, rel=1e-3)
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="l3"):
         StageLoss("l3")

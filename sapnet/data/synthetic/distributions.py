@@ -13,7 +13,7 @@ from sapnet.data.synthetic.shapes import SHAPES, draw_alpha
 from sapnet.errors import UserError
 
 MOVING = 1.0  # pixel: a surface whose path is longer counts as moving
-_DRAWS = 1000  # plans drawn for one scene at most; the 128x128 scenes of both distributions take fewer than 40
+_DRAWS = 1000  # plans drawn for one scene at most; about two in three are accepted
 
 
 class Distribution(Protocol):
@@ -99,7 +99,7 @@ class LocalMotion:
         moves = extent > MOVING
         if not self.area[0] <= moves.mean() <= self.area[1]:
             return False
-        return self.extents[0] <= extent[moves].min() and extent[moves].max() <= self.extents[1]
+        return bool(self.extents[0] <= extent[moves].min() and extent[moves].max() <= self.extents[1])
 
 
 # Path lengths suit crops of 64x64: the blur of the paper's 256x256 crops, about 10 to 40 pixels, over 4.

@@ -170,7 +170,8 @@ class Stage(nn.Module):
             The residual, this stage's decoder features (finest scale first), and its last features at full
             resolution, from which a policy predicts.
         """
-        full = self.stem(to_canvas(torch.cat([blurred, restored], dim=1)))
+        # From [0, 1] to [-1, 1]: with a common offset in every feature a network leaves the identity far later.
+        full = self.stem(to_canvas(2 * torch.cat([blurred, restored], dim=1) - 1))
         local = {} if windows is None else self._local(windows, full, points)
         gates = gates or {}
         encoded = self._encode(full, previous, points, local, gates)

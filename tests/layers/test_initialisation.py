@@ -1,0 +1,29 @@
+import pytest
+import torch
+from torch import nn
+
+from sapnet.layers.canvas import Conv, Up
+from sapnet.layers.filtering import PixelDependentFilter
+from sapnet.layers.initialisation import preserve_variance
+from sapnet.models.sapnet import SAPNet
+
+
+@pytest.mark.parametrize("layer", [Conv(24, 32), Up(24, 32), nn.Linear(24, 32), PixelDependentFilter(24)])
+def test_a_layer_keeps_the_variance_of_its_input(layer):
+    torch.manual_seed(0)
+    preserve_variance(layer)
+    canvas = torch.randn(2, 24, 24, 24)
+    values = (canvas, canvas.flatten(1, 2)) if isinstance(layer, PixelDependentFilter) else (canvas,)
+    out = layer(*values).view(2, *((48, 48) if isinstance(layer, Up) else (24, 24)), -1)
+    assert out[:, 4:-4, 4:-4].std().item() == pytest.approx(1, abs=0.15)
+
+
+def test_heads_that_start_at_zero_stay_there():
+    """A network starts as the identity, and its filters as plain convolutions."""
+    torch.manual_seed(0)
+    network = SAPNet(stem=4, channels=(4, 8, 8))
+    filters = [module for module in network.modules() if isinstance(module, PixelDependentFilter)]
+    assert filters and all(not f.f_off.weight.any() and not f.f_ker.weight.any() for f in filters)
+    assert all((f.f_ker.bias == 1).all() and (f.f_off.bias == 0).all() for f in filters)
+    blurred = torch.rand(1, 3, 32, 32)
+    assert all(torch.equal(output, blurred) for output in network(blurred))

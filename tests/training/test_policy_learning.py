@@ -1,0 +1,142 @@
+"""How the policy may learn: estimators, warm start, settling."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from sapnet.errors import UserError
+from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.dmphn import DMPHN
+from sapnet.sampling.samplers import make_sampler
+from sapnet.training.adaptive import AdaptiveModule
+from sapnet.training.losses import StageLoss
+from sapnet.training.policy_gradient import PolicySettings
+from sapnet.training.warm_start import hardest, imitation_loss
+from tests.sampling.states import make_state
+from tests.training.test_adaptive import Adam, Pairs, adaptive, copies, fit, moved
+
+
+@pytest.mark.parametrize("estimator, baseline", [("gate", "improvement"), ("reinforce", "paired")])
+def test_each_estimator_reaches_the_policy_and_leaves_the_generator_s_gradient_alone(estimator, baseline):
+    batch = next(iter(DataLoader(Pairs(), 2)))
+    gradients = {}
+    for name, settings in (
+        ("plain", PolicySettings()),
+        ("other", PolicySettings(estimator=estimator, baseline=baseline)),
+    ):
+        module = adaptive(policy=settings).train()
+        for sampler in module.network.samplers.values():
+            torch.nn.init.normal_(sampler.policy.head.weight, std=0.1)
+        choose, draws = module.network.choose, itertools.count()
+
+        # The same first draw of each stage whatever else is drawn in between.
+        def seeded(state, mode, generator=None, choose=choose, draws=draws):
+            first = mode is None
+            rng = torch.Generator().manual_seed(state.stage if first else 100 + next(draws))
+            return choose(state, mode, rng)
+
+        module.network.choose = seeded
+        total, _ = module.losses(batch)
+        total.backward()
+        gradients[name] = [
+            [p.grad for p in part.parameters()] for part in (module.network.generator, module.network.samplers)
+        ]
+    for ours, theirs in zip(gradients["other"][0], gradients["plain"][0]):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
+    heads = [gradients[name][1] for name in ("plain", "other")]
+    assert all(g is not None and g.isfinite().all() for g in heads[1]) and heads[1][0].abs().sum() > 0
+    assert not torch.allclose(heads[0][0], heads[1][0])
+
+
+def test_a_warm_start_imitates_the_error_and_then_stops():
+    module = adaptive(policy=PolicySettings(pretrain=0.5, warm_start="error", rate=10.0), steps=120)
+    batch = next(iter(DataLoader(Pairs(), 4)))
+    walk = module.network.walk(batch["blurred"], batch["sharp"], "top")
+    losses = [imitation_loss(module.network.samplers["1"], walk.states[1]).item()]
+    fit(module, 6), fit(module, 6), fit(module, 6), fit(module, 6)
+    losses.append(imitation_loss(module.network.samplers["1"], walk.states[1]).item())
+    assert module.imitating and losses[1] < losses[0] - 0.001
+    module.generator_steps = 60
+    assert not module.imitating and not any("imitation" in name for name in module.losses(batch)[1])
+
+
+def test_the_hardest_pixels_are_a_share_of_each_patch_and_none_of_the_padding():
+    state = make_state((27, 41), (32, 48))
+    chosen = hardest(state, 0.25, size=1)
+    error = (state.restored[..., :27, :41] - state.sharp).abs().mean(dim=1)
+    assert not chosen[:, 27:].any() and not chosen[..., 41:].any()
+    for rows in (slice(0, 16), slice(16, 27)):
+        inside, values = chosen[:, rows, :41], error[:, rows]
+        assert inside.sum().item() == pytest.approx(0.25 * 16 * 48 * len(error), abs=2)
+        for i in range(len(error)):
+            assert values[i][inside[i]].min() >= values[i][~inside[i]].max()
+
+
+def test_a_settled_policy_is_fixed_and_the_generator_sees_the_points_of_inference():
+    module = adaptive(policy=PolicySettings(settle=0.5), steps=8)
+    fit(module, 4)
+    assert module.settled
+    policy, network, modes = copies(module.network.samplers), copies(module.network.generator), []
+    choose = module.network.choose
+    module.network.choose = lambda state, mode, rng: modes.append((module.training, mode)) or choose(state, mode, rng)
+    fit(module, 3)
+    assert not moved(policy, module.network.samplers) and moved(network, module.network.generator)
+    assert {mode for training, mode in modes if training} == {"top"}
+
+
+def test_a_predicted_error_learns_from_the_first_step_on():
+    module = adaptive("predicted_error")
+    before = copies(module.network.samplers)
+    fit(module, 2)
+    assert len(module.parameter_groups()) == 2 and moved(before, module.network.samplers)
+
+
+def test_a_second_draw_is_another_one_and_costs_no_gradient():
+    module = adaptive(policy=PolicySettings(baseline="paired")).train()
+    batch = next(iter(DataLoader(Pairs(), 2)))
+    walk, second = module._walk(batch)
+    assert second.keys() == {1, 2}
+    for stage, image in second.items():
+        assert not image.requires_grad and image.shape == walk.outputs[stage].shape
+        assert not torch.equal(image, walk.outputs[stage])
+
+
+@pytest.mark.parametrize(
+    "settings, problem",
+    [
+        ({"estimator": "reparam"}, "policy.estimator=reparam"),
+        ({"warm_start": "blur"}, "policy.warm_start=blur"),
+        ({"pretrain": 0.7, "settle": 0.4}, "shares that sum to 1"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, problem):
+    with pytest.raises(UserError, match=problem):
+        PolicySettings(**settings)
+
+
+def test_a_network_without_gates_refuses_the_estimator():
+    network = AdaptiveNetwork(DMPHN(2, (4, 4, 8), progressive=True, sampled=True))
+    for settings, problem in (({"estimator": "gate"}, "estimator=gate"), ({"baseline": "paired"}, "baseline=paired")):
+        with pytest.raises(UserError, match=problem):
+            AdaptiveModule(network, StageLoss(), Adam, policy=PolicySettings(**settings))
+
+
+def test_the_penalty_has_no_gate():
+    network = copy.deepcopy(adaptive().network)
+    network.settings["budget_control"] = "indicator"
+    with pytest.raises(UserError, match="calibrated"):
+        AdaptiveModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
+
+
+def test_a_single_stage_samples_from_the_blurred_image():
+    from tests.training.test_adaptive import generator
+
+    network = AdaptiveNetwork(generator(sampled=True, stages=1))
+    torch.nn.init.normal_(network.generator.stages[0].head.weight, std=0.05)
+    module = AdaptiveModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
+    before = copies(module.network.samplers)
+    fit(module, 2)
+    assert moved(before, module.network.samplers) and make_sampler("learned").policy.reduce is None
