@@ -27,7 +27,7 @@ from sapnet.training.noise import signal_to_noise
 log = logging.getLogger(__name__)
 OnImage = Callable[[Mapping[str, Any], Sequence[Tensor]], None]
 #: What `study` may be; false studies nothing.
-STUDIES = (False, "policy", "points")
+STUDIES = ("map", "policy", "points")
 #: Images, and their largest side in pixels, of the batch whose policy gradient is drawn many times.
 NOISE_IMAGES, NOISE_SIDE = 4, 128
 
@@ -118,12 +118,14 @@ def measure(
     return summarise(evaluate_images(restore, items, device, path, context, on_image, module.protocol))
 
 
-def study_policy(network: AdaptiveNetwork, data: DictConfig, folder: Path) -> dict[str, Any]:
+def study_policy(
+    network: AdaptiveNetwork, data: DictConfig, folder: Path, controls: Sequence[str] = policy_study.CONTROLS
+) -> dict[str, Any]:
     """Study a network that samples on a data set's test images; the result goes to ``folder/policy.json`` too."""
     module = hydra.utils.instantiate(data)
     module.setup("test")
     device = usual_device()
-    found = policy_study.study(network.to(device), module.whole_images("test"), device)
+    found = policy_study.study(network.to(device), module.whole_images("test"), device, controls)
     write_atomically(folder / "policy.json", (json.dumps(found, indent=2) + "\n").encode())
     return found
 
@@ -197,7 +199,7 @@ def chosen_study(value: bool | str | None) -> str | None:
     if value in (None, False):
         return None
     if value is not True and value not in STUDIES:
-        raise UserError(f"study={value} is unknown: use policy, points or false.")
+        raise UserError(f"study={value} is unknown: use {', '.join(STUDIES)} or false.")
     return "policy" if value is True else str(value)
 
 
@@ -221,12 +223,15 @@ def _check_choice(config: DictConfig) -> None:
         raise UserError(f"window={config.window}: published networks have no attention to limit; leave it out.")
 
 
-def _report_study(kind: str, network: AdaptiveNetwork, data: DictConfig, folder: Path) -> None:
+def report_study(kind: str, network: AdaptiveNetwork, data: DictConfig, folder: Path) -> None:
+    """Carry out a study and log its tables."""
     if kind == "points":
-        text = point_study.as_markdown(study_points(network, data, folder))
+        text, path = point_study.as_markdown(study_points(network, data, folder)), folder / "points.json"
     else:
-        text = policy_study.as_markdown(study_policy(network, data, folder), network.sampler)
-    log.info("%s: %s\n%s", kind, folder / f"{kind}.json", text)
+        controls = policy_study.CONTROLS if kind == "policy" else ()
+        text = policy_study.as_markdown(study_policy(network, data, folder, controls), network.sampler)
+        path = folder / "policy.json"
+    log.info("%s: %s\n%s", kind, path, text)
 
 
 @entry_point("evaluate")
@@ -250,7 +255,7 @@ def main(config: DictConfig) -> float:
         network, _ = open_checkpoint(config.checkpoint, **choice)
         if not isinstance(network, AdaptiveNetwork):
             raise UserError("study: this checkpoint does not sample; leave it out.")
-        _report_study(chosen_study(config.study), network, config.data, folder)
+        report_study(chosen_study(config.study), network, config.data, folder)
     return summary["stage_psnr"][-1]
 
 

@@ -9,8 +9,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sapnet.entry import entry_point
-from sapnet.evaluate import evaluate
+from sapnet.evaluate import chosen_study, evaluate, open_checkpoint, report_study
 from sapnet.evaluation.runner import as_table
+from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.training.assemble import build_module, build_trainer
 from sapnet.training.checkpoints import check_same_architecture, resume_from
 from sapnet.training.tracking import tracked
@@ -46,13 +47,16 @@ def fit(config: DictConfig, folder: Path) -> Path:
 @entry_point("train")
 def main(config: DictConfig) -> float:
     """Train, evaluate, print the table; the return value is what a sweeper maximises."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder, study = Path(HydraConfig.get().runtime.output_dir), chosen_study(config.study)
     checkpoint = fit(config, folder)
     log.info("checkpoint: %s", checkpoint)
     if not config.evaluate:
         return float("nan")
     summary = evaluate(checkpoint, config.data, folder)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
+    network, _ = open_checkpoint(checkpoint)
+    if study and isinstance(network, AdaptiveNetwork):
+        report_study(study, network, config.data, folder)
     return summary["stage_psnr"][-1]
 
 

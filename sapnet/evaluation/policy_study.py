@@ -51,7 +51,7 @@ def agreement(walk: Walk, item: Mapping[str, Any]) -> list[dict[str, Any]]:
     height, width = item["sharp"].shape[-2:]
     for stage, sampling in walk.samplings.items():
         state = walk.states[stage]
-        before = walk.outputs[stage - 1][0].cpu()
+        before = state.restored[0, :, :height, :width].cpu()
         truths = {"error": (before - item["sharp"]).abs().mean(dim=0)}
         if "extent" in item:
             truths["extent"] = item["extent"][0]
@@ -74,20 +74,24 @@ def agreement(walk: Walk, item: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def study(
-    network: AdaptiveNetwork, items: Iterable[Mapping[str, Any]], device: torch.device
+    network: AdaptiveNetwork,
+    items: Iterable[Mapping[str, Any]],
+    device: torch.device,
+    controls: Sequence[str] = CONTROLS,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Measure a trained network's own sampler, and its PSNR with every control at the same budget.
+    """Measure a trained network's own sampler, and its PSNR with control samplers at the same budget.
 
     Returns:
         ``agreement``: means over images by stage, score and truth; ``samplers``: mean PSNR by sampler, and the mean
-        and paired 95% interval of the own sampler's gain over it.
+        and paired 95% interval of the own sampler's gain over it; ``inference``: of a learned sampler, mean PSNR with
+        the top ``L`` points, dithered ones, and a draw as in training.
     """
     rows: dict[tuple, list] = defaultdict(list)
     values: dict[str, list[float]] = defaultdict(list)
     own, trained, inference = network.sampler, network.samplers, network.inference
     items = list(items)
     extents = all("extent" in item for item in items)
-    for name in dict.fromkeys((own, *(name for name in CONTROLS if extents or name != "extent"))):
+    for name in dict.fromkeys((own, *(name for name in controls if extents or name != "extent"))):
         if name != own:
             network.use_sampler(name, inference="top")
         network.to(device)
@@ -98,7 +102,25 @@ def study(
             for row in agreement(walk, item) if name == own else ():
                 rows[row["stage"], row["score"], row["truth"]].append((row["rank_correlation"], row["auc"]))
     network.samplers, network.sampler, network.inference = trained, own, inference
-    return {"agreement": [mean_agreement(key, found) for key, found in rows.items()], "samplers": _gains(values, own)}
+    return {
+        "agreement": [mean_agreement(key, found) for key, found in rows.items()],
+        "samplers": _gains(values, own),
+        "inference": _by_inference(network, items, device),
+    }
+
+
+def _by_inference(
+    network: AdaptiveNetwork, items: Sequence[Mapping[str, Any]], device: torch.device
+) -> list[dict[str, Any]]:
+    if network.sampler != "learned":
+        return []
+    table = []
+    for mode in ("top", "dither", "draw"):
+        rng = torch.Generator().manual_seed(0)
+        outputs = [network.walk(item["blurred"][None].to(device), mode=mode, generator=rng).outputs for item in items]
+        found = [float(psnr(o[-1].cpu(), item["sharp"][None])) for o, item in zip(outputs, items)]
+        table.append({"inference": mode, "psnr": float(np.mean(found))})
+    return table
 
 
 def mean_agreement(key: tuple, found: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -145,4 +167,7 @@ def as_markdown(found: Mapping[str, Sequence[Mapping[str, Any]]], own: str) -> s
         low, high = row["ci95"]
         gain = "" if row["sampler"] == own else f"{row['own_gain_db']:+.3f} [{low:+.3f}, {high:+.3f}]"
         lines.append(f"| {row['sampler']} | {row['psnr']:.3f} | {gain} |")
+    if found["inference"]:
+        lines += ["", "| points of the map | PSNR dB |", "| --- | --- |"]
+        lines += [f"| {row['inference']} | {row['psnr']:.3f} |" for row in found["inference"]]
     return "\n".join(lines)
