@@ -18,7 +18,8 @@ from sapnet.data.samples import usable_cores
 from sapnet.entry import CONFIG_DIR, entry_point
 from sapnet.errors import UserError
 from sapnet.files import write_atomically
-from sapnet.reporting.render import as_csv, as_markdown, gains_picture
+from sapnet.reporting import points
+from sapnet.reporting.render import as_csv, as_markdown, gains_picture, gains_table
 from sapnet.reporting.rows import Study, compare, data_words, read_study
 from sapnet.reporting.runs import Runs
 
@@ -70,7 +71,10 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def render(study: Study, runs: Runs, folder: Path, origin: dict[str, str]) -> str:
-    """Write ``table.md``, ``table.csv``, ``table.json`` and ``gains.png`` from what is there; return the Markdown."""
+    """Write the tables and the picture of what is there, and return the Markdown.
+
+    They are ``table.md``, ``table.csv``, ``table.json``, ``gains.png`` and, of a study of points, ``runs.csv``.
+    """
 
     def folder_of(row: str, seed: int) -> Path:
         return runs.folder(study.overrides(row, seed), study.test)
@@ -78,6 +82,13 @@ def render(study: Study, runs: Runs, folder: Path, origin: dict[str, str]) -> st
     counted = costs(study)
     lines = [{**line, **counted[line["row"]]} for line in compare(study, folder_of)]
     table = as_markdown(study, lines, origin)
+    for reference in study.references:
+        table += "\n" + gains_table(compare(replace(study, reference=reference), folder_of), reference)
+    if study.points:
+        gmacs = {row: cost.get("run_gmacs", cost["gmacs"]) for row, cost in counted.items()}
+        found = points.run_lines(study, folder_of, gmacs)
+        write_atomically(folder / "runs.csv", as_csv(points.ordered(found)).encode())
+        table += "\n" + points.as_markdown(found)
     write_atomically(folder / "table.md", table.encode())
     write_atomically(folder / "table.csv", as_csv(lines).encode())
     write_atomically(folder / "table.json", (json.dumps({"lines": lines, "origin": origin}, indent=2) + "\n").encode())

@@ -69,6 +69,13 @@ def _gain(line: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def gains_table(lines: Sequence[Mapping[str, Any]], reference: str) -> str:
+    """Return the gains over a reference alone."""
+    text = [f"| row | minus {reference}, dB, 95% interval | by seed |", "| --- | --- | --- |"]
+    text += [f"| {' | '.join([line['row'], *_gain(line)])} |" for line in lines if "gain_db" in line]
+    return "\n".join(text) + "\n"
+
+
 def as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return all figures, units in the column names, ``paper_`` before the paper's; empty cells where there is none."""
     columns = list(dict.fromkeys(key for line in lines for key in line))

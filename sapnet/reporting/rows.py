@@ -30,6 +30,8 @@ class Study:
         paper: The paper's figures of a row, by ``paper_<quantity>_<unit>``; empty where it gives none.
         notes: What a reader of the paper's figures should know; printed below the table.
         test: Overrides of ``sapnet-evaluate`` where a row is tested on other data than that it was trained on.
+        references: Further rows that gains are measured against.
+        points: Whether the page also has the runs one by one, with what the samplers' maps agree with.
     """
 
     title: str
@@ -40,6 +42,8 @@ class Study:
     paper: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    points: bool = False
 
     def overrides(self, row: str, seed: int) -> list[str]:
         """Return all that one run of a row is told; ``{data}`` stands for the folder of the data sets."""
@@ -77,6 +81,8 @@ def read_study(path: Path, scale: str | None = None) -> Study:
         {name: _figures(path, name, row) for name, row in rows.items() if isinstance(row, dict)},
         tuple(content.get("notes", ())),
         tuple(content.get("test", {}).get(scale, ())),
+        tuple(content.get("references", ())),
+        bool(content.get("points", False)),
     )
 
 
