@@ -2,7 +2,8 @@
 
 from sapnet.data.images import to_array
 from sapnet.data.module import PairData
-from sapnet.data.samples import Sample
+from sapnet.data.samples import Sample, Source
+from sapnet.data.stored import StoredScenes
 from sapnet.data.synthetic import SyntheticScenes
 
 
@@ -24,6 +25,7 @@ class SyntheticData(PairData):
         workers: Loader processes; cutting a crop out of memory takes less than passing it between processes.
         eval_batch: Whole scenes in a batch.
         cache: Hold the scenes in memory; without, each is made again for every crop.
+        store: Folder in which made scenes are kept for further runs; None: they are made in each run.
     """
 
     def __init__(
@@ -42,16 +44,23 @@ class SyntheticData(PairData):
         eval_batch: int = 8,
         cache: bool = True,
         distribution: str = "synthetic",
+        store: str | None = None,
     ):
-        super().__init__(name, crop, batch, seed, workers, eval_batch, cache)
+        # What is stored is in memory already.
+        super().__init__(name, crop, batch, seed, workers, eval_batch, cache and store is None)
+        self.store = store
         self.scenes = {"train": train, "val": val, "test": test}
         self.size, self.gamma, self.scene_seed, self.distribution = size, gamma, scene_seed, distribution
 
-    def source(self, split: str) -> "Scenes":
+    def source(self, split: str) -> Source:
         """Scenes of `train`, `val` or `test`, no two from the same random numbers."""
         size = (self.size, self.size)
         count, seed = self.scenes[split], self.scene_seed
-        return Scenes(SyntheticScenes(split, count, size, seed, self.gamma, self.distribution))
+        scenes = Scenes(SyntheticScenes(split, count, size, seed, self.gamma, self.distribution))
+        if self.store is None:
+            return scenes
+        key = (self.distribution, split, count, size, seed, self.gamma)
+        return StoredScenes(scenes, self.store, key, f"{self.name}: {split}")
 
 
 class Scenes:

@@ -1,0 +1,50 @@
+"""Scenes that are kept for further runs: the same as made ones, made once, and never those of other settings."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sapnet.data.generated import SyntheticData
+from sapnet.errors import UserError
+
+SMALL = {"train": 3, "val": 2, "test": 2, "size": 64, "crop": 32, "batch": 2}
+
+
+def items(store: Path | None, **changes):
+    data = SyntheticData(**(SMALL | changes), store=None if store is None else str(store))
+    data.setup("test")
+    return list(data.whole_images("test"))
+
+
+def test_stored_scenes_are_the_made_ones_to_the_bit(tmp_path: Path) -> None:
+    for made, first, again in zip(items(None), items(tmp_path), items(tmp_path)):
+        for key in ("blurred", "sharp", "extent"):
+            assert (made[key] == first[key]).all() and (made[key] == again[key]).all()
+        assert made["name"] == first["name"] == again["name"]
+
+
+def test_scenes_are_made_once_and_others_get_a_file_of_their_own(tmp_path: Path) -> None:
+    items(tmp_path)
+    (path,) = tmp_path.glob("*.npz")
+    stamp = path.stat().st_mtime_ns
+    items(tmp_path)
+    assert path.stat().st_mtime_ns == stamp
+    for changes in ({"scene_seed": 1}, {"size": 96}, {"gamma": None}, {"distribution": "synthetic_local"}, {"test": 3}):
+        before = set(tmp_path.glob("*.npz"))
+        items(tmp_path, **changes)
+        assert len(set(tmp_path.glob("*.npz")) - before) == 1, changes
+
+
+def test_a_damaged_store_is_named(tmp_path: Path) -> None:
+    items(tmp_path)
+    (path,) = tmp_path.glob("*.npz")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match="is damaged: delete it"):
+        items(tmp_path)
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(np.zeros(1).tobytes())
+    with pytest.raises(UserError, match="cannot be written"):
+        items(tmp_path / "file")
