@@ -46,6 +46,7 @@ class ClusterAttention(nn.Module):
         grid: Float[Tensor, "b h w c"],
         source: Float[Tensor, "b h w c"],
         windows: PointWindows | None = None,
+        p: Float[Tensor, "b l maps"] | None = None,
     ) -> Float[Tensor, "b l c"]:
         """Attend.
 
@@ -54,6 +55,7 @@ class ClusterAttention(nn.Module):
             grid: The receiver's features on the regular grid (``X_u``), from which ``Q`` and the masks are made.
             source: The features to be pooled, on the same grid.
             windows: Those of the canvas that the points lie on; None: one global window.
+            p: `P`, where it was predicted beside other heads; None: predicted from the points.
         """
         seen = tokens(grid, windows)
         # Maps before positions: normalised along memory, not across it.
@@ -65,7 +67,8 @@ class ClusterAttention(nn.Module):
         pooled = q @ (seen if source is grid else tokens(source, windows))
         if self.mask_channels is not None:
             pooled = pooled * torch.sigmoid(self.mask_channels(seen.mean(dim=1))).unsqueeze(1)
-        p = self._normalise(self.f_p(points))
+        if p is None:
+            p = self._normalise(self.f_p(points))
         return p @ pooled if windows is None else windows.ungroup(windows.group(p) @ pooled)
 
     def _normalise(self, logits: Tensor) -> Tensor:

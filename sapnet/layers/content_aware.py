@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sapnet.layers.attention import ClusterAttention, FullAttention, Normalisation
 from sapnet.layers.filtering import PixelDependentFilter
 from sapnet.layers.windows import PointWindows
+from sapnet.ops.heads import Head, apply_heads
 from sapnet.ops.points import gather, overwrite, scatter
 
 
@@ -115,22 +116,36 @@ class ContentAware(nn.Module):
             source: What cross-attention pools, on the same grid; unused where there is none.
             windows: Of attention; None: it is global.
         """
-        local = self.filter(canvas, values, points)
+        heads = self._heads()
+        made = apply_heads(values, heads.values(), self.filter.max_offset) if heads else []
+        of = dict(zip(heads, made))
+        local = self.filter(canvas, values, points, made[: len(self.filter.heads)])
         if self.fusion == "none":
             return local
         parts = []
-        if self.self_attention is not None:
-            parts.append(self.self_attention(values, grid, grid, windows))
-        if self.cross_attention is not None:
-            parts.append(self.cross_attention(values, grid, source, windows))
+        for name, pooled in (("self_attention", grid), ("cross_attention", source)):
+            attention = getattr(self, name)
+            if attention is not None:
+                p = {"p": of[name]} if name in of else {}
+                parts.append(attention(values, grid, pooled, windows, **p))
         attended = sum(parts[1:], parts[0])
         if self.fusion == "add":
             return attended + local
         if self.fusion == "concat":
             return self.f_fus(torch.cat([attended, local], dim=-1))
-        mask = torch.sigmoid(self.f_fus(values))
         # In mixed precision the filter is computed in float32, the rest is not.
-        return torch.lerp(local, attended.to(local.dtype), mask.to(local.dtype))
+        return torch.lerp(local, attended.to(local.dtype), of["fusion"].to(local.dtype))
+
+    def _heads(self) -> dict[str | int, Head]:
+        # All that is predicted from the points' own features: the filter's first, by number, then the others by name.
+        heads: dict[str | int, Head] = dict(enumerate(self.filter.heads))
+        for name in ("self_attention", "cross_attention"):
+            attention = getattr(self, name)
+            if isinstance(attention, ClusterAttention) and attention.normalisation == "softmax":
+                heads[name] = Head(attention.f_p, "softmax")
+        if self.fusion == "mask":
+            heads["fusion"] = Head(self.f_fus, "sigmoid")
+        return heads
 
 
 class ContentAwareBlock(nn.Module):

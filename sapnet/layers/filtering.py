@@ -1,12 +1,14 @@
 """The pixel-dependent filtering module: Sec. 3.2.4, Eq. 17-18."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sapnet.ops import adaptive_filter
+from sapnet.ops.heads import Head, apply_heads
 
 
 class PixelDependentFilter(nn.Module):
@@ -49,21 +51,24 @@ class PixelDependentFilter(nn.Module):
             nn.init.zeros_(self.f_off.weight)
             nn.init.zeros_(self.f_off.bias)
 
+    @property
+    def heads(self) -> list[Head]:
+        """Those of ``V`` and of the offsets, as far as they are switched on."""
+        heads = (Head(self.f_ker), Head(self.f_off, "tanh"))
+        return [head for head in heads if head.linear is not None]
+
     def predict(
         self, values: Float[Tensor, "b l c"]
     ) -> tuple[Float[Tensor, "b l kk"] | None, Float[Tensor, "b l kk 2"] | None]:
         """Return ``V`` and the offsets ``(dy, dx)`` in canvas pixels, None for what is switched off."""
-        kernel = None if self.f_ker is None else self.f_ker(values)
-        if self.f_off is None:
-            return kernel, None
-        offsets = self.max_offset * torch.tanh(self.f_off(values))
-        return kernel, offsets.unflatten(-1, (-1, 2))
+        return self._named(apply_heads(values, self.heads, self.max_offset) if self.heads else [])
 
     def forward(
         self,
         canvas: Float[Tensor, "b h w c"],
         values: Float[Tensor, "b l c"],
         points: Int64[Tensor, "b l"] | None = None,
+        predicted: Sequence[Float[Tensor, "b l _"]] | None = None,
     ) -> Float[Tensor, "b l c"]:
         """Filter the canvas at the points, or at every position if there are none.
 
@@ -71,6 +76,11 @@ class PixelDependentFilter(nn.Module):
             canvas: Where the taps are read; 0 outside.
             values: The canvas' features at the points.
             points: Raster indices into the canvas.
+            predicted: What :attr:`heads` make of the values, where they were applied beside others.
         """
-        kernel, offsets = self.predict(values)
+        kernel, offsets = self.predict(values) if predicted is None else self._named(predicted)
         return adaptive_filter(canvas, self.weight, kernel, offsets, points)
+
+    def _named(self, predicted: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        kernel = None if self.f_ker is None else predicted[0]
+        return kernel, None if self.f_off is None else predicted[-1].unflatten(-1, (-1, 2))

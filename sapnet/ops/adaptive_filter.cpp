@@ -7,6 +7,7 @@
 #include <new>
 
 #include "backward.hpp"
+#include "heads.hpp"
 #include "taps.hpp"
 #include "weight.hpp"
 #include "work.hpp"
@@ -59,6 +60,12 @@ template <typename F> int guarded(F f) {
 
 }  // namespace
 
+// shape: n, c, o, number of heads, threads; then each head's kind, then each head's width.
+template <typename T> Heads<T> heads(const T* x, const T* weight, const T* bias, const int64_t* shape, double scale) {
+  return {x, weight, bias, shape + 5, shape + 5 + shape[3], shape[3], shape[0], shape[1], shape[2],
+          static_cast<T>(scale), static_cast<int>(shape[4])};
+}
+
 // kernel, offsets, points and, backward, the gradients may be null. Both return a Status.
 #define EXPORT(T, SUFFIX)                                                                                            \
   extern "C" int forward_##SUFFIX(const T* canvas, const T* weight, const T* kernel, const T* offsets,               \
@@ -71,6 +78,18 @@ template <typename F> int guarded(F f) {
     return guarded([&] {                                                                                             \
       const Gradients<T> to{to_canvas, to_weight, to_kernel, to_offsets};                                            \
       return backward(problem(canvas, weight, kernel, offsets, points, shape), grad, to);                            \
+    });                                                                                                              \
+  }                                                                                                                  \
+  extern "C" int heads_forward_##SUFFIX(const T* x, const T* weight, const T* bias, const int64_t* shape,            \
+                                        double scale, T* out) {                                                      \
+    return guarded([&] { return heads_forward(heads(x, weight, bias, shape, scale), out), kDone; });                 \
+  }                                                                                                                  \
+  extern "C" int heads_backward_##SUFFIX(const T* x, const T* weight, const T* bias, const int64_t* shape,           \
+                                         double scale, const T* out, const T* const* grads, T* to_x, T* to_weight,   \
+                                         T* to_bias) {                                                               \
+    return guarded([&] {                                                                                             \
+      heads_backward(heads(x, weight, bias, shape, scale), out, grads, to_x, to_weight, to_bias);                    \
+      return kDone;                                                                                                  \
     });                                                                                                              \
   }
 

@@ -10,7 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCES = ("adaptive_filter.cpp", "backward.hpp", "bands.hpp", "gemm.hpp", "taps.hpp", "weight.hpp", "work.hpp")
+SOURCES = (
+    "adaptive_filter.cpp",
+    *("backward.hpp", "bands.hpp", "gemm.hpp", "heads.hpp", "taps.hpp", "weight.hpp", "work.hpp"),
+)
 
 # No -ffast-math: NaN and infinity must pass through.
 FLAGS = (

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ def load() -> ctypes.CDLL:
     for kind in ("float32", "float64"):
         getattr(kernel, f"forward_{kind}").argtypes = [ctypes.c_void_p] * 7
         getattr(kernel, f"backward_{kind}").argtypes = [ctypes.c_void_p] * 11
+        for way, others in (("forward", 1), ("backward", 5)):
+            types = [*[ctypes.c_void_p] * 4, ctypes.c_double, *[ctypes.c_void_p] * others]
+            getattr(kernel, f"heads_{way}_{kind}").argtypes = types
     return kernel
 
 
@@ -60,6 +64,46 @@ def backward(
     call = load().backward_float32 if canvas.dtype == torch.float32 else load().backward_float64
     _succeed(call(*map(_address, inputs), shape, _address(grad), *map(_address, gradients)), canvas)
     return tuple(canvas.new_empty(0) if g is None else g for g in gradients)
+
+
+def heads_forward(
+    features: Tensor, weight: Tensor, bias: Tensor, kinds: list[int], widths: list[int], scale: float
+) -> Tensor:
+    """The heads one after another in one flat tensor, see `sapnet.ops.heads`."""
+    features, weight, bias = _contiguous(features, weight, bias)
+    rows = features.numel() // features.shape[-1]
+    out = features.new_empty(rows * len(weight))
+    call = load().heads_forward_float32 if features.dtype == torch.float32 else load().heads_forward_float64
+    shape = _heads_shape(features, weight, kinds, widths)
+    _succeed(call(*map(_address, (features, weight, bias)), shape, scale, _address(out)), features)
+    return out
+
+
+def heads_backward(
+    grads: Sequence[Tensor | None],
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    out: Tensor,
+    kinds: list[int],
+    widths: list[int],
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of features, weight and bias; None is a gradient of zeros."""
+    features, weight, bias, out, *grads = _contiguous(features, weight, bias, out, *grads)
+    gradients = [torch.empty_like(x) for x in (features, weight, bias)]
+    call = load().heads_backward_float32 if features.dtype == torch.float32 else load().heads_backward_float64
+    shape = _heads_shape(features, weight, kinds, widths)
+    given = (ctypes.c_void_p * len(grads))(*map(_address, grads))
+    inputs = map(_address, (features, weight, bias))
+    _succeed(call(*inputs, shape, scale, _address(out), given, *map(_address, gradients)), features)
+    return tuple(gradients)
+
+
+def _heads_shape(features: Tensor, weight: Tensor, kinds: list[int], widths: list[int]) -> ctypes.Array:
+    rows = features.numel() // features.shape[-1]
+    numbers = (rows, features.shape[-1], len(weight), len(kinds), torch.get_num_threads(), *kinds, *widths)
+    return (ctypes.c_int64 * len(numbers))(*numbers)
 
 
 def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:

@@ -21,6 +21,7 @@ SHAPES = [
     {"b": 3, "h": 7, "w": 5, "c": 3, "o": 3, "size": 5},
     {"b": 1, "h": 9, "w": 11, "c": 17, "o": 33, "size": 3, "points": "shuffled"},
     {"b": 3, "h": 8, "w": 9, "c": 32, "o": 16, "size": 3, "points": "all"},
+    *({"b": 1, "h": 5, "w": 6, "c": c, "o": c + 5, "size": 3} for c in (8, 16, 24, 40, 48, 64)),
     {"b": 1, "h": 12, "w": 12, "c": 70, "o": 53, "size": 5},
     {"b": 2, "h": 6, "w": 7, "c": 24, "size": 5, "depthwise": True},
     {"b": 1, "h": 10, "w": 9, "c": 17, "size": 3, "depthwise": True, "points": "shuffled"},
