@@ -31,6 +31,8 @@ def hardest(state: State, share: float, size: int = 5) -> Bool[Tensor, "b h w"]:
         state: With the ground truth; the error is `|OP_{k-1} - GT|`, mean over RGB, and 0 in padding.
         share: Of the pixels of a patch.
         size: Side of the square window that smooths the error, in pixels.
+
+    Pixels without any error are none of them, however few others there are.
     """
     height, width = state.sharp.shape[-2:]
     error = (state.restored[..., :height, :width] - state.sharp).abs().mean(dim=1, keepdim=True)
@@ -40,4 +42,5 @@ def hardest(state: State, share: float, size: int = 5) -> Bool[Tensor, "b h w"]:
     size_of_patches, patches = patches.shape, patches.flatten(1)
     count = max(1, round(share * patches.shape[1]))
     threshold = patches.topk(count, dim=1).values[:, -1:]
-    return join((patches >= threshold).view(size_of_patches), *state.grid)[:, 0]
+    chosen = (patches >= threshold) & (patches > 0)
+    return join(chosen.view(size_of_patches), *state.grid)[:, 0]

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,6 +74,15 @@ def test_the_hardest_pixels_are_a_share_of_each_patch_and_none_of_the_padding():
         assert inside.sum().item() == pytest.approx(0.25 * 16 * 48 * len(error), abs=2)
         for i in range(len(error)):
             assert values[i][inside[i]].min() >= values[i][~inside[i]].max()
+
+
+def test_pixels_without_error_are_not_among_the_hardest():
+    """Where less than a quarter moves, the quarter's threshold is an error of 0, which all still pixels have."""
+    state = make_state((32, 48), grid=(1, 1))
+    moving = torch.zeros(32, 48, dtype=torch.bool)
+    moving[4:10, 8:20] = True
+    state = replace(state, sharp=torch.where(moving, state.sharp, state.restored))
+    assert torch.equal(hardest(state, 0.25, size=1), moving.expand(len(state.sharp), -1, -1))
 
 
 def test_a_settled_policy_is_fixed_and_the_generator_sees_the_points_of_inference():
