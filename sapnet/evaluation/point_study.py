@@ -143,7 +143,7 @@ def in_words(found: Mapping[str, Any]) -> str:
     text = f"The sampled points {verb} {_interval(none)} against no points"
     if own != "random":
         random = found["points_db"]["random"]
-        same = ": it does not matter where they lie" if is_nothing(random) else ""
+        same = ", no difference that these images show" if is_nothing(random) else ""
         text += f"; against as many random points the {own} ones make {_interval(random)}{same}"
     return f"{text}."
 

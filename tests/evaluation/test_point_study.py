@@ -125,7 +125,7 @@ def row(gain, low, high):
         (row(0.01, 0.005, 0.015), row(0.0, 0.0, 0.0), "the sampled points do nothing here"),
         (row(0.30, -0.1, 0.7), row(0.0, 0.0, 0.0), "the sampled points do nothing here"),
         (row(0.30, 0.2, 0.4), row(0.10, 0.05, 0.15), "points add +0.300 dB [+0.200, +0.400] against no points"),
-        (row(0.30, 0.2, 0.4), row(0.00, -0.05, 0.05), "it does not matter where they lie"),
+        (row(0.30, 0.2, 0.4), row(0.00, -0.05, 0.05), "no difference that these images show"),
         (row(-0.30, -0.4, -0.2), row(0.10, 0.05, 0.15), "points cost -0.300 dB"),
     ],
 )
@@ -133,7 +133,7 @@ def test_the_words_follow_from_the_figures(none, random, said):
     found = {"images": 9, "sampler": "learned", "points_db": {"none": none, "random": random}}
     words = point_study.in_words(found)
     assert said in words
-    assert ("does not matter" in words) == ("does not matter" in said)
+    assert ("no difference" in words) == ("no difference" in said)
     assert ("equals PSNR at the budget" in words) == ("nothing" in said)
 
 
@@ -175,11 +175,9 @@ def test_a_map_of_values_predicts_what_switching_a_point_s_gate_changes():
             output = network.generator(item["blurred"][None], lambda state: points[state.stage], gates=gates)[-1]
         return float((output.double() - item["sharp"].double()).abs().mean(1).sum())
 
-    # Padding has points too, of the patches that are not full; their values lie outside the map.
     for stage in (1, 2):
-        slope = -(error(stage, 1.01) - error(stage, 0.99)) / 0.02
-        inside = float(maps[stage].sum())
-        assert inside == pytest.approx(slope, rel=0.05, abs=0.02), stage
+        slope = -(error(stage, 1.001) - error(stage, 0.999)) / 0.002
+        assert abs(slope) > 0.05 and float(maps[stage].sum()) == pytest.approx(slope, rel=0.02), stage
 
 
 def test_values_are_compared_with_error_and_extent_and_drawn():
