@@ -35,8 +35,9 @@ test-quick: $(STAMP)  ## the tests without the slow ones
 lint: $(STAMP)  ## the linter
 	$(BIN)/ruff check .
 
-bench: $(STAMP)  ## networks side by side: operations, time against the floor, peak memory (12 minutes)
+bench: $(STAMP)  ## networks side by side: operations, time against the floor, peak memory; a step of the small one (14 minutes)
 	$(BIN)/python -m benchmarks.networks
+	$(BIN)/python -m benchmarks.mini_step
 
 profile: $(STAMP)  ## where the time of a forward pass goes, beside the multiply-adds: make profile models="NU DMPHN_NU"
 	$(BIN)/python -m benchmarks.profile $(if $(models),--models $(models))

@@ -1,6 +1,6 @@
 """The networks that are timed side by side, each built as `sapnet-train` builds it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -37,9 +37,13 @@ def compose(name: str, quick: bool = False) -> DictConfig:
         name: A key of `MODELS`.
         quick: The smallest widths instead of the network's own.
     """
-    words = [*MODELS[name], "optim=adam", "policy.pretrain=0"]
-    if quick:
-        words += _NARROW_OURS if name in ("U", "NU") else _NARROW
+    narrow = _NARROW_OURS if name in ("U", "NU") else _NARROW
+    return compose_overrides([*MODELS[name], *(narrow if quick else [])])
+
+
+def compose_overrides(overrides: Sequence[str]) -> DictConfig:
+    """Return the config composed with overrides of `sapnet-train`, and with :func:`compose`'s optimizer and policy."""
+    words = [*overrides, "optim=adam", "policy.pretrain=0"]
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra.compose("count", words)
 
