@@ -34,7 +34,7 @@ def costs(study: Study) -> dict[str, dict[str, float]]:
         words = [word for word in overrides if not word.startswith("data")]
         full = count_config(hydra.compose("count", words))
         found[name] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
-        widths = [word for word in study.recipe.get(name, []) if word.startswith("model.")]
+        widths = [word for word in study.recipe.get(name, []) if word.startswith(("model=", "model."))]
         if widths:
             run = count_config(hydra.compose("count", [*widths, *words]))
             found[name] |= {"run_parameters_m": run.total_parameters / 1e6, "run_gmacs": run.gmacs}
