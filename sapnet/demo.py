@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 from sapnet.data.images import write_image
 from sapnet.entry import entry_point
 from sapnet.evaluate import evaluate, study_policy
+from sapnet.evaluation import point_study
 from sapnet.evaluation.pictures import Picture, heat_map, panel, with_points
-from sapnet.evaluation.policy_study import as_markdown
 from sapnet.evaluation.runner import as_table
 from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork, Walk
@@ -75,6 +75,25 @@ def _row(item: Mapping[str, Any], walk: Walk) -> list:
     return [item["blurred"], *outputs, item["sharp"], heat_map(item["extent"]), *shown]
 
 
+def worth_of_points(network: AdaptiveNetwork, data: DictConfig) -> dict[str, Any]:
+    """Measure what the network's points are worth on the test scenes, as ``study=points`` does."""
+    module = hydra.utils.instantiate(data)
+    module.setup("test")
+    return point_study.study(network, module.whole_images("test"), torch.device("cpu"))
+
+
+def mean_auc(agreement: Sequence[Mapping[str, Any]], truth: str) -> float:
+    """Return the mean over stages of the AUC of the policy's map as a detector of a truth."""
+    return float(np.mean([row["auc"] for row in agreement if (row["score"], row["truth"]) == ("map", truth)]))
+
+
+def _found(summary: Mapping[str, Any]) -> str:
+    return (
+        f"AUC of the policy's map as a detector of the quarter of the pixels with the largest error:"
+        f" {summary['policy_auc_error']:.2f}; with the largest blur extent: {summary['policy_auc_extent']:.2f}."
+    )
+
+
 @entry_point("demo")
 def main(config: DictConfig) -> float:
     """Run the demo; the return value is the gain in dB."""
@@ -93,21 +112,23 @@ def main(config: DictConfig) -> float:
 
     summary = evaluate(checkpoint, config.data, folder)
     network, _ = network_from_checkpoint(checkpoint)
-    found = study_policy(network, config.data, folder)
+    agreement = study_policy(network, config.data, folder, controls=())["agreement"]
+    worth = worth_of_points(network, config.data)
     picture, share = draw(network, config.data, config.picture_scenes)
     write_image(folder / "demo.png", picture)
-    blur = [row for row in found["agreement"] if row["score"] == "map" and row["truth"] == "extent"]
     summary |= {
         "model": "nu",
         "sampled_fraction": share,
-        "policy_auc_blur": float(np.mean([row["auc"] for row in blur])),
-        "policy": found,
+        "points_db": {name: row["psnr"] for name, row in worth["points_db"].items()},
+        "policy_auc_error": mean_auc(agreement, "error"),
+        "policy_auc_extent": mean_auc(agreement, "extent"),
+        "policy": {"agreement": agreement, "worth": worth},
         "steps": config.steps,
         "seconds": round(time.perf_counter() - start, 1),
     }
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    log.info("what the policy learned:\n%s", as_markdown(found, network.sampler))
-    log.info("%s\npicture: %s   figures: %s", as_table(summary), folder / "demo.png", folder / "summary.json")
+    log.info("%s\n%s\n%s", as_table(summary), worth["words"], _found(summary))
+    log.info("picture: %s   figures: %s", folder / "demo.png", folder / "summary.json")
     return summary["gain_db"]
 
 
