@@ -10,7 +10,7 @@ SCALE ?= mini
 DATA ?=
 DATA_ROOT = $(if $(DATA),data_root=$(DATA))
 
-.PHONY: help install demo test test-quick lint bench bench-ops bench-loading bench-policy profile check-data tiles count table1 table2 table3 table4 table5 table6 controls clean
+.PHONY: help install demo test test-quick lint bench bench-ops bench-loading bench-policy profile check-data tiles count table1 table2 table3 table4 table5 table6 study rates controls clean
 
 help:  ## list the targets
 	@grep -hE '^[a-zA-Z0-9_ -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 36
@@ -67,7 +67,14 @@ table1 table2: $(STAMP)  ## as below, and every trained or published network on 
 table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is missing, renders; SCALE=smoke, mini (15 to 60 minutes each), paper
 	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 
-controls: $(STAMP)  ## where to spend the points: U and the four controls, three seeds (35 minutes)
+study: $(STAMP)  ## where to spend the points: U, controls and learned samplers, three seeds (hours; goes on where it stopped)
+	$(BIN)/python -m sapnet.reproduce table=study_local scale=mini
+	$(BIN)/python -m sapnet.reproduce table=study_mixed scale=mini
+
+rates: $(STAMP)  ## PSNR against the learning rate, three seeds (25 minutes)
+	$(BIN)/python -m sapnet.reproduce table=rates scale=mini
+
+controls: $(STAMP)  ## U and four controls in the full network's three stages, three seeds
 	$(BIN)/python -m sapnet.reproduce table=controls scale=mini
 
 clean:  ## remove the environment and caches; results stay

@@ -25,16 +25,23 @@ from sapnet.reporting.runs import Runs
 
 log = logging.getLogger(__name__)
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
+#: Overrides of a recipe that change a network's size.
+_SIZE = ("model=", "model.", "++sampling.policy.")
 
 
 def costs(study: Study) -> dict[str, dict[str, float]]:
-    """Count parameters and multiply-adds of every row's network for 3x256x256, at full size and at its runs' widths."""
+    """Count parameters and multiply-adds of every row's network for 3x256x256, at full size and at its runs' widths.
+
+    Where the recipe names the model, there is no full size.
+    """
     found = {}
     for name, overrides in study.rows.items():
         words = [word for word in overrides if not word.startswith("data")]
-        full = count_config(hydra.compose("count", words))
-        found[name] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
-        widths = [word for word in study.recipe.get(name, []) if word.startswith(("model=", "model."))]
+        widths = [word for word in study.recipe.get(name, []) if word.startswith(_SIZE)]
+        found[name] = {}
+        if not any(word.startswith("model=") for word in widths):
+            full = count_config(hydra.compose("count", words))
+            found[name] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
         if widths:
             run = count_config(hydra.compose("count", [*widths, *words]))
             found[name] |= {"run_parameters_m": run.total_parameters / 1e6, "run_gmacs": run.gmacs}
@@ -85,7 +92,7 @@ def render(study: Study, runs: Runs, folder: Path, origin: dict[str, str]) -> st
     for reference in study.references:
         table += "\n" + gains_table(compare(replace(study, reference=reference), folder_of), reference)
     if study.points:
-        gmacs = {row: cost.get("run_gmacs", cost["gmacs"]) for row, cost in counted.items()}
+        gmacs = {row: cost["run_gmacs" if "run_gmacs" in cost else "gmacs"] for row, cost in counted.items()}
         found = points.run_lines(study, folder_of, gmacs)
         write_atomically(folder / "runs.csv", as_csv(points.ordered(found)).encode())
         table += "\n" + points.as_markdown(found)
