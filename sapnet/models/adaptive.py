@@ -158,6 +158,7 @@ class AdaptiveNetwork(nn.Module):
         extent: Float[Tensor, "b 1 h w"] | None = None,
         gates: Literal["unit", "policy"] | None = None,
         compare: Compare | None = None,
+        stages: tuple[int, int] | None = None,
     ) -> Walk:
         """Restore, and remember what was sampled.
 
@@ -171,6 +172,8 @@ class AdaptiveNetwork(nn.Module):
                 which the loss reaches the policy (`sapnet.sampling.gates`).
             compare: Called at each sampled stage with its state and a function that restores its image from other
                 points, without gradients.
+            stages: First stage that gets gradients, and the one after the last that runs, from 0; None: all. Points of
+                stages before the first are those of inference.
 
         Raises:
             UserError: The sampler needs what is not given.
@@ -179,7 +182,9 @@ class AdaptiveNetwork(nn.Module):
 
         def choose(state: State):
             walk.states[state.stage] = replace(state, sharp=sharp, extent=extent)
-            walk.samplings[state.stage] = self.choose(walk.states[state.stage], mode, generator)
+            fixed = stages is not None and state.stage < stages[0]
+            chosen_mode = self.inference if fixed else mode
+            walk.samplings[state.stage] = self.choose(walk.states[state.stage], chosen_mode, generator)
             return walk.samplings[state.stage].points
 
         def gate(state: State, points: Mapping[int, Tensor]):
@@ -191,6 +196,8 @@ class AdaptiveNetwork(nn.Module):
         extras = {} if gates is None else {"gates": gate}
         if compare is not None:
             extras["compare"] = lambda state, restore: compare(walk.states[state.stage], restore)
+        if stages is not None:
+            extras["stages"] = stages
         walk.outputs.extend(self.generator(blurred, choose, **extras))
         return walk
 

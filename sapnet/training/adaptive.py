@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sapnet.models.adaptive import Walk
 from sapnet.sampling.state import State
+from sapnet.training.phases import Phase
 from sapnet.training.policy_gradient import PolicySettings, policy_loss
 from sapnet.training.restoration import RestorationModule
 from sapnet.training.reward import stage_reward
@@ -37,25 +38,33 @@ class AdaptiveModule(RestorationModule):
         super().__init__(*settings, **more)
         self.policy = policy or PolicySettings()
         self.learned = self.network.sampler == "learned"
-        self.pretrain_steps = round(self.policy.pretrain * self.steps) if self.learned else 0
-        self.joint_steps = self.steps - round(self.policy.settle * self.steps)
         if self.learned:
             self.policy.check(self.network)
 
     @property
     def pretraining(self) -> bool:
-        """Whether the policy gradient has not begun."""
-        return self.generator_steps < self.pretrain_steps
+        """Whether the policy gradient has not begun in this phase."""
+        return self.learned and self.generator_steps < self.phase.begin + self._waiting(self.phase)
 
     @property
     def imitating(self) -> bool:
         """Whether the policy imitates the error."""
-        return self.learned and self.pretraining and self.policy.warm_start == "error"
+        return self.pretraining and self.policy.warm_start == "error"
 
     @property
     def settled(self) -> bool:
-        """Whether the policy is fixed."""
-        return self.learned and self.policy.settle > 0 and self.generator_steps >= self.joint_steps
+        """Whether the policy is fixed until the end of this phase."""
+        return self.learned and 0 < self._settled(self.phase) >= self.phase.end - self.generator_steps
+
+    def _waiting(self, phase: Phase) -> int:
+        return round(self.policy.pretrain * phase.steps)
+
+    def _settled(self, phase: Phase) -> int:
+        return round(self.policy.settle * phase.steps)
+
+    def _samples(self, phase: Phase) -> bool:
+        stages = self.network.generator.sampled_stages
+        return phase.stages is None or any(k in stages for k in range(*phase.stages))
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """Return the generator's parameters and, if the samplers have any, theirs."""
@@ -66,20 +75,23 @@ class AdaptiveModule(RestorationModule):
         """Return the policy's own rate."""
         return self.policy.rate if number == POLICY else 1.0
 
-    def optimizer_steps(self, number: int) -> int:
-        """Return the steps of the run; the policy's begin when it joins, and end when it settles."""
-        if number == GENERATOR:
-            return self.steps
-        return max(1, self.joint_steps - (self.pretrain_steps if self.policy.warm_start == "none" else 0))
+    def optimizer_steps(self, number: int) -> list[int]:
+        """Return the steps in each phase; the policy's begin when it joins, and end when it settles."""
+        if number == GENERATOR or not self.learned:
+            return super().optimizer_steps(number)
+        phases = [phase for phase in self.phases if self._samples(phase)]
+        waits = self.policy.warm_start == "none"
+        return [p.steps - self._settled(p) - (self._waiting(p) if waits else 0) for p in phases]
 
     def steps_now(self, number: int) -> bool:
         """Return whether an optimizer takes part: the policy's not before it joins."""
         waits = self.pretraining and not self.imitating
-        return number == GENERATOR or not (waits or self.settled)
+        return number == GENERATOR or (self._samples(self.phase) and not (waits or self.settled))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Take one step; where a warm start ends, Adam forgets the scale of the imitation's gradients."""
-        if self.learned and 0 < self.pretrain_steps == self.generator_steps and self.policy.warm_start == "error":
+        switch = self.generator_steps - self.phase.begin == self._waiting(self.phase) > 0
+        if self.learned and switch and self.policy.warm_start == "error":
             self.optimizers()[POLICY].optimizer.state.clear()
         return super().training_step(batch, batch_idx)
 
@@ -88,6 +100,8 @@ class AdaptiveModule(RestorationModule):
         walk, second = self._walk(batch)
         total, logs = self.restoration(walk.outputs, batch["sharp"])
         for stage, sampling in walk.samplings.items():
+            if self.phase.stages is not None and stage < self.phase.stages[0]:
+                continue
             previous, restored = _before(walk, stage), walk.outputs[stage].detach()
             improvement = stage_reward(restored, previous, batch["sharp"], 1.0, "improvement")
             logs[f"train/improvement_{stage + 1}"] = improvement.mean()
@@ -107,7 +121,7 @@ class AdaptiveModule(RestorationModule):
                 logs[f"train/reward_{stage + 1}"] = reward.mean()
                 control = self.network.settings["budget_control"]
                 total = total + policy_loss(sampling, reward, self.policy.credit, control, self.policy.beta)
-        if self.learned and (self.pretraining or self.settled):
+        if self.phase.stages is None and (self.pretraining or self.settled):
             # DDP wants every parameter in the graph.
             total = total + sum(0 * p.sum() for p in self.network.samplers.parameters())
         return total, logs
@@ -129,6 +143,7 @@ class AdaptiveModule(RestorationModule):
                 extent=batch.get("extent"),
                 gates="policy" if drawing and self.policy.estimator == "gate" else None,
                 compare=compare if drawing and self.policy.baseline == "paired" else None,
+                stages=self.phase.stages,
             ),
             second,
         )

@@ -27,7 +27,8 @@ def build_module(config: DictConfig) -> RestorationModule:
     description = OmegaConf.to_container(config.sampling.network, resolve=True)
     network = hydra.utils.instantiate(description)
     loss = hydra.utils.instantiate(config.loss)
-    parts = (network, loss, optim.optimizer, optim.scheduler, optim.clip_norm, description, config.steps)
+    parts = (network, loss, optim.optimizer, optim.scheduler, optim.clip_norm, description)
+    parts = (*parts, config.steps, config.stagewise)
     if not isinstance(network, AdaptiveNetwork):
         return RestorationModule(*parts)
     if not config.loss.progressive and config.sampling.sampler == "learned":

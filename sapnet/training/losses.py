@@ -40,7 +40,7 @@ class StageLoss(nn.Module):
         return self.combine(self.per_stage(outputs, sharp))
 
     def combine(self, per_stage: Sequence[Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        """Return the loss to minimise from the losses of the stages."""
+        """Return the loss to minimise from the losses of the stages that learn."""
         return torch.stack(list(per_stage)).mean() if self.progressive else per_stage[-1]
 
     def _pixelwise(self, output: Tensor, sharp: Tensor) -> Tensor:

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from sapnet.errors import UserError
 from sapnet.evaluation.metrics import psnr
 from sapnet.training.checkpoints import stamp
 from sapnet.training.losses import StageLoss
+from sapnet.training.phases import Phase, make_phases
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
-#: Takes the optimizer and how many steps it will take.
-MakeScheduler = Callable[[Optimizer, int], LRScheduler]
+#: Takes the optimizer and how many steps it will take in each phase.
+MakeScheduler = Callable[[Optimizer, Sequence[int]], LRScheduler]
 
 #: Validation images kept for the panel.
 PANEL_IMAGES = 4
@@ -36,6 +38,11 @@ class RestorationModule(pl.LightningModule):
         clip_norm: Bound of the gradient norm per optimizer; None for none.
         model: The configuration that built the network, as plain data; a checkpoint carries it.
         steps: Generator steps of the whole run, for the schedules.
+        stagewise: When each stage begins to learn on the fixed ones before it, in shares of the steps; empty: all
+            stages learn together (`sapnet.training.phases`).
+
+    Raises:
+        UserError: The network has no stages to learn one after another, or not as many.
     """
 
     def __init__(
@@ -47,6 +54,7 @@ class RestorationModule(pl.LightningModule):
         clip_norm: float | None = None,
         model: Mapping[str, Any] | None = None,
         steps: int = 1,
+        stagewise: Sequence[float] = (),
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -54,6 +62,7 @@ class RestorationModule(pl.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.clip_norm = clip_norm
         self.model, self.steps = dict(model or {}), steps
+        self.phases = make_phases(steps, stagewise, _stages_of(network) if stagewise else None)
         self.generator_steps = 0
         self.validation_samples: list[dict[str, Any]] = []
 
@@ -65,16 +74,22 @@ class RestorationModule(pl.LightningModule):
         """Return the parameters of each optimizer; the generator's come first."""
         return [list(self.network.parameters())]
 
+    @property
+    def phase(self) -> Phase:
+        """Present phase of the training."""
+        return next((p for p in self.phases if self.generator_steps < p.end), self.phases[-1])
+
     def restoration(self, outputs: Sequence[Tensor], sharp: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the restoration loss of stage outputs, and its scalars to log."""
+        """Return the restoration loss of the stages that learn, and the scalars of all to log."""
         per_stage = self.loss.per_stage(outputs, sharp)
-        total = self.loss.combine(per_stage)
+        total = self.loss.combine(per_stage[self.phase.stages[0] if self.phase.stages else 0 :])
         logs = {f"train/loss_{k}": value.detach() for k, value in enumerate(per_stage, start=1)}
         return total, {"train/loss": total.detach(), **logs}
 
     def losses(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to minimise by all optimizers together, and the scalars to log."""
-        return self.restoration(self.network(batch["blurred"]), batch["sharp"])
+        limits = {} if self.phase.stages is None else {"stages": self.phase.stages}
+        return self.restoration(self.network(batch["blurred"], **limits), batch["sharp"])
 
     def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Return the stage outputs to validate, by a suffix of the metric's name; the first are the result."""
@@ -94,9 +109,9 @@ class RestorationModule(pl.LightningModule):
         """Return the learning rate of an optimizer relative to the configured one."""
         return 1.0
 
-    def optimizer_steps(self, number: int) -> int:
-        """Return how many steps an optimizer takes in the whole run."""
-        return self.steps
+    def optimizer_steps(self, number: int) -> list[int]:
+        """Return how many steps an optimizer takes in each phase."""
+        return [phase.steps for phase in self.phases]
 
     def steps_now(self, number: int) -> bool:
         """Return whether an optimizer takes part in the present step."""
@@ -123,6 +138,15 @@ class RestorationModule(pl.LightningModule):
         self.generator_steps += 1
         self.log_dict({**logs, "generator_steps": float(self.generator_steps)})
         return total.detach()
+
+    def on_fit_start(self) -> None:
+        """Check that stages do not learn one after another in several processes.
+
+        Raises:
+            UserError: They do: DistributedDataParallel wants a gradient of every parameter at every step.
+        """
+        if len(self.phases) > 1 and self.trainer.world_size > 1:
+            raise UserError("stagewise trains in one process alone: set trainer.devices=1, or leave stagewise out.")
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation's pictures."""
@@ -158,6 +182,13 @@ class RestorationModule(pl.LightningModule):
         """Return what a panel shows of image ``i`` of a validation batch."""
         sample = {key: batch[key][i].cpu() for key in ("blurred", "sharp", "extent") if key in batch}
         return sample | {"name": batch["name"][i], "outputs": [output[i].cpu() for output in outputs]}
+
+
+def _stages_of(network: nn.Module) -> int:
+    inner = getattr(network, "generator", network)
+    if not hasattr(inner, "hierarchy"):
+        raise UserError(f"stagewise: {type(inner).__name__} cannot learn stage by stage; leave it out.")
+    return len(inner.hierarchy)
 
 
 def _as_list(value: Any) -> list:

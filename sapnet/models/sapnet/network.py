@@ -118,6 +118,7 @@ class SAPNet(nn.Module):
         choose: Callable[[State], Points] | None = None,
         gates: Callable[[State, Points], Gates] | None = None,
         compare: Callable[[State, Callable[[Points], Tensor]], None] | None = None,
+        stages: tuple[int, int] | None = None,
     ) -> list[Float[Tensor, "b 3 h w"]]:
         """Restore images of any size from 1x1 up.
 
@@ -127,6 +128,7 @@ class SAPNet(nn.Module):
             gates: Factors of each point's update, by scale; what is left out is 1.
             compare: Called at each non-uniform stage with its state and a function that restores the stage's image,
                 without gradients, from other points in place of the chosen ones.
+            stages: First stage that gets gradients, and the one after the last that runs, from 0; None: all.
 
         Returns:
             ``OP_1`` ... ``OP_K``, not clamped; the last is the result.
@@ -137,8 +139,9 @@ class SAPNet(nn.Module):
         height, width = blurred.shape[-2:]
         padded = pad_to_multiple(blurred, self.multiple)
         restored, features, last = padded, None, None
-        outputs = []
-        for k, (stage, (rows, cols)) in enumerate(zip(self.stages, self.hierarchy)):
+        outputs, graded = [], torch.is_grad_enabled()
+        first, end = stages or (0, len(self.stages))
+        for k, (stage, (rows, cols)) in enumerate(zip(self.stages[:end], self.hierarchy)):
             windows = self._windows(padded, rows, cols)
             previous = None if features is None else [split(f, rows, cols, height_dim=1) for f in features]
             patches = split(padded, rows, cols), split(restored, rows, cols)
@@ -153,7 +156,8 @@ class SAPNet(nn.Module):
                 factors = None if gates is None else gates(state, points)
                 if compare is not None:
                     compare(state, partial(_restore, run, base, (rows, cols), (height, width), windows))
-            residual, features, last = run(points, windows, factors)
+            with torch.set_grad_enabled(graded and k >= first):
+                residual, features, last = run(points, windows, factors)
             restored, last = join(base + residual, rows, cols), join(last, rows, cols, height_dim=1)
             features = [join(f, rows, cols, height_dim=1) for f in features]
             outputs.append(crop_to(restored, height, width))

@@ -1,0 +1,50 @@
+"""Phases of a training: all stages together, or one stage after another on those before it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sapnet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Part of a training in which the same stages learn.
+
+    Attributes:
+        begin: First generator step, from 0.
+        end: The step after its last one.
+        stages: First stage that learns, from 0, and the one after the last; None: all.
+    """
+
+    begin: int
+    end: int
+    stages: tuple[int, int] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Its length."""
+        return self.end - self.begin
+
+
+def make_phases(steps: int, stagewise: Sequence[float], stages: int | None = None) -> tuple[Phase, ...]:
+    """Return the phases of a training.
+
+    Args:
+        steps: Generator steps of the whole training.
+        stagewise: For each stage the share of the steps at which it begins to learn, the first one 0; the stages before
+            it are fixed from then on, those after it do not run. Empty: one phase in which all stages learn.
+        stages: Stages of the network, where it is known.
+
+    Raises:
+        UserError: The shares do not rise from 0 to less than 1, or there are not as many as stages.
+    """
+    shares = list(stagewise)
+    if not shares:
+        return (Phase(0, steps),)
+    if shares[0] != 0 or any(b <= a for a, b in zip(shares, [*shares[1:], 1.0])):
+        raise UserError(f"stagewise={shares}: give rising shares of the steps, the first 0, all below 1.")
+    if stages is not None and len(shares) != stages:
+        raise UserError(f"stagewise={shares}: this network has {stages} stages; give a share for each.")
+    borders = [round(share * steps) for share in [*shares, 1.0]]
+    return tuple(Phase(a, b, (k, k + 1)) for k, (a, b) in enumerate(pairwise(borders)))

@@ -1,0 +1,106 @@
+import functools
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from sapnet.errors import UserError
+from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.srn import SRN
+from sapnet.training.adaptive import AdaptiveModule
+from sapnet.training.losses import StageLoss
+from sapnet.training.phases import Phase, make_phases
+from sapnet.training.policy_gradient import PolicySettings
+from sapnet.training.restoration import RestorationModule
+from sapnet.training.schedules import one_cycle
+from tests.training.test_adaptive import Adam, Pairs, copies, fit, generator, moved
+
+
+def test_phases_follow_each_other_without_a_gap():
+    assert make_phases(10, ()) == (Phase(0, 10),)
+    assert make_phases(10, (0, 0.4, 0.8), 3) == (Phase(0, 4, (0, 1)), Phase(4, 8, (1, 2)), Phase(8, 10, (2, 3)))
+
+
+@pytest.mark.parametrize("shares", [(0.1, 0.5), (0, 0.5, 0.5), (0, 1.0), (0, 0.3, 0.2)])
+def test_impossible_shares_are_refused(shares):
+    with pytest.raises(UserError, match="stagewise="):
+        make_phases(10, shares)
+
+
+def test_networks_without_such_stages_are_refused():
+    with pytest.raises(UserError, match="3 stages"):
+        RestorationModule(generator(), StageLoss(), Adam, stagewise=(0, 0.5))
+    with pytest.raises(UserError, match="SRN"):
+        RestorationModule(SRN(channels=(4, 4, 8)), StageLoss(), Adam, stagewise=(0, 0.5))
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_stage_learns_on_the_fixed_ones_before_it(sampled):
+    """At each step one stage moves, and the losses of the others reach nothing."""
+    torch.manual_seed(0)
+    network = generator(stages=3, sampled=sampled)
+    for stage in network.stages:
+        torch.nn.init.normal_(stage.head.weight, std=0.05)
+    kind = functools.partial(AdaptiveModule, AdaptiveNetwork(network)) if sampled else functools.partial(
+        RestorationModule, network
+    )
+    module = kind(StageLoss(), Adam, steps=6, stagewise=(0, 1 / 3, 2 / 3))
+    for phase in range(3):
+        stages, policies = [copies(stage) for stage in network.stages], []
+        if sampled:
+            policies = {int(k): copies(sampler) for k, sampler in module.network.samplers.items()}
+        fit(module, 2)
+        assert [moved(before, stage) for before, stage in zip(stages, network.stages)] == [k == phase for k in range(3)]
+        if sampled:
+            learning = {k: moved(before, module.network.samplers[str(k)]) for k, before in policies.items()}
+            assert learning == {k: k == phase for k in (1, 2)}
+
+
+def test_the_first_stage_is_the_same_whatever_comes_after():
+    """Rows of a study that differ in the sampling of stage 2 share stage 1 to the bit."""
+    found = []
+    for sampler in ("random", "uniform"):
+        torch.manual_seed(0)
+        network = AdaptiveNetwork(generator(stages=2, sampled=True), sampler)
+        module = AdaptiveModule(network, StageLoss(), Adam, steps=4, stagewise=(0, 0.5))
+
+        def seed(batch, batch_idx, module=module):
+            torch.manual_seed(module.generator_steps)
+
+        module.on_train_batch_start = seed
+        fit(module, 4)
+        found.append(copies(network.generator.stages[0]))
+    assert all(torch.equal(a, b) for a, b in zip(*found))
+
+
+def test_every_phase_has_a_cycle_of_its_own():
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule, rates = one_cycle(optimizer, [50, 100], warm_up=0.2), []
+    for _ in range(150):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == rates[50] == pytest.approx(1 / 25) and rates[10] == rates[70] == 1
+    assert rates[49] < 0.01 and rates[149] < 0.01
+
+
+def test_the_policy_waits_within_the_phase_of_its_stage():
+    network = AdaptiveNetwork(generator(stages=2, sampled=True))
+    torch.nn.init.normal_(network.generator.stages[1].head.weight, std=0.05)
+    settings = PolicySettings(pretrain=0.5)
+    module = AdaptiveModule(network, StageLoss(), Adam, steps=8, stagewise=(0, 0.5), policy=settings)
+    assert module.optimizer_steps(0) == [4, 4] and module.optimizer_steps(1) == [2]
+    policy = copies(network.samplers)
+    fit(module, 6)
+    assert not moved(policy, network.samplers)
+    fit(module, 1)
+    assert moved(policy, network.samplers)
+
+
+def test_the_loss_of_a_phase_is_that_of_its_stage():
+    torch.manual_seed(0)
+    module = RestorationModule(generator(stages=2), StageLoss(), Adam, steps=4, stagewise=(0, 0.5))
+    batch = next(iter(DataLoader(Pairs(), 2)))
+    module.generator_steps = 3
+    total, logs = module.losses(batch)
+    assert total.item() == pytest.approx(logs["train/loss_2"].item()) and len(logs) == 3
