@@ -27,3 +27,13 @@ def test_heads_that_start_at_zero_stay_there():
     assert all((f.f_ker.bias == 1).all() and (f.f_off.bias == 0).all() for f in filters)
     blurred = torch.rand(1, 3, 32, 32)
     assert all(torch.equal(output, blurred) for output in network(blurred))
+
+
+def test_a_stage_starts_the_same_whatever_follows_it():
+    """Studies compare uniform and non-uniform networks with one and the same first stage."""
+    found = []
+    for sampled, stages in ((False, 2), (True, 2), (True, 3)):
+        torch.manual_seed(0)
+        hierarchy = SAPNet(stem=4, channels=(4, 8, 8), sampled=sampled, stages=stages)
+        found.append([p.detach().clone() for p in hierarchy.stages[0].parameters()])
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*found))

@@ -12,7 +12,6 @@ from sapnet.errors import UserError
 from sapnet.layers.attention import ClusterAttention, FullAttention
 from sapnet.layers.content_aware import ContentAwareOptions
 from sapnet.layers.hierarchy import join, split
-from sapnet.layers.initialisation import preserve_variance
 from sapnet.layers.padding import crop_to, pad_to_multiple
 from sapnet.layers.windows import Windows, cover
 from sapnet.models.sapnet.stage import Gates, Points, Stage, StageWidths
@@ -86,7 +85,6 @@ class SAPNet(nn.Module):
         rows = max(rows for rows, _ in self.hierarchy)
         #: Sizes are padded to a multiple of this.
         self.multiple = widths.scales[-1] * rows
-        preserve_variance(self)
         #: See :meth:`use_window`.
         self.window: int | None = None
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sapnet.layers.canvas import Conv, PlainResBlock, Up, to_canvas, to_image, upsample2
 from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions, regrid
+from sapnet.layers.initialisation import preserve_variance
 from sapnet.layers.windows import PointWindows, Windows
 
 Points = Mapping[int, Int64[Tensor, "b l"]]
@@ -140,6 +141,8 @@ class Stage(nn.Module):
         # The residual starts at zero.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        # Stage by stage: how a stage starts does not depend on those after it.
+        preserve_variance(self)
 
     def canvas_factor(self, scale: int) -> int:
         """Return by how much the canvas of a scale is smaller than the patch."""
