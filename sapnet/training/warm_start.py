@@ -27,12 +27,12 @@ def imitation_loss(sampler: LearnedSampler, state: State) -> Float[Tensor, ""]:
 def hardest(state: State, share: float, size: int = 5) -> Bool[Tensor, "b h w"]:
     """Return the pixels of the joined, padded image whose smoothed error is in the top share of their patch.
 
+    Pixels without any error are none of them, however few others there are.
+
     Args:
         state: With the ground truth; the error is `|OP_{k-1} - GT|`, mean over RGB, and 0 in padding.
         share: Of the pixels of a patch.
         size: Side of the square window that smooths the error, in pixels.
-
-    Pixels without any error are none of them, however few others there are.
     """
     height, width = state.sharp.shape[-2:]
     error = (state.restored[..., :height, :width] - state.sharp).abs().mean(dim=1, keepdim=True)

@@ -167,3 +167,22 @@ def test_help_is_enough(command, tmp_path):
     done = run(f"sapnet.{command}", "--help", cwd=tmp_path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) > 5
     assert "checkpoint" in done.stdout
+
+
+def test_the_demo_says_what_its_points_are_worth(tmp_path):
+    done = run("sapnet.demo", *TINY, "data.size=64", "picture_scenes=1", "hydra.run.dir=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert {"learned", "random", "none"} <= summary["points_db"].keys() and summary["steps"] == 3
+    assert {"gain_db", "policy_auc_error", "policy_auc_extent"} <= summary.keys()
+    assert summary["policy"]["worth"]["words"] in done.stdout + done.stderr
+    assert (tmp_path / "out" / "demo.png").stat().st_size > 1000
+
+
+def test_training_may_end_with_a_study(tmp_path):
+    words = [*TINY, "sampling=nu", "data.size=64", "study=map", "hydra.run.dir=out"]
+    done = run("sapnet.train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "policy.json").read_text())
+    assert {row["truth"] for row in found["agreement"]} == {"error", "extent"}
+    assert [row["inference"] for row in found["inference"]] == ["top", "dither", "draw"]
