@@ -50,6 +50,7 @@ def _maps(path: Path) -> dict[str, Any]:
     for score, name in (("map", "auc"), ("gradient", "gradient_auc")):
         for truth in ("error", "extent"):
             values = [r["auc"] for r in found["agreement"] if (r["score"], r["truth"]) == (score, truth)]
+            values = [value for value in values if np.isfinite(value)]
             if values:
                 line[f"{name}_{truth}"] = float(np.mean(values))
     return line

@@ -14,10 +14,11 @@ from sapnet.sampling.state import State
 class Policy(nn.Module):
     """Logits of the probability map `G` from the previous stage's features, its restored image and the blurred image.
 
-    A 1x1 convolution of the features, two 3x3 with ReLU (the second dilated) and one 3x3 to a single map; about 5000
-    multiply-adds a pixel at the default width. The last weights start at zero and the last bias at `logit(share)`, so
-    that it starts as a flat map of the wanted share. Inputs are detached: the policy learns from the reward alone, and
-    what feeds it does not learn from the policy.
+    Both images are read in [-1, 1], and beside them what the stages so far have changed, `10 |OP_{k-1} - B|`, which so
+    small a network finds late by itself. A 1x1 convolution of the features, two 3x3 with ReLU (the second dilated) and
+    one 3x3 to a single map; about 5400 multiply-adds a pixel at the default width. The last weights start at zero and
+    the last bias at `logit(share)`, so that it starts as a flat map of the wanted share. Inputs are detached: the
+    policy learns from the reward alone, and what feeds it does not learn from the policy.
 
     A logit depends on 9x9 pixels of the images at `stride=1`. At `stride=2` it depends on about 22x22, so that both
     ends of a blur of 10 pixels are seen, at a quarter of the cost.
@@ -40,7 +41,7 @@ class Policy(nn.Module):
         # Three fits the field of `first` without gaps; two is what networks at full resolution were trained with.
         dilation = 2 if stride == 1 else 3
         self.reduce = nn.Conv2d(features, width, 1) if features else None
-        self.first = nn.Conv2d(6 + (width if features else 0), width, 3, padding=1)
+        self.first = nn.Conv2d(9 + (width if features else 0), width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
         self.head = nn.Conv2d(width, 1, 3, padding=1)
         share = min(max(share, 1e-6), 1 - 1e-6)
@@ -50,7 +51,9 @@ class Policy(nn.Module):
     def forward(self, state: State) -> Float[Tensor, "b h w"]:
         """Logits at the image's resolution; `G` is their sigmoid."""
         height, width = state.blurred.shape[-2:]
-        x = _shrink(torch.cat((state.restored, state.blurred), dim=1).detach(), self.stride)
+        restored, blurred = state.restored.detach(), state.blurred.detach()
+        images = torch.cat((2 * restored - 1, 2 * blurred - 1, 10 * (restored - blurred).abs()), dim=1)
+        x = _shrink(images, self.stride)
         if self.reduce is not None:
             features = state.features.detach().movedim(-1, 1)
             # Averaged before the convolution, which costs less and gives the same.
