@@ -119,7 +119,8 @@ def test_every_module_stands_for_itself_and_all_add_up():
     assert cost.flops["generator"] == {} and cost.flops["samplers.1.policy"] == {}
     features, width = 4, 16
     assert cost.flops["samplers.1.policy.reduce"] == {"convolution": 2 * 256 * 256 * features * width}
-    assert cost.flops["samplers.2.policy.first"] == {"convolution": 2 * 256 * 256 * (width + 6) * width * 9}
+    # Both images and their difference.
+    assert cost.flops["samplers.2.policy.first"] == {"convolution": 2 * 256 * 256 * (width + 9) * width * 9}
     assert cost.total_parameters == sum(p.numel() for p in net.parameters())
     for depth in (1, 2, 4):
         groups = cost.grouped(lambda path, depth=depth: part(path, depth))

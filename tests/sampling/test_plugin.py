@@ -1,6 +1,7 @@
 """The sampling step without any network of ours around it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_the_documents_example_runs_and_takes_ten_lines(document):
 def test_the_documents_example_trains(document):
     """A network that sapnet has never seen: generator and policy both learn, by the module as it is."""
     module = document["module"]
-    module.pretrain_steps = 1
+    module.policy = replace(module.policy, pretrain=0)
     policy, network = copies(module.network.samplers), copies(module.network.generator)
     fit(module, 3)
     assert moved(network, module.network.generator) and moved(policy, module.network.samplers)
