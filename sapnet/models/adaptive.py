@@ -180,14 +180,18 @@ class AdaptiveNetwork(nn.Module):
         """
         walk = Walk([], {}, {}, {})
 
+        def fixed(state: State) -> bool:
+            return stages is not None and state.stage < stages[0]
+
         def choose(state: State):
             walk.states[state.stage] = replace(state, sharp=sharp, extent=extent)
-            fixed = stages is not None and state.stage < stages[0]
-            chosen_mode = self.inference if fixed else mode
+            chosen_mode = self.inference if fixed(state) else mode
             walk.samplings[state.stage] = self.choose(walk.states[state.stage], chosen_mode, generator)
             return walk.samplings[state.stage].points
 
         def gate(state: State, points: Mapping[int, Tensor]):
+            if fixed(state):
+                return {}
             unit = gates == "unit"
             found = unit_gates(points, blurred.dtype) if unit else policy_gates(walk.samplings[state.stage])
             walk.gates[state.stage] = found
@@ -195,7 +199,12 @@ class AdaptiveNetwork(nn.Module):
 
         extras = {} if gates is None else {"gates": gate}
         if compare is not None:
-            extras["compare"] = lambda state, restore: compare(walk.states[state.stage], restore)
+
+            def compare_learning(state: State, restore: Callable):
+                if not fixed(state):
+                    compare(walk.states[state.stage], restore)
+
+            extras["compare"] = compare_learning
         if stages is not None:
             extras["stages"] = stages
         walk.outputs.extend(self.generator(blurred, choose, **extras))

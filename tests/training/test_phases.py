@@ -34,16 +34,19 @@ def test_networks_without_such_stages_are_refused():
         RestorationModule(SRN(channels=(4, 4, 8)), StageLoss(), Adam, stagewise=(0, 0.5))
 
 
-@pytest.mark.parametrize("sampled", [False, True])
-def test_a_stage_learns_on_the_fixed_ones_before_it(sampled):
+@pytest.mark.parametrize(
+    ("sampled", "policy"),
+    [(False, {}), (True, {}), (True, {"estimator": "gate"}), (True, {"baseline": "paired", "warm_start": "error"})],
+)
+def test_a_stage_learns_on_the_fixed_ones_before_it(sampled, policy):
     """At each step one stage moves, and the losses of the others reach nothing."""
     torch.manual_seed(0)
     network = generator(stages=3, sampled=sampled)
     for stage in network.stages:
         torch.nn.init.normal_(stage.head.weight, std=0.05)
-    kind = functools.partial(AdaptiveModule, AdaptiveNetwork(network)) if sampled else functools.partial(
-        RestorationModule, network
-    )
+    kind = functools.partial(RestorationModule, network)
+    if sampled:
+        kind = functools.partial(AdaptiveModule, AdaptiveNetwork(network), policy=PolicySettings(**policy))
     module = kind(StageLoss(), Adam, steps=6, stagewise=(0, 1 / 3, 2 / 3))
     for phase in range(3):
         stages, policies = [copies(stage) for stage in network.stages], []
