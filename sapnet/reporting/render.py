@@ -44,7 +44,7 @@ def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mappin
         text.append(f"| {' | '.join(cells + _gain(line))} |")
     text += ["", *(f"- {note}" for note in study.notes)] if study.notes else []
     text += ["", *(f"{key}: {value}  " for key, value in origin.items())]
-    commits = dict.fromkeys(line["commit"] for line in lines if "commit" in line)
+    commits = dict.fromkeys(name for line in lines if "commit" in line for name in line["commit"].split(", "))
     text += [f"Trained at commit: {', '.join(commits) or 'nothing trained'}  "]
     return "\n".join(text) + "\n"
 
