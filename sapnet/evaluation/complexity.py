@@ -158,7 +158,7 @@ def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
 
 
 def restore(network: nn.Module, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-    """Run a network over images whose truth nobody knows: a sampler that asks for it gets the image."""
+    """Run a network without ground truth; samplers that need it are given the image itself."""
     return network(image, image, image[:, :1]) if isinstance(network, AdaptiveNetwork) else network(image)
 
 

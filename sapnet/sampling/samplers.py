@@ -1,6 +1,6 @@
 """The control samplers, and all samplers by name.
 
-`uniform` and `random` know nothing of the image, `gradient` its edges, `oracle` the true error, `extent` the true blur;
+`uniform` and `random` ignore the image, `gradient` reads its edges, `oracle` the true error, `extent` the true blur;
 all spend the budget that the learned sampler spends. They take the same points in training as at inference, except
 `random`, which draws anew. The control `predicted_error` has a file of its own.
 """
