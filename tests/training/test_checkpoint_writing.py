@@ -59,7 +59,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_whole_checkpoint(tmp_path):
     assert writer.returncode == 0, writer.stderr
     killed, _, left = writer.stdout.partition(" ")
     assert int(killed) > 0, "no kill hit a write, so the test shows nothing"
-    # What the killed left beside it was in nobody's way.
+    # Leftovers of the killed process do not block the next one.
     assert left == "killed in the middle; ['last.ckpt']\n"
 
 
