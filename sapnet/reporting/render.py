@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from sapnet.reporting.rows import Study
+from sapnet.reporting.rows import PAPER, Study
 
 #: Ours, the paper's beside it, heading, format.
 COLUMNS = (
@@ -32,21 +32,28 @@ def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mappin
     ]
     head = ["row"]
     for _, theirs, heading, _ in shown:
-        head += [heading, f"paper's {heading}"] if any(theirs in line for line in lines) else [heading]
+        head += [heading, f"paper's {heading}"] if any(_paper(line, theirs) for line in lines) else [heading]
     head += [f"minus {study.reference}, dB, 95% interval", "by seed"]
     text = [f"## {study.title}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for line in lines:
         cells = [line["row"]]
         for ours, theirs, _, form in shown:
             cells.append(_ours(line, ours, form))
-            if any(theirs in other for other in lines):
-                cells.append(f"{line[theirs]:g}" if theirs in line else "")
+            if any(_paper(other, theirs) for other in lines):
+                cells.append(_paper(line, theirs))
         text.append(f"| {' | '.join(cells + _gain(line))} |")
     text += ["", *(f"- {note}" for note in study.notes)] if study.notes else []
     text += ["", *(f"{key}: {value}  " for key, value in origin.items())]
     commits = dict.fromkeys(name for line in lines if "commit" in line for name in line["commit"].split(", "))
     text += [f"Trained at commit: {', '.join(commits) or 'nothing trained'}  "]
     return "\n".join(text) + "\n"
+
+
+def _paper(line: Mapping[str, Any], key: str) -> str:
+    derived = key.replace("paper_", "derived_")
+    if key and derived in line:
+        return f"{line[derived]:g} (derived)"
+    return f"{line[key]:g}" if key in line else ""
 
 
 def _ours(line: Mapping[str, Any], key: str, form: str) -> str:
@@ -77,9 +84,9 @@ def gains_table(lines: Sequence[Mapping[str, Any]], reference: str) -> str:
 
 
 def as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return all figures, units in the column names, ``paper_`` before the paper's; empty cells where there is none."""
+    """Return all figures, units in the column names, ``paper_`` or ``derived_`` before the paper's; empty cells where there is none."""
     columns = list(dict.fromkeys(key for line in lines for key in line))
-    columns.sort(key=lambda key: key.startswith("paper_"))
+    columns.sort(key=lambda key: key.startswith(PAPER))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
@@ -92,7 +99,9 @@ def gains_picture(study: Study, lines: Sequence[Mapping[str, Any]]) -> UInt8[np.
     lines = [line for line in lines if "gain_db" in line]
     if not lines:
         return None
-    papers = {name: figures.get("paper_psnr_db") for name, figures in study.paper.items()}
+    papers = {
+        name: figures.get("paper_psnr_db", figures.get("derived_psnr_db")) for name, figures in study.paper.items()
+    }
     base = papers.get(study.reference)
     rings = [papers[x["row"]] - base if base and papers.get(x["row"]) else None for x in lines]
     ends = [v for x in lines for v in (x["gain_ci95_low_db"], x["gain_ci95_high_db"])] + [r for r in rings if r] + [0]

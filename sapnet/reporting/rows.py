@@ -15,6 +15,8 @@ from sapnet.evaluation.store import read_results
 
 #: What the scales are, for all studies of a folder.
 SCALES = "scales.yaml"
+#: How the keys of the paper's figures begin: printed there, or derived from its text.
+PAPER = ("paper_", "derived_")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Study:
         seeds: Each row is trained once with each.
         rows: Overrides of ``sapnet-train`` by the row's name.
         recipe: What the chosen scale puts before a row's overrides, by the row's name; empty without a scale.
-        paper: The paper's figures of a row, by ``paper_<quantity>_<unit>``; empty where it gives none.
+        paper: The paper's figures of a row, by ``paper_<quantity>_<unit>`` where it prints them and by
+            ``derived_<quantity>_<unit>`` where they follow from its text; empty where it gives none.
         notes: What a reader of the paper's figures should know; printed below the table.
         test: Overrides of ``sapnet-evaluate`` where a row is tested on other data than that it was trained on.
         references: Further rows that gains are measured against.
@@ -58,17 +61,19 @@ class Study:
 def read_study(path: Path, scale: str | None = None) -> Study:
     """Read a study at one of its scales, or its rows alone.
 
-    A row is a list of overrides, or ``{overrides: [...], network: ..., paper_psnr_db: ...}`` with the paper's figures
-    beside them. ``scales.yaml`` beside the studies says what each scale adds to every row (``common``) and what to a
+    A row is a list of overrides (a list in it is spliced in: rows share overrides by a YAML anchor), or
+    ``{overrides: [...], network: ..., paper_psnr_db: ...}`` with the paper's figures beside them, ``derived_psnr_db``
+    where the paper's text gives only a difference. ``rows_of`` takes the rows of another study, save those that
+    ``without`` names. ``scales.yaml`` beside the studies says what each scale adds to every row (``common``) and what to a
     row's kind of ``network``, by default ``ours``; a study with ``scales`` of its own has these instead.
 
     Raises:
-        UserError: No such study or scale, or a row that is neither of the two.
+        UserError: No such study or scale, a row that is neither of the two, or ``without`` names no row.
     """
     known = sorted({p.stem for p in path.parent.glob("*.yaml")} - {SCALES.removesuffix(".yaml")})
     if path.stem not in known:
         raise UserError(f"table={path.stem}: there is no such study; there are {', '.join(known)}.")
-    content = yaml.safe_load(path.read_text())
+    content = _content(path)
     rows = content["rows"]
     overrides = {name: _overrides(path, name, row) for name, row in rows.items()}
     recipe = {} if scale is None else _recipe(path, content, scale)
@@ -84,6 +89,17 @@ def read_study(path: Path, scale: str | None = None) -> Study:
         tuple(content.get("references", ())),
         bool(content.get("points", False)),
     )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text())
+    if "rows_of" not in content:
+        return content
+    rows = dict(_content(path.with_name(f"{content['rows_of']}.yaml"))["rows"])
+    for name in content.get("without", ()):
+        if rows.pop(name, None) is None:
+            raise UserError(f"{path.name}, without: {content['rows_of']} has no row {name}.")
+    return content | {"rows": rows}
 
 
 def _of_data(word: str) -> bool:
@@ -113,7 +129,9 @@ def _recipe(path: Path, content: Mapping[str, Any], scale: str) -> dict[str, lis
 
 def _overrides(path: Path, name: str, row: Any) -> list[str]:
     found = row.get("overrides") if isinstance(row, dict) else row
-    if not isinstance(found, list):
+    if isinstance(found, list):
+        found = [word for entry in found for word in (entry if isinstance(entry, list) else [entry])]
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
         raise UserError(f"{path.name}, row {name}: write a list of overrides, or {{overrides: [...], paper_...: ...}}.")
     return found
 
@@ -121,9 +139,10 @@ def _overrides(path: Path, name: str, row: Any) -> list[str]:
 def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
     figures = {key: value for key, value in row.items() if key not in ("overrides", "network")}
     for key, value in figures.items():
-        if not key.startswith("paper_") or not isinstance(value, int | float):
+        if not key.startswith(PAPER) or not isinstance(value, int | float):
             raise UserError(
-                f"{path.name}, row {name}: {key} is no figure of the paper; write paper_QUANTITY_UNIT: NUMBER."
+                f"{path.name}, row {name}: {key} is no figure of the paper; write paper_QUANTITY_UNIT: NUMBER, or "
+                "derived_QUANTITY_UNIT where its text gives only a difference."
             )
     return figures
 
