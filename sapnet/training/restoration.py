@@ -195,4 +195,3 @@ def _as_list(value: Any) -> list:
     if value is None:
         return []
     return list(value) if isinstance(value, Sequence) else [value]
-

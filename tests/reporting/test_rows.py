@@ -140,7 +140,9 @@ def test_seeds_that_diverged_are_counted_and_left_out(tmp_path):
 
 
 def test_a_figure_derived_from_the_text_is_marked(tmp_path):
-    study = studied(tmp_path, {"a": {"overrides": [], "paper_psnr_db": 32.0}, "b": {"overrides": [], "derived_psnr_db": 31.85}})
+    study = studied(
+        tmp_path, {"a": {"overrides": [], "paper_psnr_db": 32.0}, "b": {"overrides": [], "derived_psnr_db": 31.85}}
+    )
     text = as_markdown(study, compare(study, places(tmp_path)), {})
     assert "| b | no result yet | 31.85 (derived) |" in text and "| a | no result yet | 32 |" in text
     assert as_csv(compare(study, places(tmp_path))).splitlines()[0] == "row,paper_psnr_db,derived_psnr_db"
