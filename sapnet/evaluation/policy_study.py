@@ -56,7 +56,9 @@ def agreement(walk: Walk, item: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "extent" in item:
             truths["extent"] = item["extent"][0]
         scores = {"map": sampling.map, "gradient": make_sampler("gradient").score(state)}
-        for (score_name, score), (truth_name, truth) in ((s, t) for s in scores.items() for t in truths.items()):
+        for (score_name, score), (truth_name, truth) in (
+            (s, t) for s in scores.items() for t in truths.items()
+        ):
             score = score[0, :height, :width].detach().float().cpu()
             rows.append(
                 {

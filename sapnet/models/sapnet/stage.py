@@ -207,7 +207,9 @@ class Stage(nn.Module):
             encoded.append(x)
         return encoded
 
-    def _decode(self, encoded: Sequence[Tensor], points: Points | None, local: Local, gates: Gates) -> list[Tensor]:
+    def _decode(
+        self, encoded: Sequence[Tensor], points: Points | None, local: Local, gates: Gates
+    ) -> list[Tensor]:
         decoded: list[Tensor] = []
         for i, scale in reversed(list(enumerate(self.scales))):
             x = self.merge[i + 1](decoded[0], encoded[i]) if decoded else encoded[i]
