@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from sapnet.reporting.kept import read_table
 from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import Runs
 from sapnet.reproduce import EXPERIMENTS
@@ -33,8 +34,17 @@ def test_a_study_is_trained_rendered_and_not_repeated(tmp_path):
     assert lines["NU-oracle"]["images"] == 3
     checkpoint = folder_of(tmp_path / "out", "controls", "NU-oracle") / "checkpoints" / "last.ckpt"
     stamp = checkpoint.stat().st_mtime_ns
-    assert run(*words, cwd=tmp_path).returncode == 0
+    # Once more, to be kept; then from what was kept alone, elsewhere.
+    kept = [f"results={tmp_path}/kept", "render_only=true"]
+    assert run(*words, *kept[:1], cwd=tmp_path).returncode == 0
     assert checkpoint.stat().st_mtime_ns == stamp
+    names = [line["image"] for line in read_table(tmp_path / "kept" / "controls_smoke_images.csv")]
+    assert len(names) == 3 and names == sorted(names)
+    elsewhere = [word.replace("/out", "/elsewhere") for word in words]
+    again = run(*elsewhere, *kept, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    oracle = next(line for line in again.stdout.splitlines() if line.startswith("| NU-oracle"))
+    assert oracle in table, "the same row as from the run"
 
 
 def test_tables_share_a_run_and_may_test_it_on_other_data(tmp_path):
