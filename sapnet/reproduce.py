@@ -19,7 +19,7 @@ from sapnet.errors import UserError
 from sapnet.files import write_atomically
 from sapnet.provenance import write_json
 from sapnet.reporting import points
-from sapnet.reporting.kept import read_kept, write_kept
+from sapnet.reporting.kept import Kept, read_kept, write_kept
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture, gains_table
 from sapnet.reporting.rows import Study, compare, data_words, read_study
 from sapnet.reporting.runs import Runs
@@ -49,9 +49,12 @@ def costs(study: Study) -> dict[str, dict[str, float]]:
     return found
 
 
-def train(study: Study, names: list[str], runs: Runs, jobs: int) -> list[str]:
-    """Train rows with all seeds, several at a time; return what failed."""
-    wanted = [(name, seed) for seed in study.seeds for name in names]
+def train(study: Study, names: list[str], runs: Runs, jobs: int, kept: Kept | None = None) -> list[str]:
+    """Train rows with all seeds, several at a time, save what was kept; return what failed."""
+    known = {} if kept is None else kept.runs
+    wanted = [(name, seed) for seed in study.seeds for name in names if (name, seed) not in known]
+    if len(wanted) < len(names) * len(study.seeds):
+        log.info("%d runs were kept and are not trained again", len(names) * len(study.seeds) - len(wanted))
     start, failures, finished = time.monotonic(), [], []
 
     def run(name: str, seed: int) -> None:
@@ -72,8 +75,16 @@ def train(study: Study, names: list[str], runs: Runs, jobs: int) -> list[str]:
     return failures
 
 
-def _kept_name(name: str, scale: str) -> str:
-    return name if scale == "mini" else f"{name}_{scale}"
+def _results(config: DictConfig, name: str) -> tuple[Path, str] | None:
+    # Where results are kept, and under which name.
+    if config.results is None:
+        return None
+    if config.seeds is not None or config.overrides or data_words(HydraConfig.get().overrides.task):
+        raise UserError(
+            f"results={config.results}: it keeps whole studies as their files describe them; leave out seeds, overrides"
+            " and settings of data, or leave out results."
+        )
+    return Path(config.results), name if config.scale == "mini" else f"{name}_{config.scale}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -142,8 +153,10 @@ def main(config: DictConfig) -> None:
         raise UserError(f"row={config.row}: {name} has the rows {', '.join(study.rows)}.")
     runs = Runs(Path(config.root) / "runs", config.data_root, max(1, usable_cores() // config.jobs))
     names = [config.row] if config.row is not None else list(study.rows)
-    failures = [] if config.render_only else train(study, names, runs, config.jobs)
-    results = None if config.results is None else (Path(config.results), _kept_name(name, config.scale))
+    results = _results(config, name)
+    failures = []
+    if not config.render_only:
+        failures = train(study, names, runs, config.jobs, None if results is None else read_kept(*results))
     origin = {
         "Measured with": f"`python -m sapnet.reproduce table={config.table} scale={config.scale}`",
         "Seeds": _seeds(study.seeds),

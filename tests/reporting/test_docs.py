@@ -63,7 +63,8 @@ def site(tmp_path, text):
 def test_figures_in_prose_are_replaced_and_the_rest_is_left(tmp_path):
     text = (
         "Text of 1.5. B is <!--= value a_rows.csv B psnr_db .1f -->?<!--/--> dB,"
-        " by <!--= gain a_rows.csv B -->?<!--/-->\n(seeds <!--= by_seed a_rows.csv B -->0<!--/-->; the file <!--= entry b.json psnr.1 .2f -->0<!--/-->,"
+        " by <!--= gain a_rows.csv B -->?<!--/-->\n(seeds <!--= by_seed a_rows.csv B -->0<!--/-->;"
+        " the file <!--= entry b.json psnr.1 .2f -->0<!--/-->,"
         " gain <!--= interval b.json . .1f -->x\ny<!--/-->).\n"
     )
     page = site(tmp_path, text)
