@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from sapnet import __version__
 from sapnet.files import write_atomically
@@ -85,7 +86,7 @@ def as_columns(origin: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _composed() -> bytes | None:
-    if not HydraConfig.initialized():
+    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
         return None
     path = Path(HydraConfig.get().runtime.output_dir) / ".hydra" / "config.yaml"
     return path.read_bytes() if path.is_file() else None
