@@ -10,7 +10,7 @@ SCALE ?= mini
 DATA ?=
 DATA_ROOT = $(if $(DATA),data_root=$(DATA))
 
-.PHONY: help install demo test test-quick lint bench bench-ops bench-loading bench-policy profile check-data tiles count table1 table2 table3 table4 table5 table6 study rates controls clean
+.PHONY: help install demo test test-quick lint bench bench-ops bench-loading bench-policy profile check-data tiles count table1 table2 table3 table4 table5 table6 study rates controls docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-zA-Z0-9_ -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 36
@@ -68,14 +68,17 @@ table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is m
 	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 
 study: $(STAMP)  ## where to spend the points: U, controls and learned samplers, three seeds (hours; goes on where it stopped)
-	$(BIN)/python -m sapnet.reproduce table=study_local scale=mini
-	$(BIN)/python -m sapnet.reproduce table=study_mixed scale=mini
+	$(BIN)/python -m sapnet.reproduce table=study_local scale=mini results=experiments/results
+	$(BIN)/python -m sapnet.reproduce table=study_mixed scale=mini results=experiments/results
 
 rates: $(STAMP)  ## PSNR against the learning rate, three seeds (25 minutes)
 	$(BIN)/python -m sapnet.reproduce table=rates scale=mini
 
 controls: $(STAMP)  ## U and four controls in the full network's three stages, three seeds
 	$(BIN)/python -m sapnet.reproduce table=controls scale=mini
+
+docs: $(STAMP)  ## put the figures of experiments/results into README.md and docs/, and count the networks again (minutes)
+	$(BIN)/python -m sapnet.reporting.docs
 
 clean:  ## remove the environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist *.egg-info

@@ -10,7 +10,6 @@ is float32. About 2 minutes.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -27,8 +26,7 @@ from benchmarks.timing import Stopwatch, interleave, summarise
 from benchmarks.traffic import fastest_convolution
 from sapnet.count import count_config
 from sapnet.evaluation.runner import environment
-from sapnet.files import write_atomically
-from sapnet.reporting.runs import commit
+from sapnet.provenance import provenance, write_json
 
 #: Overrides by the name that the table uses.
 NETWORKS = {"U": "sampling=uniform_network", "NU": "sampling=nu", "NU, random points": "sampling=random"}
@@ -101,9 +99,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive, default=12, help="samples of each network (12)")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/mini_step.json"), help="every figure")
     given = parser.parse_args()
-    record = {"commit": commit(), "environment": environment(_CPU), **measure(given.rounds)}
+    record = {"provenance": provenance(), "environment": environment(_CPU), **measure(given.rounds)}
     print(report(record))
-    write_atomically(given.out, (json.dumps(record, indent=1) + "\n").encode())
+    write_json(given.out, record)
     print(f"\nEvery figure: {given.out}", file=sys.stderr)
 
 

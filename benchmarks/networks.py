@@ -10,9 +10,7 @@ fails that misses one. Progress and the time left go to standard error. With the
 """
 
 import argparse
-import json
 import math
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -33,7 +31,7 @@ from sapnet.errors import UserError
 from sapnet.evaluation.footprint import footprint
 from sapnet.evaluation.runner import environment
 from sapnet.files import write_atomically
-from sapnet.reporting.runs import commit
+from sapnet.provenance import provenance, write_json
 
 Size = tuple[int, int]
 #: A training step is taken to be as much work as so many forward passes, for the time left.
@@ -253,12 +251,7 @@ def main() -> None:
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # The floor is float32's, and so is everything else.
     torch.backends.cudnn.allow_tf32 = False
-    origin = {
-        "command": shlex.join(["python", "-m", "benchmarks.networks", *sys.argv[1:]]),
-        "commit": commit(),
-        "quick": given.quick,
-        "environment": environment(device),
-    }
+    origin = {"provenance": provenance(), "quick": given.quick, "environment": environment(device)}
     configs = {name: compose(name, given.quick) for name in dict.fromkeys(given.models)}
     bench = Bench(configs, list(dict.fromkeys(given.sizes)), given.rounds, device, given.quick)
     try:
@@ -268,9 +261,11 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Interrupted; nothing was written.", file=sys.stderr)
         sys.exit(130)
-    print(tables.report(record))
-    write_atomically(given.out, (json.dumps(record, indent=1) + "\n").encode())
-    print(f"\nEvery sample: {given.out}", file=sys.stderr)
+    text = tables.report(record)
+    print(text)
+    write_json(given.out, record)
+    write_atomically(given.out.with_suffix(".md"), f"{text}\n".encode())
+    print(f"\nEvery sample: {given.out}; as printed: {given.out.with_suffix('.md')}", file=sys.stderr)
 
 
 if __name__ == "__main__":

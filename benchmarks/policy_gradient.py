@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.tables import origin_line
+from sapnet.provenance import provenance
 from sapnet.sampling.calibration import calibrate
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
@@ -149,9 +151,8 @@ def report(args: argparse.Namespace) -> None:
     mean = {key: {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]} for key, rows in found.items()}
     least = mean["improvement", "local", "calibrated"]["variance"]
     print(
-        f"Command: `python -m benchmarks.policy_gradient --size {args.size} --images {args.images}"
-        f" --draws {args.draws} --seed {args.seed}`; seeds {args.seed} to {args.seed + args.images - 1};"
-        f" PyTorch {torch.__version__}; scales {SCALES}, budget 0, alpha 1, beta 0.5.\n"
+        f"{origin_line(provenance())}; size {args.size}, {args.images} images, {args.draws} draws,"
+        f" seeds {args.seed} to {args.seed + args.images - 1}; scales {SCALES}, budget 0, alpha 1, beta 0.5.\n"
     )
     print(
         "| baseline | credit | budget control | variance | against the default | signal / deviation of one draw"

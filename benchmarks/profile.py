@@ -23,12 +23,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.cases import MODELS, Subject, compose, image, synchronise
 from benchmarks.networks import positive, size_of
-from benchmarks.tables import table
+from benchmarks.tables import origin_line, table
 from sapnet.count import count_config, place
 from sapnet.evaluation.complexity import Cost, Innermost, layer, restore
 from sapnet.evaluation.runner import environment
 from sapnet.files import write_atomically
-from sapnet.reporting.runs import commit
+from sapnet.provenance import provenance
 
 #: Shares of the time below this are left out of the tables by place and layer, and summed up.
 SMALL = 0.002
@@ -162,7 +162,7 @@ def main() -> None:
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.backends.cudnn.allow_tf32 = False
     said = ", ".join(f"{key} {value}" for key, value in environment(device).items())
-    parts = [f"At {commit()}; {said}; medians of {given.rounds} passes with random weights."]
+    parts = [f"{origin_line(provenance())}; {said}; medians of {given.rounds} passes with random weights."]
     for number, name in enumerate(dict.fromkeys(given.models), start=1):
         print(f"{number} of {len(given.models)}: {name}", file=sys.stderr, flush=True)
         parts.append(report(name, *given.size, given.rounds, device, given.quick))

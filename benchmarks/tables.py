@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sapnet.provenance import as_columns
+
 Line = Mapping[str, Any]
 
 
@@ -17,7 +19,7 @@ def report(record: Line) -> str:
     where = record["environment"]
     said = ", ".join(f"{key} {value}" for key, value in where.items())
     parts = [
-        f"Command: `{record['command']}`, at {record['commit']}; {said}.",
+        f"{origin_line(record['provenance'])}; {said}.",
         *(["The smallest widths: the figures say nothing."] if record["quick"] else []),
         "### To do, one forward pass",
         _counts(record["counts"]),
@@ -33,6 +35,13 @@ def report(record: Line) -> str:
         _repeats(record),
     ]
     return "\n\n".join(parts)
+
+
+def origin_line(origin: Line) -> str:
+    """Return command, commit, configuration hash and versions in one line."""
+    cells = as_columns(origin)
+    text = f"Command: `{cells['command']}`, at {cells['commit']}, config hash {cells['config_hash']}"
+    return f"{text}; {cells['versions']}"
 
 
 def _counts(lines: Sequence[Line]) -> str:

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from sapnet.errors import UserError
 from sapnet.evaluate import as_restore, open_checkpoint, open_published
 from sapnet.evaluation.runner import evaluate_images, usual_device
 from sapnet.files import exclusive, write_atomically
+from sapnet.provenance import as_columns, commit, provenance, write_json
 from sapnet.reporting.benchmarks import Benchmark, TestSet, as_markdown, figures, quoted, read_benchmark
 from sapnet.reporting.render import as_csv
 from sapnet.reporting.rows import data_words, read_study
-from sapnet.reporting.runs import commit
 
 log = logging.getLogger(__name__)
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
@@ -99,7 +99,7 @@ def published(data_root: Path) -> Iterator[Candidate]:
             continue
 
         def load(model: str = found[0], folder: Path = folder) -> tuple[nn.Module, dict[str, Any]]:
-            return open_published(hydra.compose("evaluate", [f"model={model}"]).model, folder)
+            return open_published(hydra.compose("evaluate", [f"model={model}"]).model, folder, f"model={model}")
 
         yield Candidate(found[1], "its authors' weights", load)
 
@@ -174,7 +174,8 @@ def evaluate(candidate: Candidate, found: Images, folder: Path, command: str) ->
     lines = evaluate_images(as_restore(network.to(device)), found.items, device, path, context, fresh, found.protocol)
     made = json.loads((folder / "origin.json").read_text())
     done = {**figures(lines), "images_of": found.of, "checkpoint": identity}
-    done |= {"command": made["command"], "commit": ", ".join(made["commits"])}
+    made["commit"] = ", ".join(made["commits"])
+    done |= as_columns(made)
     remarks = {
         f"trained by {candidate.trained}": candidate.trained,
         "chosen on test images": origin.get("validated_on") == "test",
@@ -187,14 +188,9 @@ def evaluate(candidate: Candidate, found: Images, folder: Path, command: str) ->
 def _note(path: Path, command: str, *_: Any) -> None:
     # Which commits the results of a folder were made at; called for each image, most often for nothing.
     with exclusive(path.with_name(".origin.lock")):
-        made = json.loads(path.read_text()) if path.is_file() else {"command": command, "commits": []}
-        if (now := _commit()) not in made["commits"]:
+        made = json.loads(path.read_text()) if path.is_file() else {**provenance(), "command": command, "commits": []}
+        if (now := commit()) not in made["commits"]:
             write_atomically(path, json.dumps(made | {"commits": [*made["commits"], now]}).encode())
-
-
-@cache
-def _commit() -> str:
-    return commit()
 
 
 def run(
@@ -250,14 +246,13 @@ def main(config: DictConfig) -> None:
     command = f"python -m sapnet.benchmark table={config.table} data_root={config.data_root}"
     command += f" checkpoints=[{','.join(config.checkpoints)}]" if config.checkpoints else ""
     lines, failures = run(benchmark, data_root, Path(config.root), networks, command)
-    origin = {"Rendered with": f"`{command}`", "Commit": _commit()}
+    origin = {"Rendered with": f"`{command}`", "Commit": commit()}
     table = as_markdown(benchmark, lines, origin)
     folder = Path(config.root) / name
     with exclusive(folder / ".lock"):
         write_atomically(folder / "table.md", table.encode())
         write_atomically(folder / "table.csv", as_csv(lines).encode())
-        content = {"lines": lines, "origin": origin}
-        write_atomically(folder / "table.json", (json.dumps(content, indent=2) + "\n").encode())
+        write_json(folder / "table.json", {"lines": lines, "origin": origin})
     print(table)
     if failures:
         raise UserError(f"{len(failures)} evaluations failed; the first: {failures[0]}")

@@ -1,6 +1,5 @@
 """`python -m sapnet.count model=sapnet sampling=nu`: what a network costs, by operator, by place and by layer."""
 
-import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from sapnet.entry import CONFIG_DIR, entry_point
 from sapnet.evaluation.complexity import COUNTER, Cost, count, layer, ledger, part, totals
 from sapnet.evaluation.footprint import Footprint, footprint
 from sapnet.evaluation.runner import environment
-from sapnet.files import write_atomically
+from sapnet.provenance import write_json
 from sapnet.reporting.rows import read_study
 
 #: Figures of the paper that a count can stand beside: key, heading, what is counted.
@@ -136,8 +135,7 @@ def main(config: DictConfig) -> float:
         measured = measure_config(config)
         print(f"\n{report_footprint(measured)}")
         found["measured"] = asdict(measured) | {"seconds": measured.seconds} | environment(torch.device(_device()))
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    write_atomically(folder / "cost.json", (json.dumps(found, indent=2) + "\n").encode())
+    write_json(Path(HydraConfig.get().runtime.output_dir) / "cost.json", found)
     return cost.gmacs
 
 

@@ -1,6 +1,5 @@
 """`make demo`, `python -m sapnet.demo`: train a small network and its policy, measure both, draw what they do."""
 
-import json
 import logging
 import shutil
 import time
@@ -22,10 +21,10 @@ from sapnet.evaluate import evaluate, study_policy
 from sapnet.evaluation import point_study
 from sapnet.evaluation.pictures import Picture, heat_map, panel, with_points
 from sapnet.evaluation.runner import as_table
-from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork, Walk
+from sapnet.provenance import write_json
 from sapnet.train import fit
-from sapnet.training.assemble import build_module
+from sapnet.training.assemble import build_module, network_name
 from sapnet.training.checkpoints import network_from_checkpoint
 
 log = logging.getLogger(__name__)
@@ -121,7 +120,7 @@ def main(config: DictConfig) -> float:
     picture, share = draw(network, config.data, config.picture_scenes)
     write_image(folder / "demo.png", picture)
     summary |= {
-        "model": "nu",
+        "model": network_name(config),
         "sampled_fraction": share,
         "points_db": {name: row["psnr"] for name, row in worth["points_db"].items()},
         "policy_auc_error": mean_auc(agreement, "error"),
@@ -130,7 +129,7 @@ def main(config: DictConfig) -> float:
         "steps": config.steps,
         "seconds": round(time.perf_counter() - start, 1),
     }
-    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_json(folder / "summary.json", summary)
     log.info("%s\n%s\n%s", as_table(summary), worth["words"], _found(summary))
     log.info("picture: %s   figures: %s", folder / "demo.png", folder / "summary.json")
     return summary["gain_db"]

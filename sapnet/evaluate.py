@@ -1,6 +1,5 @@
 """`sapnet-evaluate`, `python -m sapnet.evaluate`: measure a checkpoint, or published weights, on a data set's tests."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +17,9 @@ from sapnet.entry import entry_point
 from sapnet.errors import UserError
 from sapnet.evaluation import point_picture, point_study, point_values, policy_study
 from sapnet.evaluation.runner import Restore, as_table, evaluate_images, summarise, usual_device
-from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork, use_window
 from sapnet.models.weights import load_published
+from sapnet.provenance import write_json
 from sapnet.training.checkpoints import network_from_checkpoint
 from sapnet.training.noise import signal_to_noise
 
@@ -71,7 +70,7 @@ def open_checkpoint(
         resample(network, sampler, budget, inference)
     use_window(network, window)
     origin = {
-        "model": info.model["_target_"].rsplit(".", 1)[-1],
+        "model": info.network,
         "checkpoint": info.sha256,
         "generator_steps": info.generator_steps,
         "window": window,
@@ -84,25 +83,32 @@ def open_checkpoint(
 
 
 def evaluate_published(
-    model: DictConfig, weights: Path, data: DictConfig, folder: Path, on_image: OnImage | None = None
+    model: DictConfig,
+    weights: Path,
+    data: DictConfig,
+    folder: Path,
+    on_image: OnImage | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a network with the weights that its authors published, as :func:`evaluate` does a checkpoint.
 
     Raises:
         UserError: The weights do not fit the network, or the data cannot be used.
     """
-    network, origin = open_published(model, weights)
+    network, origin = open_published(model, weights, name)
     return measure(network, origin, data, folder, on_image)
 
 
-def open_published(model: DictConfig, weights: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a network with its authors' weights, and what result lines say of it.
+def open_published(
+    model: DictConfig, weights: Path, name: str | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a network with its authors' weights, and what result lines say of it: `name`, or its class.
 
     Raises:
         UserError: The weights do not fit the network.
     """
     network = hydra.utils.instantiate(model).eval()
-    return network, {"model": type(network).__name__, "published_weights": load_published(network, weights)}
+    return network, {"model": name or type(network).__name__, "published_weights": load_published(network, weights)}
 
 
 def measure(
@@ -126,7 +132,7 @@ def study_policy(
     module.setup("test")
     device = usual_device()
     found = policy_study.study(network.to(device), module.whole_images("test"), device, controls)
-    write_atomically(folder / "policy.json", (json.dumps(found, indent=2) + "\n").encode())
+    write_json(folder / "policy.json", found)
     return found
 
 
@@ -147,7 +153,7 @@ def study_points(network: AdaptiveNetwork, data: DictConfig, folder: Path) -> di
     found["signal_to_noise"], more = signal_to_noise(network, _noise_batch(items, device))
     found["skipped"] = skipped + more
     write_image(folder / "points.png", point_picture.draw(network, items, device, maps))
-    write_atomically(folder / "points.json", (json.dumps(found, indent=2) + "\n").encode())
+    write_json(folder / "points.json", found)
     return found
 
 
@@ -246,7 +252,8 @@ def main(config: DictConfig) -> float:
 
     on_image = save if config.save_images else None
     if config.weights is not None:
-        summary = evaluate_published(config.model, Path(config.weights), config.data, folder, on_image)
+        name = f"model={HydraConfig.get().runtime.choices['model']}"
+        summary = evaluate_published(config.model, Path(config.weights), config.data, folder, on_image, name)
     else:
         choice = {**config.sampling, "window": config.window}
         summary = evaluate(Path(config.checkpoint), config.data, folder, on_image, **choice)

@@ -1,6 +1,5 @@
 """`python -m sapnet.reproduce table=4 scale=mini`: rebuild a study row by row, and render its table."""
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -18,7 +17,9 @@ from sapnet.data.samples import usable_cores
 from sapnet.entry import CONFIG_DIR, entry_point
 from sapnet.errors import UserError
 from sapnet.files import write_atomically
+from sapnet.provenance import write_json
 from sapnet.reporting import points
+from sapnet.reporting.kept import Kept, read_kept, write_kept
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture, gains_table
 from sapnet.reporting.rows import Study, compare, data_words, read_study
 from sapnet.reporting.runs import Runs
@@ -48,9 +49,12 @@ def costs(study: Study) -> dict[str, dict[str, float]]:
     return found
 
 
-def train(study: Study, names: list[str], runs: Runs, jobs: int) -> list[str]:
-    """Train rows with all seeds, several at a time; return what failed."""
-    wanted = [(name, seed) for seed in study.seeds for name in names]
+def train(study: Study, names: list[str], runs: Runs, jobs: int, kept: Kept | None = None) -> list[str]:
+    """Train rows with all seeds, several at a time, save what was kept; return what failed."""
+    known = {} if kept is None else kept.runs
+    wanted = [(name, seed) for seed in study.seeds for name in names if (name, seed) not in known]
+    if len(wanted) < len(names) * len(study.seeds):
+        log.info("%d runs were kept and are not trained again", len(names) * len(study.seeds) - len(wanted))
     start, failures, finished = time.monotonic(), [], []
 
     def run(name: str, seed: int) -> None:
@@ -71,34 +75,66 @@ def train(study: Study, names: list[str], runs: Runs, jobs: int) -> list[str]:
     return failures
 
 
+def _results(config: DictConfig, name: str) -> tuple[Path, str] | None:
+    # Where results are kept, and under which name.
+    if config.results is None:
+        return None
+    if config.seeds is not None or config.overrides or data_words(HydraConfig.get().overrides.task):
+        raise UserError(
+            f"results={config.results}: it keeps whole studies as their files describe them; leave out seeds, overrides"
+            " and settings of data, or leave out results."
+        )
+    return Path(config.results), name if config.scale == "mini" else f"{name}_{config.scale}"
+
+
 def _seeds(seeds: Sequence[int]) -> str:
     if len(seeds) == 1:
         return f"{seeds[0]} alone: an interval holds the chance of the images, not that of the training"
     return ", ".join(map(str, seeds))
 
 
-def render(study: Study, runs: Runs, folder: Path, origin: dict[str, str]) -> str:
+def render(
+    study: Study, runs: Runs, folder: Path, origin: dict[str, str], results: tuple[Path, str] | None = None
+) -> str:
     """Write the tables and the picture of what is there, and return the Markdown.
 
-    They are ``table.md``, ``table.csv``, ``table.json``, ``gains.png`` and, of a study of points, ``runs.csv``.
+    They are ``table.md``, ``table.csv``, ``table.json``, ``gains.png``, ``runs.csv`` and ``images.csv``.
+
+    Args:
+        study: What is rendered.
+        runs: Its runs.
+        folder: Where the tables go.
+        origin: Said below the table.
+        results: A folder and a name in it: results that were kept there stand in for runs that are not here, and all
+            of them are kept there again (`sapnet.reporting.kept`).
     """
+    kept = None if results is None else read_kept(*results)
 
     def folder_of(row: str, seed: int) -> Path:
         return runs.folder(study.overrides(row, seed), study.test)
 
     counted = costs(study)
-    lines = [{**line, **counted[line["row"]]} for line in compare(study, folder_of)]
+    # What was recorded earlier keeps the costs it had.
+    lines = [{**line, **counted[line["row"]], **line} for line in compare(study, folder_of, kept)]
     table = as_markdown(study, lines, origin)
     for reference in study.references:
-        table += "\n" + gains_table(compare(replace(study, reference=reference), folder_of), reference)
+        table += "\n" + gains_table(study, lines, reference)
+    gmacs = {row: cost["run_gmacs" if "run_gmacs" in cost else "gmacs"] for row, cost in counted.items()}
+    found = points.run_lines(study, folder_of, gmacs, kept)
     if study.points:
-        gmacs = {row: cost["run_gmacs" if "run_gmacs" in cost else "gmacs"] for row, cost in counted.items()}
-        found = points.run_lines(study, folder_of, gmacs)
-        write_atomically(folder / "runs.csv", as_csv(points.ordered(found)).encode())
         table += "\n" + points.as_markdown(found)
+    files = {
+        ".csv": as_csv(points.ordered(found)),
+        "_images.csv": as_csv(points.all_images(study, folder_of, kept)),
+        "_rows.csv": as_csv(lines),
+        ".md": table,
+    }
+    for name, ending in {"runs.csv": ".csv", "images.csv": "_images.csv", "table.csv": "_rows.csv"}.items():
+        write_atomically(folder / name, files[ending].encode())
     write_atomically(folder / "table.md", table.encode())
-    write_atomically(folder / "table.csv", as_csv(lines).encode())
-    write_atomically(folder / "table.json", (json.dumps({"lines": lines, "origin": origin}, indent=2) + "\n").encode())
+    write_json(folder / "table.json", {"lines": lines, "origin": origin})
+    if results is not None:
+        write_kept(*results, files)
     picture = gains_picture(study, lines)
     if picture is not None:
         write_image(folder / "gains.png", picture)
@@ -117,16 +153,19 @@ def main(config: DictConfig) -> None:
         raise UserError(f"row={config.row}: {name} has the rows {', '.join(study.rows)}.")
     runs = Runs(Path(config.root) / "runs", config.data_root, max(1, usable_cores() // config.jobs))
     names = [config.row] if config.row is not None else list(study.rows)
-    failures = [] if config.render_only else train(study, names, runs, config.jobs)
+    results = _results(config, name)
+    failures = []
+    if not config.render_only:
+        failures = train(study, names, runs, config.jobs, None if results is None else read_kept(*results))
     origin = {
         "Measured with": f"`python -m sapnet.reproduce table={config.table} scale={config.scale}`",
         "Seeds": _seeds(study.seeds),
         "Costs": "counted for 3x256x256 at full size, and at the widths of the runs",
-        "Commands, config hashes, commits by row": "table.csv",
+        "Commands, config hashes, commits, versions": "table.csv" if results is None else f"{results[1]}_rows.csv",
     }
     if config.scale == "smoke":
         origin = {"SMOKE": "a trial of the machinery; its figures mean nothing."} | origin
-    print(render(study, runs, Path(config.root) / name / config.scale, origin))
+    print(render(study, runs, Path(config.root) / name / config.scale, origin, results))
     if failures:
         raise UserError(f"{len(failures)} runs failed; the first: {failures[0]}")
 

@@ -21,6 +21,7 @@ from sapnet.evaluation.metrics import psnr, ssim_matlab3d
 from sapnet.evaluation.sharing import Claims
 from sapnet.evaluation.statistics import paired_interval
 from sapnet.evaluation.store import ResultReader, append_result
+from sapnet.provenance import provenance
 
 log = logging.getLogger(__name__)
 #: What the figures mean, by the name that a data module gives its protocol; named in every result line.
@@ -165,7 +166,8 @@ def evaluate_images(
     """
     context = {**context, "protocol": PROTOCOLS[protocol], "device": device.type, "torch": torch.__version__}
     context = json.loads(json.dumps(context))  # as it comes back from the file
-    around, warm = environment(device), set()
+    # No part of the context: another commit does not make the work of an earlier one another's.
+    around, warm = {**environment(device), "provenance": provenance()}, set()
 
     def work(index: int) -> dict[str, Any]:
         item = items[index]

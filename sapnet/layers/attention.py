@@ -1,16 +1,17 @@
 """Linear attention by a cluster of spatial maps: Sec. 3.2.2 and 3.2.3, Eq. 10-16."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sapnet.errors import UserError
 from sapnet.layers.canvas import MapConv
 from sapnet.layers.windows import PointWindows, tokens
 
-Normalisation = Literal["softmax", "elu"]
+Normalisation = Literal["softmax", "elu_normalised", "elu_unnormalised"]
 
 
 class ClusterAttention(nn.Module):
@@ -28,11 +29,20 @@ class ClusterAttention(nn.Module):
     Args:
         channels: Width ``C`` of receiver and source.
         masks: Whether ``M_S`` and ``M_C`` of Eq. 16 exist (off: Eq. 15).
-        normalisation: ``softmax``, or ``elu``: ``elu + 1`` divided by its sum, the variant of Sec. 4.3.
+        normalisation: Of ``Q`` over space and of ``P`` over the maps: ``softmax``, or ``elu + 1`` in its place, the
+            variant of Sec. 4.3. ``elu_unnormalised`` is the paper's wording, by which elu does not normalise: divided
+            by the constant number of positions (or maps) alone. ``elu_normalised`` divides by the sum, as the work that
+            the paper follows there does.
+
+    Raises:
+        UserError: Unknown normalisation.
     """
 
     def __init__(self, channels: int, masks: bool = True, normalisation: Normalisation = "softmax"):
         super().__init__()
+        if normalisation not in get_args(Normalisation):
+            known = ", ".join(get_args(Normalisation))
+            raise UserError(f"model.options.normalisation={normalisation}: use one of {known}.")
         maps = max(1, channels // 2)
         self.normalisation = normalisation
         self.f_q = nn.Linear(channels, maps)
@@ -75,6 +85,8 @@ class ClusterAttention(nn.Module):
         if self.normalisation == "softmax":
             return logits.softmax(-1)
         positive = F.elu(logits) + 1
+        if self.normalisation == "elu_unnormalised":
+            return positive / positive.shape[-1]
         return positive / positive.sum(-1, keepdim=True).clamp_min(torch.finfo(positive.dtype).tiny)
 
 

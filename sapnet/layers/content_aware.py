@@ -30,7 +30,8 @@ class ContentAwareOptions:
         kernel_size: ``K``.
         max_offset: ``Delta_max`` in canvas pixels.
         depthwise: The literal Eq. 18 in place of a full filter weight.
-        normalisation: ``softmax`` or ``elu`` (-0.15 dB in the paper).
+        normalisation: ``softmax``, ``elu_unnormalised`` (the paper's wording, -0.15 dB) or ``elu_normalised``, which
+            checkpoints of earlier versions call ``elu`` (`sapnet.layers.attention.ClusterAttention`).
         full_attention: Standard softmax attention at the lowest resolution and none elsewhere, in place of *SA*.
         fusion: ``mask`` (Eq. 20), or ``add`` or ``concat`` of the two branches.
         full_size_q: ``Q`` from the whole canvas of a non-uniform stage instead of its regular grid.
@@ -49,6 +50,10 @@ class ContentAwareOptions:
     full_attention: bool = False
     fusion: Literal["mask", "add", "concat"] = "mask"
     full_size_q: bool = False
+
+    def __post_init__(self):
+        if self.normalisation == "elu":
+            object.__setattr__(self, "normalisation", "elu_normalised")
 
 
 def regrid(canvas: Float[Tensor, "b h w c"], height: int, width: int) -> Float[Tensor, "b h2 w2 c"]:

@@ -66,6 +66,7 @@ class AdaptiveNetwork(nn.Module):
         seed: Of the random sampler.
         policy_width: Channels of the policy's hidden layers, and of those that predict the error.
         policy_stride: Image pixels per pixel of these layers.
+        policy_inputs: What they read: ``features_and_images`` or ``features``.
         inference: ``top`` or ``dither``: how the learned sampler's points follow its map in evaluation mode.
 
     Raises:
@@ -84,6 +85,7 @@ class AdaptiveNetwork(nn.Module):
         policy_width: int = 16,
         policy_stride: int = 1,
         inference: str = "top",
+        policy_inputs: str = "features_and_images",
     ):
         super().__init__()
         built_for = getattr(generator, "candidates", "canvas")
@@ -99,6 +101,7 @@ class AdaptiveNetwork(nn.Module):
             "seed": seed,
             "policy_width": policy_width,
             "policy_stride": policy_stride,
+            "policy_inputs": policy_inputs,
         }
         self.use_sampler(sampler, budget, inference)
 

@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 
 from sapnet.evaluation.store import read_results
-from sapnet.reporting.rows import Study
+from sapnet.provenance import KEYS, NOT_RECORDED, as_columns
+from sapnet.reporting.kept import Kept, image_lines
+from sapnet.reporting.rows import Study, collect
 
 
 def run_lines(
-    study: Study, folder_of: Callable[[str, int], Path], gmacs: Mapping[str, float]
+    study: Study, folder_of: Callable[[str, int], Path], gmacs: Mapping[str, float], kept: Kept | None = None
 ) -> list[dict[str, Any]]:
-    """Return one line per finished run of a study.
+    """Return one line per finished run of a study, here or, where there is none here, of those that were kept.
 
     Keys: ``row``, ``seed``, ``steps``, ``gmacs`` (3x256x256, at the widths of the run), ``psnr_db`` of the last stage
     with the points of inference, ``psnr_draw_db`` with a draw as in training, ``auc_error`` and ``auc_extent`` (of the
     sampler's map as a detector of the quarter of pixels with the largest error before the stage, and largest blur
     extent; mean over images and sampled stages), the same of the image gradient, ``psnr_dither_db``, and
-    ``stage<k>_gain_db`` over what the stage was given. A run that diverged has ``diverged`` alone.
+    ``stage<k>_gain_db`` over what the stage was given; ``runtime_s``, the median over images, and where the run comes
+    from. A run that diverged has ``diverged`` and its origin alone.
     """
     lines = []
     for row in study.rows:
@@ -28,9 +31,12 @@ def run_lines(
             folder = folder_of(row, seed)
             line: dict[str, Any] = {"row": row, "seed": seed}
             if (folder / "diverged.json").is_file():
-                lines.append(line | {"diverged": 1})
+                lines.append(line | {"diverged": 1} | _origin(folder / "diverged.json"))
             elif (folder / "done.json").is_file():
-                lines.append(line | _results(folder, gmacs[row]) | _maps(folder / "policy.json"))
+                found = _results(folder, gmacs[row]) | _maps(folder / "policy.json")
+                lines.append(line | found | _origin(folder / "done.json"))
+            elif kept is not None and (row, seed) in kept.runs:
+                lines.append(kept.runs[row, seed])
     return lines
 
 
@@ -38,7 +44,27 @@ def _results(folder: Path, gmacs: float) -> dict[str, Any]:
     lines = read_results(folder / "results.jsonl")
     stages = np.array([[line["input_psnr"], *line["stage_psnr"]] for line in lines]).mean(axis=0)
     gains = {f"stage{k}_gain_db": float(gain) for k, gain in enumerate(np.diff(stages), start=1)}
-    return {"steps": lines[0]["generator_steps"], "gmacs": gmacs, "psnr_db": float(stages[-1]), **gains}
+    seconds = float(np.median([line["seconds"] for line in lines]))
+    figures = {"steps": lines[0]["generator_steps"], "gmacs": gmacs, "psnr_db": float(stages[-1])}
+    return {**figures, **gains, "runtime_s": seconds}
+
+
+def _origin(path: Path) -> dict[str, str]:
+    return as_columns(json.loads(path.read_text()))
+
+
+def all_images(study: Study, folder_of: Callable[[str, int], Path], kept: Kept | None = None) -> list[dict[str, Any]]:
+    """Return a line per run and test image, of the runs of `run_lines` whose values by image are there."""
+    lines = []
+    for row in study.rows:
+        for seed in study.seeds:
+            folder = folder_of(row, seed)
+            values = collect([folder])
+            if values is not None and len(values["kept"]):
+                lines += image_lines(row, seed, values, _origin(folder / "done.json")["config_hash"])
+            elif values is None and kept is not None:
+                lines += kept.images.get((row, seed), [])
+    return lines
 
 
 def _maps(path: Path) -> dict[str, Any]:
@@ -71,8 +97,13 @@ _SHOWN = (
 
 
 def ordered(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the lines with the columns of `COLUMNS` first, empty where there is nothing."""
-    return [{key: line.get(key, "") for key in COLUMNS} | dict(line) for line in lines]
+    """Return the lines with the columns of `COLUMNS` first, empty where there is nothing, and their origin last."""
+    return [
+        {key: line.get(key, "") for key in COLUMNS}
+        | {key: value for key, value in line.items() if key not in KEYS}
+        | {key: line.get(key, NOT_RECORDED) for key in KEYS}
+        for line in lines
+    ]
 
 
 def as_markdown(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from sapnet.reporting.rows import Study
+from sapnet.reporting.rows import PAPER, Study, gain_key
 
 #: Ours, the paper's beside it, heading, format.
 COLUMNS = (
@@ -32,21 +32,29 @@ def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mappin
     ]
     head = ["row"]
     for _, theirs, heading, _ in shown:
-        head += [heading, f"paper's {heading}"] if any(theirs in line for line in lines) else [heading]
+        head += [heading, f"paper's {heading}"] if any(_paper(line, theirs) for line in lines) else [heading]
     head += [f"minus {study.reference}, dB, 95% interval", "by seed"]
     text = [f"## {study.title}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for line in lines:
         cells = [line["row"]]
         for ours, theirs, _, form in shown:
             cells.append(_ours(line, ours, form))
-            if any(theirs in other for other in lines):
-                cells.append(f"{line[theirs]:g}" if theirs in line else "")
-        text.append(f"| {' | '.join(cells + _gain(line))} |")
+            if any(_paper(other, theirs) for other in lines):
+                cells.append(_paper(line, theirs))
+        text.append(f"| {' | '.join(cells + gain_cells(line))} |")
+    text += ["", *note] if (note := recorded_note(lines)) else []
     text += ["", *(f"- {note}" for note in study.notes)] if study.notes else []
     text += ["", *(f"{key}: {value}  " for key, value in origin.items())]
     commits = dict.fromkeys(name for line in lines if "commit" in line for name in line["commit"].split(", "))
     text += [f"Trained at commit: {', '.join(commits) or 'nothing trained'}  "]
     return "\n".join(text) + "\n"
+
+
+def _paper(line: Mapping[str, Any], key: str) -> str:
+    derived = key.replace("paper_", "derived_")
+    if key and derived in line:
+        return f"{line[derived]:g} (derived)"
+    return f"{line[key]:g}" if key in line else ""
 
 
 def _ours(line: Mapping[str, Any], key: str, form: str) -> str:
@@ -59,27 +67,46 @@ def _ours(line: Mapping[str, Any], key: str, form: str) -> str:
     return f"{line[key]:{form}}" + (f" ± {spread:.2f}" if spread is not None else "") + (diverged and f", {diverged}")
 
 
-def _gain(line: Mapping[str, Any]) -> list[str]:
-    if "gain_db" not in line:
+def gain_cells(line: Mapping[str, Any], key: str = "gain") -> list[str]:
+    """Return a gain with its interval, a star where it was recorded earlier, and the gain by seed.
+
+    Args:
+        line: Of a row.
+        key: How the keys of the gain begin (`sapnet.reporting.rows.gain_key`).
+    """
+    if f"{key}_db" not in line:
         return ["", ""]
-    low, high = line["gain_ci95_low_db"], line["gain_ci95_high_db"]
+    low, high = line[f"{key}_ci95_low_db"], line[f"{key}_ci95_high_db"]
+    star = "*" if line.get("intervals_from") == "recorded" else ""
     return [
-        f"{line['gain_db']:+.2f} [{low:+.2f}, {high:+.2f}]",
-        ", ".join(f"{value:+.2f}" for value in line["gain_by_seed_db"]),
+        f"{line[f'{key}_db']:+.2f} [{low:+.2f}, {high:+.2f}]{star}",
+        ", ".join(f"{value:+.2f}" for value in line[f"{key}_by_seed_db"]),
     ]
 
 
-def gains_table(lines: Sequence[Mapping[str, Any]], reference: str) -> str:
+def gains_table(study: Study, lines: Sequence[Mapping[str, Any]], reference: str) -> str:
     """Return the gains over a reference alone."""
+    key = gain_key(study, reference)
     text = [f"| row | minus {reference}, dB, 95% interval | by seed |", "| --- | --- | --- |"]
-    text += [f"| {' | '.join([line['row'], *_gain(line)])} |" for line in lines if "gain_db" in line]
+    text += [f"| {' | '.join([line['row'], *gain_cells(line, key)])} |" for line in lines if f"{key}_db" in line]
     return "\n".join(text) + "\n"
 
 
+def recorded_note(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what a star means, where there is one."""
+    found = [line for line in lines if line.get("intervals_from") == "recorded"]
+    commits = dict.fromkeys(commit for line in found for commit in line["commit"].split(", "))
+    text = f"\\* Recorded earlier, at {', '.join(commits)}: the values by image were not kept."
+    return [text] if found else []
+
+
 def as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return all figures, units in the column names, ``paper_`` before the paper's; empty cells where there is none."""
+    """Return all figures, units in the column names, ``paper_`` or ``derived_`` before the paper's.
+
+    Cells are empty where there is none.
+    """
     columns = list(dict.fromkeys(key for line in lines for key in line))
-    columns.sort(key=lambda key: key.startswith("paper_"))
+    columns.sort(key=lambda key: key.startswith(PAPER))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
@@ -92,7 +119,9 @@ def gains_picture(study: Study, lines: Sequence[Mapping[str, Any]]) -> UInt8[np.
     lines = [line for line in lines if "gain_db" in line]
     if not lines:
         return None
-    papers = {name: figures.get("paper_psnr_db") for name, figures in study.paper.items()}
+    papers = {
+        name: figures.get("paper_psnr_db", figures.get("derived_psnr_db")) for name, figures in study.paper.items()
+    }
     base = papers.get(study.reference)
     rings = [papers[x["row"]] - base if base and papers.get(x["row"]) else None for x in lines]
     ends = [v for x in lines for v in (x["gain_ci95_low_db"], x["gain_ci95_high_db"])] + [r for r in rings if r] + [0]

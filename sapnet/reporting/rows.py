@@ -12,9 +12,13 @@ import yaml
 from sapnet.errors import UserError
 from sapnet.evaluation.statistics import paired_interval
 from sapnet.evaluation.store import read_results
+from sapnet.provenance import KEYS, as_columns
+from sapnet.reporting.kept import Kept
 
 #: What the scales are, for all studies of a folder.
 SCALES = "scales.yaml"
+#: How the keys of the paper's figures begin: printed there, or derived from its text.
+PAPER = ("paper_", "derived_")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Study:
         seeds: Each row is trained once with each.
         rows: Overrides of ``sapnet-train`` by the row's name.
         recipe: What the chosen scale puts before a row's overrides, by the row's name; empty without a scale.
-        paper: The paper's figures of a row, by ``paper_<quantity>_<unit>``; empty where it gives none.
+        paper: The paper's figures of a row, by ``paper_<quantity>_<unit>`` where it prints them and by
+            ``derived_<quantity>_<unit>`` where they follow from its text; empty where it gives none.
         notes: What a reader of the paper's figures should know; printed below the table.
         test: Overrides of ``sapnet-evaluate`` where a row is tested on other data than that it was trained on.
         references: Further rows that gains are measured against.
@@ -58,17 +63,19 @@ class Study:
 def read_study(path: Path, scale: str | None = None) -> Study:
     """Read a study at one of its scales, or its rows alone.
 
-    A row is a list of overrides, or ``{overrides: [...], network: ..., paper_psnr_db: ...}`` with the paper's figures
-    beside them. ``scales.yaml`` beside the studies says what each scale adds to every row (``common``) and what to a
-    row's kind of ``network``, by default ``ours``; a study with ``scales`` of its own has these instead.
+    A row is a list of overrides (a list in it is spliced in: rows share overrides by a YAML anchor), or
+    ``{overrides: [...], network: ..., paper_psnr_db: ...}`` with the paper's figures beside them, ``derived_psnr_db``
+    where the paper's text gives only a difference. ``rows_of`` takes the rows of another study, save those that
+    ``without`` names. ``scales.yaml`` beside the studies says what each scale adds to every row (``common``) and what
+    to a row's kind of ``network``, by default ``ours``; a study with ``scales`` of its own has these instead.
 
     Raises:
-        UserError: No such study or scale, or a row that is neither of the two.
+        UserError: No such study or scale, a row that is neither of the two, or ``without`` names no row.
     """
     known = sorted({p.stem for p in path.parent.glob("*.yaml")} - {SCALES.removesuffix(".yaml")})
     if path.stem not in known:
         raise UserError(f"table={path.stem}: there is no such study; there are {', '.join(known)}.")
-    content = yaml.safe_load(path.read_text())
+    content = _content(path)
     rows = content["rows"]
     overrides = {name: _overrides(path, name, row) for name, row in rows.items()}
     recipe = {} if scale is None else _recipe(path, content, scale)
@@ -84,6 +91,17 @@ def read_study(path: Path, scale: str | None = None) -> Study:
         tuple(content.get("references", ())),
         bool(content.get("points", False)),
     )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text())
+    if "rows_of" not in content:
+        return content
+    rows = dict(_content(path.with_name(f"{content['rows_of']}.yaml"))["rows"])
+    for name in content.get("without", ()):
+        if rows.pop(name, None) is None:
+            raise UserError(f"{path.name}, without: {content['rows_of']} has no row {name}.")
+    return content | {"rows": rows}
 
 
 def _of_data(word: str) -> bool:
@@ -113,7 +131,9 @@ def _recipe(path: Path, content: Mapping[str, Any], scale: str) -> dict[str, lis
 
 def _overrides(path: Path, name: str, row: Any) -> list[str]:
     found = row.get("overrides") if isinstance(row, dict) else row
-    if not isinstance(found, list):
+    if isinstance(found, list):
+        found = [word for entry in found for word in (entry if isinstance(entry, list) else [entry])]
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
         raise UserError(f"{path.name}, row {name}: write a list of overrides, or {{overrides: [...], paper_...: ...}}.")
     return found
 
@@ -121,9 +141,10 @@ def _overrides(path: Path, name: str, row: Any) -> list[str]:
 def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
     figures = {key: value for key, value in row.items() if key not in ("overrides", "network")}
     for key, value in figures.items():
-        if not key.startswith("paper_") or not isinstance(value, int | float):
+        if not key.startswith(PAPER) or not isinstance(value, int | float):
             raise UserError(
-                f"{path.name}, row {name}: {key} is no figure of the paper; write paper_QUANTITY_UNIT: NUMBER."
+                f"{path.name}, row {name}: {key} is no figure of the paper; write paper_QUANTITY_UNIT: NUMBER, or "
+                "derived_QUANTITY_UNIT where its text gives only a difference."
             )
     return figures
 
@@ -131,10 +152,10 @@ def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
 def collect(folders: Sequence[Path]) -> dict[str, np.ndarray] | None:
     """Return the results in a row's folders, one a seed, ``[seeds, images]`` each, of the seeds that did not diverge.
 
-    They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``; ``kept``, the places of these seeds, is
-    empty where all diverged. None where a seed is missing.
+    They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``; ``names`` are those of the images; ``kept``,
+    the places of these seeds, is empty where all diverged. None where a seed is missing.
     """
-    table: dict[str, list] = {"psnr": [], "ssim": [], "seconds": [], "kept": []}
+    table: dict[str, list] = {"psnr": [], "ssim": [], "seconds": [], "kept": [], "names": []}
     for place, folder in enumerate(folders):
         if (folder / "diverged.json").is_file():
             continue
@@ -142,59 +163,116 @@ def collect(folders: Sequence[Path]) -> dict[str, np.ndarray] | None:
         if not lines or not (folder / "done.json").is_file():
             return None
         table["kept"].append(place)
+        table["names"] = [line["name"] for line in lines]
         table["psnr"].append([line["stage_psnr"][-1] for line in lines])
         table["ssim"].append([line["stage_ssim"][-1] for line in lines])
         table["seconds"].append([line["seconds"] for line in lines])
-    return {name: np.array(values) for name, values in table.items()}
+    return {name: values if name == "names" else np.array(values) for name, values in table.items()}
 
 
-def compare(study: Study, folder_of: Callable[[str, int], Path]) -> list[dict[str, Any]]:
-    """Return one line per row: mean figures, spread between seeds, and the paired gain over the reference.
+def measured(
+    study: Study, row: str, folder_of: Callable[[str, int], Path], kept: Kept | None = None
+) -> dict[str, Any] | None:
+    """Return a row's results as `collect` does, and the ``origins`` of its runs; None where a seed has none.
 
-    Keys end in their unit. The interval resamples images, after the mean over seeds of each image's difference; the
-    spread between seeds is given beside it, for the interval does not hold it. A row without a result has its name,
-    and the paper's figures, alone. Seeds that diverged are counted and left out of all means; a gain is over the seeds
-    that both rows have.
+    A run that is finished in its folder comes before one that was kept.
+    """
+    parts, places, origins = [], [], []
+    for place, seed in enumerate(study.seeds):
+        folder = folder_of(row, seed)
+        values, marker = collect([folder]), folder / "done.json"
+        if values is not None:
+            origin = json.loads(marker.read_text()) if marker.is_file() else {}
+        else:
+            values, origin = (None, {}) if kept is None else (kept.collect(row, seed), kept.runs.get((row, seed), {}))
+        if values is None:
+            return None
+        if len(values["kept"]):
+            parts.append(values)
+            places.append(place)
+            origins.append(as_columns(origin))
+    if len({tuple(part["names"]) for part in parts}) > 1:
+        raise UserError(f"{row}: its seeds were tested on different images; train them again with one set of data.")
+    found: dict[str, Any] = {"kept": np.array(places), "origins": origins, "names": parts[0]["names"] if parts else []}
+    for key in ("psnr", "ssim", "seconds") if parts else ():
+        found[key] = [part[key][0] for part in parts]
+    return found | {key: np.array(found[key]) for key in ("psnr", "ssim") if parts}
+
+
+def compare(study: Study, folder_of: Callable[[str, int], Path], kept: Kept | None = None) -> list[dict[str, Any]]:
+    """Return one line per row: mean figures, spread between seeds, and the paired gains over the references.
+
+    Keys end in their unit; those of the first reference begin with ``gain_``, of a further one with ``gain_over_ROW_``.
+    The interval resamples images, after the mean over seeds of each image's difference; the spread between seeds is
+    given beside it, for the interval does not hold it. A row without a result has its name, and the paper's figures,
+    alone. Seeds that diverged are counted and left out of all means; a gain is over the seeds that both rows have.
+
+    A row whose values by image were not kept is quoted as it was recorded: ``intervals_from`` is then ``recorded``.
 
     Args:
         study: Its rows and seeds.
         folder_of: Where a row's run with a seed keeps ``results.jsonl``, and ``done.json`` once it is done.
+        kept: Results without a run here.
+
+    Raises:
+        UserError: Two rows, or two seeds of one, were tested on different images.
     """
-    folders = {name: [folder_of(name, seed) for seed in study.seeds] for name in study.rows}
-    found = {name: collect(folders[name]) for name in study.rows}
-    reference = found.get(study.reference)
+    found = {name: measured(study, name, folder_of, kept) for name in study.rows}
     lines = []
     for name, values in found.items():
         line: dict[str, Any] = {"row": name}
+        recorded = None if kept is None or values is not None else kept.rows.get(name)
+        if recorded is not None and recorded["seeds"] + recorded.get("diverged_seeds", 0) == len(study.seeds):
+            line |= {key: value for key, value in recorded.items() if not key.startswith(PAPER)}
+            line["intervals_from"] = "recorded"
         diverged = 0 if values is None else len(study.seeds) - len(values["kept"])
         if diverged:
             line["diverged_seeds"] = diverged
         if values is not None and len(values["kept"]):
-            line |= _figures_of(values) | _origin([folders[name][place] for place in values["kept"]])
-        common = [] if values is None or reference is None else np.intersect1d(values["kept"], reference["kept"])
-        if len(common) and name != study.reference:
-            ours, theirs = (x["psnr"][np.isin(x["kept"], common)] for x in (values, reference))
-            difference = ours - theirs
-            gain = paired_interval(difference.mean(axis=0))
-            line |= {"gain_db": gain.mean, "gain_ci95_low_db": gain.low, "gain_ci95_high_db": gain.high}
-            line |= {"gain_by_seed_db": difference.mean(axis=1).tolist()}
+            line |= _figures_of(values) | _origin(values["origins"]) | {"intervals_from": "images"}
+            for reference in (study.reference, *study.references):
+                if name != reference:
+                    line |= _gain(study, name, values, reference, found.get(reference))
         lines.append(line | study.paper.get(name, {}))
     return lines
 
 
-def _figures_of(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def gain_key(study: Study, reference: str) -> str:
+    """Return how the keys of a gain over a reference begin."""
+    return "gain" if reference == study.reference else f"gain_over_{reference}"
+
+
+def _gain(
+    study: Study, name: str, values: Mapping[str, Any], reference: str, others: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    common = [] if others is None else np.intersect1d(values["kept"], others["kept"])
+    if not len(common):
+        return {}
+    if values["names"] != others["names"]:
+        raise UserError(f"{name} and {reference} were tested on different images: there is no paired gain.")
+    ours, theirs = (x["psnr"][np.isin(x["kept"], common)] for x in (values, others))
+    difference, key = ours - theirs, gain_key(study, reference)
+    gain = paired_interval(difference.mean(axis=0))
+    return {
+        f"{key}_db": gain.mean,
+        f"{key}_ci95_low_db": gain.low,
+        f"{key}_ci95_high_db": gain.high,
+        f"{key}_by_seed_db": difference.mean(axis=1).tolist(),
+    }
+
+
+def _figures_of(values: Mapping[str, Any]) -> dict[str, Any]:
     by_seed = values["psnr"].mean(axis=1)
     return {
         "psnr_db": float(by_seed.mean()),
         "psnr_seed_sd_db": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
         "ssim_matlab3d": float(values["ssim"].mean()),
-        "runtime_s": float(np.median(values["seconds"])),
+        "runtime_s": float(np.median([np.median(seconds) for seconds in values["seconds"]])),
         "images": values["psnr"].shape[1],
         "seeds": len(by_seed),
     }
 
 
-def _origin(folders: Sequence[Path]) -> dict[str, Any]:
+def _origin(origins: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     # Written by whoever trained the row.
-    made = [json.loads((folder / "done.json").read_text()) for folder in folders]
-    return {key: ", ".join(dict.fromkeys(one[key] for one in made)) for key in ("command", "commit", "config_hash")}
+    return {key: ", ".join(dict.fromkeys(one[key] for one in origins)) for key in KEYS}

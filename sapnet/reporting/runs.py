@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sapnet import __version__
 from sapnet.errors import UserError
 from sapnet.files import exclusive, write_atomically
+from sapnet.provenance import commit, config_hash, versions
 
 #: Stands in a study's overrides for the folder of the data sets.
 DATA = "{data}"
@@ -69,6 +69,7 @@ class Runs:
             if marker.is_file() or diverged.is_file():
                 return
             origin = {**said, "command": f"{before}python -m {module} {' '.join(words)}", "commit": commit()}
+            origin["versions"] = versions()
             write_atomically(folder / "begun.json", json.dumps(origin).encode())
             environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
             command = [sys.executable, "-m", module, *words, f"hydra.run.dir={folder}"]
@@ -81,8 +82,7 @@ class Runs:
                     raise UserError(last)
                 write_atomically(diverged, json.dumps({**origin, "error": last}).encode())
                 return
-            config = (folder / ".hydra" / "config.yaml").read_bytes()
-            origin["config_hash"] = hashlib.sha256(config).hexdigest()[:12]
+            origin["config_hash"] = config_hash((folder / ".hydra" / "config.yaml").read_bytes())
             write_atomically(marker, json.dumps(origin).encode())
 
     def _resolve(self, word: str) -> str:
@@ -91,15 +91,6 @@ class Runs:
         if self.data is None:
             raise UserError(f"{word}: add data_root=FOLDER, the folder that holds the data sets (GOPRO_Large, HIDE).")
         return word.replace(DATA, self.data)
-
-
-def commit() -> str:
-    """Return the commit of the code, marked where it was changed since; without a repository, the version."""
-    words = ["git", "-C", str(Path(__file__).parents[2]), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return f"sapnet {__version__}"
 
 
 def _short(words: Sequence[str]) -> str:

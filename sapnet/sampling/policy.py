@@ -1,6 +1,7 @@
 """The policy pi of Eq. 4: a few light convolutions that say how hard each pixel will be to restore."""
 
 import math
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 
 from sapnet.errors import UserError
 from sapnet.sampling.state import State
+
+#: What the policy reads.
+Inputs = Literal["features_and_images", "features"]
 
 
 class Policy(nn.Module):
@@ -20,6 +24,8 @@ class Policy(nn.Module):
     the last bias at `logit(share)`, so that it starts as a flat map of the wanted share. Inputs are detached: the
     policy learns from the reward alone, and what feeds it does not learn from the policy.
 
+    Eq. 4 has the features alone as the policy's input; `inputs="features"` leaves the images out.
+
     A logit depends on 9x9 pixels of the images at `stride=1`. At `stride=2` it depends on about 22x22, so that both
     ends of a blur of 10 pixels are seen, at a quarter of the cost.
 
@@ -28,20 +34,35 @@ class Policy(nn.Module):
         share: Probability of every pixel at the start, `(1 + b) / 4`.
         width: Channels of the hidden layers.
         stride: Image pixels per pixel of the hidden layers: inputs are averaged, logits interpolated bilinearly.
+        inputs: `features_and_images`, or `features` as in Eq. 4.
 
     Raises:
-        UserError: If the width or the stride is below 1.
+        UserError: If the width or the stride is below 1, the inputs are unknown, or there are no features to be them.
     """
 
-    def __init__(self, features: int, share: float = 0.25, width: int = 16, stride: int = 1):
+    def __init__(
+        self,
+        features: int,
+        share: float = 0.25,
+        width: int = 16,
+        stride: int = 1,
+        inputs: Inputs = "features_and_images",
+    ):
         super().__init__()
+        if inputs not in get_args(Inputs):
+            raise UserError(f"sampling.policy.inputs={inputs}: use {' or '.join(get_args(Inputs))}.")
+        if inputs == "features" and not features:
+            raise UserError(
+                "sampling.policy.inputs=features: this network gives its policy no features; use features_and_images."
+            )
         if width < 1 or stride < 1:
             raise UserError(f"a policy of width {width} and stride {stride} is impossible: use numbers from 1 up.")
-        self.stride = stride
+        self.stride, self.inputs = stride, inputs
         # Three fits the field of `first` without gaps; two is what networks at full resolution were trained with.
         dilation = 2 if stride == 1 else 3
         self.reduce = nn.Conv2d(features, width, 1) if features else None
-        self.first = nn.Conv2d(9 + (width if features else 0), width, 3, padding=1)
+        images = 9 if inputs == "features_and_images" else 0
+        self.first = nn.Conv2d(images + (width if features else 0), width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
         self.head = nn.Conv2d(width, 1, 3, padding=1)
         share = min(max(share, 1e-6), 1 - 1e-6)
@@ -51,16 +72,20 @@ class Policy(nn.Module):
     def forward(self, state: State) -> Float[Tensor, "b h w"]:
         """Logits at the image's resolution; `G` is their sigmoid."""
         height, width = state.blurred.shape[-2:]
-        restored, blurred = state.restored.detach(), state.blurred.detach()
-        images = torch.cat((2 * restored - 1, 2 * blurred - 1, 10 * (restored - blurred).abs()), dim=1)
-        x = _shrink(images, self.stride)
+        size = math.ceil(height / self.stride), math.ceil(width / self.stride)
+        parts = []
         if self.reduce is not None:
             features = state.features.detach().movedim(-1, 1)
             # Averaged before the convolution, which costs less and gives the same.
-            features = self.reduce(_shrink(features, max(features.shape[-2] // x.shape[-2], 1)))
-            if features.shape[-2:] != x.shape[-2:]:
-                features = F.interpolate(features, size=x.shape[-2:], mode="bilinear", align_corners=False)
-            x = torch.cat((features, x), dim=1)
+            features = self.reduce(_shrink(features, max(features.shape[-2] // size[0], 1)))
+            if features.shape[-2:] != size:
+                features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+            parts.append(features)
+        if self.inputs == "features_and_images":
+            restored, blurred = state.restored.detach(), state.blurred.detach()
+            images = torch.cat((2 * restored - 1, 2 * blurred - 1, 10 * (restored - blurred).abs()), dim=1)
+            parts.append(_shrink(images, self.stride))
+        x = torch.cat(parts, dim=1)
         logits = self.head(self.second(self.first(x).relu()).relu())
         if self.stride > 1:
             logits = F.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)

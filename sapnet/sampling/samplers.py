@@ -15,7 +15,7 @@ from torch import Tensor
 from sapnet.errors import UserError
 from sapnet.sampling.base import Patches, Sampler
 from sapnet.sampling.learned import LearnedSampler
-from sapnet.sampling.policy import Policy
+from sapnet.sampling.policy import Inputs, Policy
 from sapnet.sampling.predicted_error import PredictedErrorSampler
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.state import State, pad_to_state, true_error
@@ -128,6 +128,7 @@ def make_sampler(
     seed: int = 0,
     policy_width: int = 16,
     policy_stride: int = 1,
+    policy_inputs: Inputs = "features_and_images",
     **settings,
 ) -> Sampler:
     """A sampler by its name: `learned`, `uniform`, `random`, `gradient`, `oracle`, `extent` or `predicted_error`.
@@ -140,14 +141,16 @@ def make_sampler(
         seed: The random sampler's.
         policy_width: Channels of the policy, or of the predictor of the error.
         policy_stride: Image pixels per pixel of its hidden layers.
+        policy_inputs: What it reads.
         settings: `scales` and `candidates` of `Sampler`.
 
     Raises:
-        UserError: If the name is none of these.
+        UserError: If the name is none of these, or as `Policy`.
     """
+    settings_of_policy = policy_width, policy_stride, policy_inputs
     match name:
         case "learned":
-            policy = Policy(features, (1 + budget) / 4, policy_width, policy_stride)
+            policy = Policy(features, (1 + budget) / 4, *settings_of_policy)
             return LearnedSampler(policy, budget_control, budget=budget, **settings)
         case "random":
             return RandomSampler(budget, seed=seed, **settings)
@@ -160,7 +163,7 @@ def make_sampler(
         case "extent":
             return ExtentSampler(budget, **settings)
         case "predicted_error":
-            predictor = Policy(features, 0.02, policy_width, policy_stride)
+            predictor = Policy(features, 0.02, *settings_of_policy)
             return PredictedErrorSampler(predictor, budget=budget, **settings)
     raise UserError(
         f"sampler={name!r} is unknown: use learned, uniform, random, gradient, oracle, extent or predicted_error."

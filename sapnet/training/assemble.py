@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hydra
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
@@ -30,10 +31,27 @@ def build_module(config: DictConfig) -> RestorationModule:
     parts = (network, loss, optim.optimizer, optim.scheduler, optim.clip_norm, description)
     parts = (*parts, config.steps, config.stagewise)
     if not isinstance(network, AdaptiveNetwork):
-        return RestorationModule(*parts)
+        return RestorationModule(*parts, network_name=network_name(config))
     if not config.loss.progressive and config.sampling.sampler == "learned":
         raise UserError("loss.progressive=false leaves the policy without a reward: supervise every stage, or use U.")
-    return AdaptiveModule(*parts, policy=hydra.utils.instantiate(config.policy))
+    policy = hydra.utils.instantiate(config.policy)
+    return AdaptiveModule(*parts, policy=policy, network_name=network_name(config))
+
+
+def network_name(config: DictConfig) -> str | None:
+    """Return what a user chose the network by, such as `model=mini sampling=nu policy=gate`; None without Hydra.
+
+    Single settings of the network follow the choices. A policy is named only where it is what chooses the points.
+    """
+    if not HydraConfig.initialized():
+        return None
+    hydra_config = HydraConfig.get()
+    groups = ["model", "sampling"]
+    if config.sampling.sampled and config.sampling.sampler == "learned":
+        groups.append("policy")
+    words = [f"{group}={hydra_config.runtime.choices[group]}" for group in groups]
+    told = [word.lstrip("+") for word in hydra_config.overrides.task]
+    return " ".join([*words, *(word for word in told if word.startswith(tuple(f"{group}." for group in groups)))])
 
 
 def quieten() -> None:

@@ -42,6 +42,8 @@ class CheckpointInfo:
     generator_steps: int
     version: str
     """The version of sapnet that wrote it."""
+    network: str
+    """The network as a user names it, such as `model=mini sampling=nu policy=gate`."""
     chosen_on_test: bool = False
     """Whether its run validated on test images."""
 
@@ -103,11 +105,16 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def stamp(
-    checkpoint: dict[str, Any], model: Mapping[str, Any], generator_steps: int, chosen_on_test: bool = False
+    checkpoint: dict[str, Any],
+    model: Mapping[str, Any],
+    generator_steps: int,
+    chosen_on_test: bool = False,
+    network: str | None = None,
 ) -> None:
     """Write into `checkpoint` what rebuilds its network: for `LightningModule.on_save_checkpoint`.
 
     `model` is the Hydra node that built the network, as plain dicts (`OmegaConf.to_container(node, resolve=True)`).
+    `network` is what a user calls it, for the lines of results.
     `chosen_on_test` says that the run validates on test images, so that every result of the checkpoint can tell.
 
     Raises:
@@ -121,6 +128,7 @@ def stamp(
         "generator_steps": int(generator_steps),
         "version": __version__,
         "chosen_on_test": chosen_on_test,
+        **({} if network is None else {"network": network}),
     }
 
 
@@ -307,4 +315,11 @@ def _first_difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor
 
 def _info(path: Path, own: Mapping[str, Any]) -> CheckpointInfo:
     version, chosen_on_test = str(own.get("version")), bool(own.get("chosen_on_test"))
-    return CheckpointInfo(path, short_hash(path), own["model"], own["generator_steps"], version, chosen_on_test)
+    name = str(own.get("network") or _class_names(own["model"]))
+    return CheckpointInfo(path, short_hash(path), own["model"], own["generator_steps"], version, name, chosen_on_test)
+
+
+def _class_names(model: Mapping[str, Any]) -> str:
+    # Of a network that was not chosen on a command line, or by a version that did not keep its name.
+    name = str(model.get("generator", model)["_target_"]).rpartition(".")[2]
+    return f"{name}, sampler={model.get('sampler', 'learned')}" if "generator" in model else name

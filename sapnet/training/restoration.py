@@ -40,6 +40,7 @@ class RestorationModule(pl.LightningModule):
         steps: Generator steps of the whole run, for the schedules.
         stagewise: When each stage begins to learn on the fixed ones before it, in shares of the steps; empty: all
             stages learn together (`sapnet.training.phases`).
+        network_name: What a user calls the network; a checkpoint carries it for the lines of results.
 
     Raises:
         UserError: The network has no stages to learn one after another, or not as many.
@@ -55,13 +56,14 @@ class RestorationModule(pl.LightningModule):
         model: Mapping[str, Any] | None = None,
         steps: int = 1,
         stagewise: Sequence[float] = (),
+        network_name: str | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.network, self.loss = network, loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.clip_norm = clip_norm
-        self.model, self.steps = dict(model or {}), steps
+        self.model, self.steps, self.network_name = dict(model or {}), steps, network_name
         self.phases = make_phases(steps, stagewise, _stages_of(network) if stagewise else None)
         self.generator_steps = 0
         self.validation_samples: list[dict[str, Any]] = []
@@ -172,7 +174,8 @@ class RestorationModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what rebuilds the network and continues the count of steps."""
         data = getattr(self.trainer, "datamodule", None)
-        stamp(checkpoint, self.model, self.generator_steps, getattr(data, "validate_on_test", False))
+        on_test = getattr(data, "validate_on_test", False)
+        stamp(checkpoint, self.model, self.generator_steps, on_test, self.network_name)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue the count of steps."""

@@ -72,9 +72,11 @@ def test_the_benchmark_writes_what_it_prints(tmp_path):
     done = run("benchmarks.networks", *words.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "found" / "bench.json").read_text())
-    assert list((tmp_path / "found").iterdir()) == [tmp_path / "found" / "bench.json"]
-    assert record["environment"]["threads"] == 1 and record["command"].endswith("--out found/bench.json")
-    assert record["commit"] and "left" in done.stderr
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {"bench.json", "bench.md"}
+    assert record["environment"]["threads"] == 1 and "left" in done.stderr
+    origin = record["provenance"]
+    assert origin["command"] == f"python -m benchmarks.networks {words}" and all(origin.values())
+    assert (tmp_path / "found" / "bench.md").read_text().strip() in done.stdout
 
     counts = {(line["model"], line["size"]): line for line in record["counts"]}
     assert list(counts) == [("NU", "48x32"), ("U", "48x32"), ("NU", "80x64"), ("U", "80x64")]

@@ -1,5 +1,6 @@
 """The commands as a user runs them: what they leave behind, and how they end on bad input."""
 
+import hashlib
 import json
 import pickle
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from sapnet.provenance import KEYS
 from tests.integration.conftest import TINY, run
 
 pytestmark = pytest.mark.slow
@@ -31,6 +33,13 @@ def test_training_leaves_config_checkpoints_curves_and_results(trained):
     results = lines(trained / "results.jsonl")
     assert [line["name"] for line in results] == ["test/000000", "test/000001"]
     assert all(len(line["stage_psnr"]) == 3 and line["generator_steps"] == 3 for line in results)
+    assert {line["model"] for line in results} == {
+        "model=small sampling=uniform_network model.stem=4 model.channels=[4,4,6]"
+    }
+    origin = results[0]["provenance"]
+    assert origin["command"].startswith("python -m sapnet.train steps=3 ") and tuple(origin) == KEYS
+    composed = (trained / ".hydra" / "config.yaml").read_bytes()
+    assert origin["config_hash"] == hashlib.sha256(composed).hexdigest()[:12]
     assert list(trained.glob("panels/*.png"))
     assert "val/psnr" in (trained / "metrics.csv").read_text().splitlines()[0]
 
@@ -59,6 +68,7 @@ def test_another_window_is_another_result(trained_nu, tmp_path):
     assert done.returncode == 0, done.stderr
     whole, local = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
     assert [line["window"] for line in whole + local] == [None, None, 32, 32]
+    assert local[0]["model"].startswith("model=small sampling=nu policy=reinforce model.stem=4")
     for ours, theirs in zip(local, whole):
         assert ours["stage_psnr"] != theirs["stage_psnr"]
         assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from sapnet.reporting.kept import read_table
 from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import Runs
 from sapnet.reproduce import EXPERIMENTS
@@ -35,6 +36,24 @@ def test_a_study_is_trained_rendered_and_not_repeated(tmp_path):
     stamp = checkpoint.stat().st_mtime_ns
     assert run(*words, cwd=tmp_path).returncode == 0
     assert checkpoint.stat().st_mtime_ns == stamp
+
+
+def test_a_study_goes_on_from_what_was_kept(tmp_path):
+    """Elsewhere the row is not trained again and renders the same."""
+    words, kept = ["sapnet.reproduce", "table=1", "scale=smoke", "row=Ours_u_b"], f"results={tmp_path}/kept"
+    done = run(*words, kept, f"root={tmp_path}/out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = [line["image"] for line in read_table(tmp_path / "kept" / "table1_smoke_images.csv")]
+    assert len(names) == 3 and names == sorted(names)
+    again = run(*words, kept, f"root={tmp_path}/elsewhere", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    for name in ("table.md", "table.csv", "runs.csv", "images.csv"):
+        here, there = (tmp_path / root / "table1" / "smoke" / name for root in ("elsewhere", "out"))
+        assert here.read_bytes() == there.read_bytes(), name
+    assert "| Ours_u_b | no result" not in done.stdout
+    assert not list((tmp_path / "elsewhere").glob("runs/*")), "nothing is trained again"
+    part = run(*words, kept, f"root={tmp_path}/part", "seeds=[1]", cwd=tmp_path)
+    assert part.returncode == 1 and "leave out seeds, overrides" in part.stderr.splitlines()[-1]
 
 
 def test_tables_share_a_run_and_may_test_it_on_other_data(tmp_path):

@@ -5,9 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
+from sapnet.errors import UserError
 from sapnet.layers.attention import ClusterAttention, FullAttention
 from sapnet.layers.windows import PointWindows, cover
 from tests.reference import attention as reference
+
+NORMALISE = {
+    "softmax": reference.softmax,
+    "elu_normalised": reference.elu_normalised,
+    "elu_unnormalised": reference.elu_unnormalised,
+}
 
 
 def numpy_of(linear):
@@ -15,7 +22,7 @@ def numpy_of(linear):
 
 
 @pytest.mark.parametrize("masks", [True, False])
-@pytest.mark.parametrize("normalisation", ["softmax", "elu"])
+@pytest.mark.parametrize("normalisation", NORMALISE)
 @pytest.mark.parametrize("cross", [True, False])
 def test_equals_the_equations(masks, normalisation, cross):
     """Eq. 16, literally, for self- (source = receiver) and cross-attention."""
@@ -35,12 +42,12 @@ def test_equals_the_equations(masks, normalisation, cross):
             numpy_of(layer.f_p),
             space,
             numpy_of(layer.mask_channels) if masks else None,
-            reference.softmax if normalisation == "softmax" else reference.elu_normalised,
+            NORMALISE[normalisation],
         )
         np.testing.assert_allclose(out[n].detach().numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("normalisation", ["softmax", "elu"])
+@pytest.mark.parametrize("normalisation", NORMALISE)
 def test_gradients(normalisation):
     torch.manual_seed(0)
     layer = ClusterAttention(4, True, normalisation).double()
@@ -48,6 +55,20 @@ def test_gradients(normalisation):
     assert gradcheck(layer, inputs)
     parameters = list(layer.parameters())
     assert gradcheck(lambda *_: layer(*inputs), parameters)
+
+
+def test_the_unnormalised_elu_keeps_no_sum():
+    """The paper: weights over all positions are what elu "does not allow implicitly"."""
+    torch.manual_seed(0)
+    layer = ClusterAttention(6, False, "elu_unnormalised")
+    weights = layer._normalise(torch.randn(2, 3, 20))
+    assert (weights >= 0).all() and (weights.sum(-1) - 1).abs().min() > 1e-3
+    torch.testing.assert_close(layer._normalise(torch.zeros(1, 20)), torch.full((1, 20), 0.05))
+
+
+def test_an_unknown_normalisation_is_refused():
+    with pytest.raises(UserError, match=r"normalisation=relu: use one of softmax, elu_normalised"):
+        ClusterAttention(6, normalisation="relu")
 
 
 def test_full_attention_equals_equation_8():
@@ -86,11 +107,13 @@ def weights_of(layer):
     if layer.mask_space is not None:
         space = (layer.mask_space.weight[0].detach().numpy(), layer.mask_space.bias.item())
     channels = None if layer.mask_channels is None else numpy_of(layer.mask_channels)
-    normalise = reference.softmax if layer.normalisation == "softmax" else reference.elu_normalised
-    return numpy_of(layer.f_q), numpy_of(layer.f_p), space, channels, normalise
+    return numpy_of(layer.f_q), numpy_of(layer.f_p), space, channels, NORMALISE[layer.normalisation]
 
 
-@pytest.mark.parametrize(("masks", "normalisation"), [(True, "softmax"), (False, "softmax"), (True, "elu")])
+@pytest.mark.parametrize(
+    ("masks", "normalisation"),
+    [(True, "softmax"), (False, "softmax"), (True, "elu_normalised"), (True, "elu_unnormalised")],
+)
 @pytest.mark.parametrize("size", [(7, 9), (8, 12), (5, 3)])
 @pytest.mark.parametrize("cross", [True, False])
 def test_windows_equal_the_equations_in_the_nearest_window(masks, normalisation, size, cross):
@@ -119,11 +142,11 @@ def test_windows_equal_the_equations_in_the_nearest_window(masks, normalisation,
         np.testing.assert_allclose(out[n, : len(used)].detach().numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("layer", ["cluster", "elu", "full"])
+@pytest.mark.parametrize("layer", [*NORMALISE, "full"])
 def test_windows_that_tile_a_grid_equal_each_window_alone(layer):
     """The choice of training: nothing global may leak from one window to another."""
     torch.manual_seed(0)
-    layer = FullAttention(6) if layer == "full" else ClusterAttention(6, True, "elu" if layer == "elu" else "softmax")
+    layer = FullAttention(6) if layer == "full" else ClusterAttention(6, True, layer)
     layer = layer.double()
     if isinstance(layer, ClusterAttention):
         # M_S is a convolution, no global operation: it sees across the borders, unless it sees one position alone.

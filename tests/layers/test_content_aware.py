@@ -126,3 +126,7 @@ def test_regrid_takes_half_equal_and_double():
     assert torch.equal(regrid(regrid(canvas, 8, 8), 4, 4), canvas)
     with pytest.raises(ValueError, match="4x4"):
         regrid(canvas, 3, 3)
+
+
+def test_the_name_that_earlier_checkpoints_carry_is_read():
+    assert ContentAwareOptions(normalisation="elu") == ContentAwareOptions(normalisation="elu_normalised")

@@ -120,6 +120,20 @@ def test_the_policies_are_a_small_part_of_every_network(sampling):
     assert (named.sampling.network.policy_width, named.sampling.network.policy_stride) == (4, 1)
 
 
+@pytest.mark.parametrize("sampling", ["nu", "predicted_error"])
+def test_what_the_policy_reads_is_an_option_that_is_counted(sampling):
+    """Nine channels of images less, of a 3x3 convolution at the hidden layers' width and stride, in two stages."""
+    costs = {}
+    for inputs in ("features_and_images", "features"):
+        config = compose(f"sampling={sampling}", "model=mini", f"sampling.policy.inputs={inputs}", name="count")
+        config.height = config.width = 64
+        costs[inputs] = count_config(config)
+    both, features = costs["features_and_images"], costs["features"]
+    assert both.total_parameters - features.total_parameters == 2 * 9 * 9 * 12
+    assert both.total_flops - features.total_flops == 2 * 2 * 9 * 9 * 12 * 32 * 32
+    assert compose(f"sampling={sampling}").sampling.network.policy_inputs == "features_and_images"
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_row_can_be_named_on_the_command_line(table):
     for row in rows(table).rows:

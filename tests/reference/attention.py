@@ -13,6 +13,11 @@ def elu_normalised(logits: np.ndarray, axis: int) -> np.ndarray:
     return positive / positive.sum(axis=axis, keepdims=True)
 
 
+def elu_unnormalised(logits: np.ndarray, axis: int) -> np.ndarray:
+    """What the paper says of elu: nothing is divided by a sum; a constant keeps the scale."""
+    return (np.where(logits > 0, logits, np.expm1(logits)) + 1) / logits.shape[axis]
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 

@@ -13,7 +13,7 @@ def write(folder, row, seed, psnr, maps=None):
     place = folder / row / str(seed)
     for image in range(2):
         line = {"name": str(image), "input_psnr": 20.0 + image, "stage_psnr": [21.0 + image, psnr + image]}
-        append_result(place / "results.jsonl", line | {"generator_steps": 500})
+        append_result(place / "results.jsonl", line | {"generator_steps": 500, "seconds": 0.5})
     (place / "done.json").write_text("{}")
     if maps is not None:
         (place / "policy.json").write_text(json.dumps(maps))
@@ -39,7 +39,7 @@ def test_a_line_per_run_with_means_over_images_and_sampled_stages(tmp_path):
     assert "auc_error" not in uniform and uniform["psnr_db"] == 22.5 and uniform["stage2_gain_db"] == 1
     assert sampled["auc_error"] == pytest.approx(0.8) and sampled["auc_extent"] == pytest.approx(0.7)
     assert sampled["psnr_draw_db"] == 22.5 and sampled["gmacs"] == 1.01 and sampled["steps"] == 500
-    assert diverged == {"row": "NU", "seed": 1, "diverged": 1}
+    assert diverged.items() >= {"row": "NU", "seed": 1, "diverged": 1}.items() and "psnr_db" not in diverged
 
 
 def test_the_page_has_means_over_seeds_and_says_what_diverged(tmp_path):

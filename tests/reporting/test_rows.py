@@ -1,13 +1,17 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sapnet.entry import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.evaluation.store import append_result
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture
 from sapnet.reporting.rows import Study, compare, data_words, read_study
+from sapnet.reporting.runs import Runs
 
+EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 STUDY = Study("Where", "random", (0, 1), {"random": ["sampling=random"], "oracle": ["sampling=oracle"]})
 
 
@@ -133,3 +137,37 @@ def test_seeds_that_diverged_are_counted_and_left_out(tmp_path):
     assert "31.00, 1 diverged" in as_markdown(STUDY, compare(STUDY, places(tmp_path)), {})
     (tmp_path / "oracle" / "seed1" / "diverged.json").write_text("{}")
     assert "| oracle | 2 diverged |" in as_markdown(STUDY, compare(STUDY, places(tmp_path)), {})
+
+
+def test_a_figure_derived_from_the_text_is_marked(tmp_path):
+    study = studied(
+        tmp_path, {"a": {"overrides": [], "paper_psnr_db": 32.0}, "b": {"overrides": [], "derived_psnr_db": 31.85}}
+    )
+    text = as_markdown(study, compare(study, places(tmp_path)), {})
+    assert "| b | no result yet | 31.85 (derived) |" in text and "| a | no result yet | 32 |" in text
+    assert as_csv(compare(study, places(tmp_path))).splitlines()[0] == "row,paper_psnr_db,derived_psnr_db"
+
+
+def test_table_4_has_two_figures_that_the_paper_does_not_print():
+    paper = read_study(EXPERIMENTS / "table4.yaml").paper
+    derived = {row: figures["derived_psnr_db"] for row, figures in paper.items() if "derived_psnr_db" in figures}
+    net9 = paper["Net9"]["paper_psnr_db"]
+    assert derived == {"Net8_text": pytest.approx(net9 - 0.18), "elu_unnormalised": pytest.approx(net9 - 0.15)}
+
+
+def test_rows_that_studies_share_tell_their_runs_the_same_as_before():
+    """A run is known by its overrides: to write the rows in another way must not make it another run."""
+    for name, identity in json.loads((Path(__file__).parent / "run_identities.json").read_text()).items():
+        table, scale, row = name.split(" ", 2)
+        study = read_study(EXPERIMENTS / f"{table}.yaml", scale)
+        assert Runs(Path()).folder([*study.overrides(row, 0), *study.test]).name == identity, name
+
+
+def test_a_study_takes_the_rows_of_another(tmp_path):
+    studied(tmp_path, {"a": [["x=1", "y=2"], "z=3"], "b": ["x=2"]})
+    other = {"title": "t", "reference": "a", "seeds": [0], "rows_of": "table", "without": ["b"]}
+    (tmp_path / "other.yaml").write_text(json.dumps(other))
+    assert read_study(tmp_path / "other.yaml").rows == {"a": ["x=1", "y=2", "z=3"]}
+    (tmp_path / "other.yaml").write_text(json.dumps(other | {"without": ["c"]}))
+    with pytest.raises(UserError, match=r"other.yaml, without: table has no row c"):
+        read_study(tmp_path / "other.yaml")

@@ -99,3 +99,26 @@ def test_two_policies_are_a_hundredth_of_the_network():
     # 140 G multiply-adds over 65,536 pixels; a weight of a convolution at full resolution is one a pixel.
     weights = sum(p.numel() for name, p in Policy(32).named_parameters() if "weight" in name)
     assert 2 * weights < 0.01 * 140e9 / 65536
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_with_features_alone_the_images_are_not_read(stride):
+    """Eq. 4: G is a function of the previous stage's features."""
+    torch.manual_seed(0)
+    policy = Policy(5, 0.3, width=8, stride=stride, inputs="features")
+    torch.nn.init.normal_(policy.head.weight)
+    given = state((8, 12), size=(15, 23))
+    fields = {name: getattr(given, name).detach() for name in ("features", "restored", "blurred")}
+    before = policy(State(1, (1, 1), (15, 23), **fields))
+    assert before.shape == (2, 15, 23)
+    changed = fields | {"restored": torch.rand(2, 3, 15, 23), "blurred": torch.rand(2, 3, 15, 23)}
+    assert torch.equal(before, policy(State(1, (1, 1), (15, 23), **changed)))
+    changed = fields | {"features": fields["features"] + torch.rand_like(fields["features"])}
+    assert not torch.allclose(before, policy(State(1, (1, 1), (15, 23), **changed)))
+
+
+def test_inputs_that_are_unknown_or_not_there_are_refused():
+    with pytest.raises(UserError, match=r"sampling.policy.inputs=images: use features_and_images or features"):
+        Policy(5, inputs="images")
+    with pytest.raises(UserError, match="gives its policy no features"):
+        Policy(0, inputs="features")

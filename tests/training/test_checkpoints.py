@@ -234,6 +234,28 @@ def test_a_setting_is_named_as_on_the_command_line(tmp_path):
         check_same_architecture(hydra.utils.instantiate(ours), ours, path)
 
 
+def test_what_the_policy_reads_is_carried(tmp_path):
+    model = MODEL | {"stages": 2, "sampled": True}
+    model = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork", "policy_inputs": "features", "generator": model}
+    path = written(tmp_path / "nu.ckpt", hydra.utils.instantiate(model), model)
+    network, _ = network_from_checkpoint(path)
+    assert network.samplers["1"].policy.inputs == "features"
+    network.use_sampler("predicted_error")
+    assert network.samplers["1"].predictor.inputs == "features"
+
+
+def test_the_networks_name_is_the_users_or_that_of_its_classes(tmp_path, network):
+    content = {"state_dict": {f"network.{name}": value for name, value in network.state_dict().items()}}
+    stamp(content, MODEL, 1, network="model=mini sampling=uniform_network")
+    AtomicCheckpointIO().save_checkpoint(content, tmp_path / "named.ckpt")
+    assert network_from_checkpoint(tmp_path / "named.ckpt")[1].network == "model=mini sampling=uniform_network"
+    assert network_from_checkpoint(written(tmp_path / "old.ckpt", network))[1].network == "SAPNet"
+    model = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork", "sampler": "random"}
+    model["generator"] = MODEL | {"stages": 2, "sampled": True}
+    path = written(tmp_path / "nu.ckpt", hydra.utils.instantiate(model), model)
+    assert network_from_checkpoint(path)[1].network == "SAPNet, sampler=random"
+
+
 def test_the_hash_is_that_of_the_file(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert short_hash(tmp_path / "file") == "ba7816bf8f01"

@@ -1,0 +1,92 @@
+"""Where a result comes from: command, commit, configuration hash and versions, written the same way everywhere."""
+
+import hashlib
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from sapnet import __version__
+from sapnet.files import write_atomically
+
+#: What every results file says of itself; in a table these are columns.
+KEYS = ("command", "commit", "config_hash", "versions")
+#: Stands where an earlier version did not write down one of them.
+NOT_RECORDED = "not recorded"
+
+
+def provenance(config: bytes | str | None = None) -> dict[str, Any]:
+    """Return command, commit, configuration hash and versions of this process.
+
+    Args:
+        config: What is hashed. By default the composed configuration that Hydra left in the run's folder; without Hydra
+            the command line.
+    """
+    words = command()
+    if config is None:
+        config = _composed() or words
+    return {"command": words, "commit": commit(), "config_hash": config_hash(config), "versions": versions()}
+
+
+def command() -> str:
+    """Return the command line of this process; in a job of a sweep, the one that runs this job alone."""
+    if HydraConfig.initialized():
+        job = HydraConfig.get()
+        return shlex.join(["python", "-m", f"sapnet.{job.job.name}", *job.overrides.task])
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
+    return shlex.join([*program, *sys.argv[1:]])
+
+
+@cache
+def commit() -> str:
+    """Return the commit of the code, marked where it was changed since; without a repository, the version."""
+    words = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"sapnet {__version__}"
+
+
+def config_hash(config: bytes | str) -> str:
+    """Return the first 12 hexadecimal digits of a configuration's SHA-256."""
+    return hashlib.sha256(config.encode() if isinstance(config, str) else config).hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, PyTorch and sapnet."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "sapnet": __version__}
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write results as JSON, atomically, with their `provenance` where they do not carry it yet.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    content = {**content, "provenance": content.get("provenance") or provenance()}
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def as_columns(origin: Mapping[str, Any]) -> dict[str, str]:
+    """Return a provenance as the cells of a table, versions in one cell; what was not written down is said."""
+    found = {key: origin.get(key, NOT_RECORDED) for key in KEYS}
+    if isinstance(found["versions"], Mapping):
+        found["versions"] = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return found
+
+
+def _composed() -> bytes | None:
+    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+        return None
+    path = Path(HydraConfig.get().runtime.output_dir) / ".hydra" / "config.yaml"
+    return path.read_bytes() if path.is_file() else None
