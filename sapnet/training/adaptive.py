@@ -109,7 +109,7 @@ class AdaptiveModule(RestorationModule):
             if hasattr(sampler, "loss"):
                 total = total + sampler.loss(walk.states[stage])
             if self.imitating:
-                imitation = imitation_loss(sampler, walk.states[stage])
+                imitation = imitation_loss(sampler, walk.states[stage], self.policy.warm_start_window)
                 logs[f"train/imitation_{stage + 1}"] = imitation.detach()
                 total = total + imitation
             if not sampling.actions:

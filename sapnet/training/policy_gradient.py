@@ -30,6 +30,8 @@ class PolicySettings:
         pretrain: Share of the steps in which the generator learns with points drawn uniformly at random.
         warm_start: ``none``, or ``error``: in these first steps the policy imitates the error of the stage before, and
             points are drawn from it.
+        warm_start_window: Side of the square window, in pixels, that smooths the error that is imitated; odd. A wider
+            window marks whole objects rather than their edges.
         settle: Share of the steps, the last ones, in which the policy is fixed and the generator learns from the top
             ``L`` points, which inference takes.
 
@@ -45,6 +47,7 @@ class PolicySettings:
     rate: float = 1.0
     pretrain: float = 0.0
     warm_start: str = "none"
+    warm_start_window: int = 5
     settle: float = 0.0
 
     def __post_init__(self):
@@ -58,6 +61,8 @@ class PolicySettings:
         for key, values in known.items():
             if getattr(self, key) not in values:
                 raise UserError(f"policy.{key}={getattr(self, key)} is unknown: use {' or '.join(values)}.")
+        if self.warm_start_window < 1 or self.warm_start_window % 2 == 0:
+            raise UserError(f"policy.warm_start_window={self.warm_start_window}: give an odd number of pixels.")
         if self.pretrain < 0 or self.settle < 0 or self.pretrain + self.settle > 1:
             raise UserError(
                 f"policy.pretrain={self.pretrain}, policy.settle={self.settle}: give shares that sum to 1 at most."

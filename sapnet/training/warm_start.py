@@ -10,21 +10,22 @@ from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.state import State
 
 
-def imitation_loss(sampler: LearnedSampler, state: State) -> Float[Tensor, ""]:
+def imitation_loss(sampler: LearnedSampler, state: State, window: int = 5) -> Float[Tensor, ""]:
     """Binary cross-entropy between the policy's map and the pixels whose error is among the largest.
 
     Args:
         sampler: Its map is the prediction.
         state: With the ground truth.
+        window: As in `hardest`.
     """
     height, width = state.sharp.shape[-2:]
     share = sampler.score(state)[:, :height, :width].clamp(1e-6, 1 - 1e-6)
-    target = hardest(state, sampler.share)[:, :height, :width]
+    target = hardest(state, sampler.share, window)[:, :height, :width]
     return F.binary_cross_entropy(share, target.to(share.dtype))
 
 
 @torch.no_grad()
-def hardest(state: State, share: float, size: int = 5) -> Bool[Tensor, "b h w"]:
+def hardest(state: State, share: float, window: int = 5) -> Bool[Tensor, "b h w"]:
     """Return the pixels of the joined, padded image whose smoothed error is in the top share of their patch.
 
     Pixels without any error are none of them, however few others there are.
@@ -32,11 +33,11 @@ def hardest(state: State, share: float, size: int = 5) -> Bool[Tensor, "b h w"]:
     Args:
         state: With the ground truth; the error is `|OP_{k-1} - GT|`, mean over RGB, and 0 in padding.
         share: Of the pixels of a patch.
-        size: Side of the square window that smooths the error, in pixels.
+        window: Side of the square window that smooths the error, in pixels; odd.
     """
     height, width = state.sharp.shape[-2:]
     error = (state.restored[..., :height, :width] - state.sharp).abs().mean(dim=1, keepdim=True)
-    error = F.avg_pool2d(error, size, 1, size // 2, count_include_pad=False)
+    error = F.avg_pool2d(error, window, 1, window // 2, count_include_pad=False)
     padding = (0, state.restored.shape[-1] - width, 0, state.restored.shape[-2] - height)
     patches = split(F.pad(error, padding, value=-1.0), *state.grid)
     size_of_patches, patches = patches.shape, patches.flatten(1)

@@ -66,7 +66,7 @@ def test_a_warm_start_imitates_the_error_and_then_stops():
 
 def test_the_hardest_pixels_are_a_share_of_each_patch_and_none_of_the_padding():
     state = make_state((27, 41), (32, 48))
-    chosen = hardest(state, 0.25, size=1)
+    chosen = hardest(state, 0.25, window=1)
     error = (state.restored[..., :27, :41] - state.sharp).abs().mean(dim=1)
     assert not chosen[:, 27:].any() and not chosen[..., 41:].any()
     for rows in (slice(0, 16), slice(16, 27)):
@@ -76,13 +76,23 @@ def test_the_hardest_pixels_are_a_share_of_each_patch_and_none_of_the_padding():
             assert values[i][inside[i]].min() >= values[i][~inside[i]].max()
 
 
+def test_a_wide_window_imitates_the_neighbourhood_of_an_error():
+    """A single wrong pixel is the target at a window of 1, and its surroundings too at a wider one."""
+    state = make_state((32, 48), grid=(1, 1))
+    sharp = state.restored.clone()
+    sharp[..., 10, 20] += 0.5
+    state = replace(state, sharp=sharp)
+    assert hardest(state, 0.25, window=1).sum().item() == len(sharp)
+    assert hardest(state, 0.25, window=7)[:, 7:14, 17:24].all()
+
+
 def test_pixels_without_error_are_not_among_the_hardest():
     """Where less than a quarter moves, the quarter's threshold is an error of 0, which all still pixels have."""
     state = make_state((32, 48), grid=(1, 1))
     moving = torch.zeros(32, 48, dtype=torch.bool)
     moving[4:10, 8:20] = True
     state = replace(state, sharp=torch.where(moving, state.sharp, state.restored))
-    assert torch.equal(hardest(state, 0.25, size=1), moving.expand(len(state.sharp), -1, -1))
+    assert torch.equal(hardest(state, 0.25, window=1), moving.expand(len(state.sharp), -1, -1))
 
 
 def test_a_settled_policy_is_fixed_and_the_generator_sees_the_points_of_inference():
@@ -120,6 +130,7 @@ def test_a_second_draw_is_another_one_and_costs_no_gradient():
         ({"estimator": "reparam"}, "policy.estimator=reparam"),
         ({"warm_start": "blur"}, "policy.warm_start=blur"),
         ({"pretrain": 0.7, "settle": 0.4}, "shares that sum to 1"),
+        ({"warm_start_window": 4}, "odd number"),
     ],
 )
 def test_impossible_settings_are_refused(settings, problem):
