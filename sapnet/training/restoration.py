@@ -125,8 +125,8 @@ class RestorationModule(pl.LightningModule):
             optimizer.zero_grad(set_to_none=True)
         # One backward for all: parameters are disjoint, and two would fail under DDP.
         self.manual_backward(total)
-        names, schedulers = ("generator", "policy"), _as_list(self.lr_schedulers())
-        for i, (name, optimizer, parameters) in enumerate(zip(names, optimizers, self.parameter_groups())):
+        names, schedulers = ("generator", "policy")[: len(optimizers)], _as_list(self.lr_schedulers())
+        for i, (name, optimizer, parameters) in enumerate(zip(names, optimizers, self.parameter_groups(), strict=True)):
             if not self.steps_now(i):
                 continue
             bound = float("inf") if self.clip_norm is None else self.clip_norm
@@ -195,4 +195,3 @@ def _as_list(value: Any) -> list:
     if value is None:
         return []
     return list(value) if isinstance(value, Sequence) else [value]
-

@@ -42,7 +42,7 @@ def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, t
     assert done.returncode == 0, done.stderr
     first = lines(tmp_path / "results.jsonl")
     expected = lines(trained / "results.jsonl")
-    for ours, theirs in zip(first, expected):
+    for ours, theirs in zip(first, expected, strict=True):
         assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1e-9)
     # An interruption after one image, in the middle of the next line.
     (tmp_path / "results.jsonl").write_text(json.dumps(first[0]) + "\n" + json.dumps(first[1])[:40])
@@ -59,7 +59,7 @@ def test_another_window_is_another_result(trained_nu, tmp_path):
     assert done.returncode == 0, done.stderr
     whole, local = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
     assert [line["window"] for line in whole + local] == [None, None, 32, 32]
-    for ours, theirs in zip(local, whole):
+    for ours, theirs in zip(local, whole, strict=True):
         assert ours["stage_psnr"] != theirs["stage_psnr"]
         assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1)
 
