@@ -227,3 +227,40 @@ torch.save([start, list(module.parameters())], {str(tmp_path)!r} + f"/rank{{trai
     (start, first), (_, second) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert sum(not torch.equal(a, b) for a, b in zip(start, first, strict=True)) > len(start) * 0.9
+
+
+@pytest.mark.parametrize("sampler", ["learned", "predicted_error"])
+@pytest.mark.parametrize("stagewise", [(), (0, 0.3, 0.6)])
+@pytest.mark.parametrize(
+    "policy", [{}, {"pretrain": 0.3}, {"pretrain": 0.3, "warm_start": "error"}, {"pretrain": 0.25, "settle": 0.45}]
+)
+def test_the_steps_of_each_optimizer_are_known_without_counting(sampler, stagewise, policy):
+    module = AdaptiveModule(
+        AdaptiveNetwork(generator(sampled=True), sampler),
+        StageLoss(),
+        Adam,
+        steps=37,
+        stagewise=stagewise,
+        policy=PolicySettings(**policy),
+    )
+    taken = [0, 0]
+    for step in range(37):
+        module.generator_steps = step
+        assert [module.steps_taken(number) for number in (0, 1)] == taken, step
+        taken = [count + module.steps_now(number) for number, count in enumerate(taken)]
+
+
+def test_a_wrong_number_of_optimizers_or_schedules_raises_before_a_step():
+    """Not one of them is left out in silence."""
+    for change in ("parameter_groups", "lr_schedulers"):
+        module = adaptive()
+        module.make_scheduler = one_cycle
+        before = copies(module.network)
+        fitted = getattr(module, change)
+        if change == "parameter_groups":
+            module.configure_optimizers = lambda module=module: [Adam(module.network.parameters())]
+        else:
+            module.lr_schedulers = lambda fitted=fitted: fitted()[:1]
+        with pytest.raises(ValueError, match="zip"):
+            fit(module, 1)
+        assert not moved(before, module.network)
