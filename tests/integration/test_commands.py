@@ -138,7 +138,10 @@ MISTAKES = {
     "images smaller than the crop": (["sapnet.train", "data=folder", "data.root=small", "data.val_share=0"], "crop"),
     "a study that is none": (["sapnet.evaluate", "checkpoint=CKPT", "study=pionts"], "study=pionts"),
     "a window without whole grids": (["sapnet.evaluate", "checkpoint=CKPT", "window=250"], "multiple of 16"),
-    "another architecture": (["sapnet.train", *TINY, "model.stem=5", "checkpoint=CKPT"], "stem"),
+    "another architecture": (["sapnet.train", *TINY, "model.stem=5", "ckpt_path=CKPT"], "model.stem: 4 -> 5 cannot"),
+    "a setting that cannot change": (["sapnet.train", *TINY, "loss=mse", "ckpt_path=CKPT"], "use loss.kind=l1"),
+    "weights of another network": (["sapnet.train", *TINY, "model.stem=5", "init_from=CKPT"], "model.stem=4 (here 5)"),
+    "the key of an earlier version": (["sapnet.train", "checkpoint=CKPT"], "did you mean ckpt_path?"),
 }
 
 

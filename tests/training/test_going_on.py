@@ -18,7 +18,13 @@ from sapnet.training.checkpoints import AtomicCheckpointIO, load_checkpoint
 from sapnet.training.restoration import RestorationModule
 from tests.integration.conftest import TINY
 
-SMALL = [*(word for word in TINY if not word.startswith("steps=")), "logger=none", "data.val=1", "data.size=32"]
+SMALL = [
+    *(word for word in TINY if not word.startswith("steps=")),
+    "logger=none",
+    "data.val=1",
+    "data.size=32",
+    "model.stages=2",
+]
 
 
 def train(folder: Path, *words: str) -> Path:
@@ -134,6 +140,7 @@ def test_a_refused_change_leaves_the_folder_as_it_was(run):
     assert not (run.parent / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_elsewhere_is_compared_too_and_stays_as_it_is(run, tmp_path, said):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     given = f"ckpt_path={run}/checkpoints/last.ckpt"
@@ -187,6 +194,7 @@ def test_weights_for_another_sampler_are_the_generator_s(run, tmp_path, said):
     assert not (tmp_path / "u").exists()
 
 
+@pytest.mark.slow
 def test_what_was_chosen_on_test_images_says_so_after_a_new_start_too(run, tmp_path):
     saved = load_checkpoint(run / "checkpoints" / "last.ckpt")
     saved["sapnet"]["chosen_on_test"] = True
@@ -196,6 +204,7 @@ def test_what_was_chosen_on_test_images_says_so_after_a_new_start_too(run, tmp_p
         assert load_checkpoint(last)["sapnet"]["chosen_on_test"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "named"), [(2, "last"), (1, "best")])
 def test_after_numbers_that_are_not_finite_the_training_goes_on_as_the_sentence_says(tmp_path, every, named):
     """`last.ckpt` of every=1 holds the very weights that gave the infinite loss: `best.ckpt` is named."""
