@@ -31,7 +31,7 @@ def fit(config: DictConfig, folder: Path) -> Path:
     """Train what the config describes and return the last checkpoint, below ``folder/checkpoints``.
 
     Raises:
-        UserError: The data, the checkpoint to go on from, or a value of the config cannot be used.
+        UserError: The data, the checkpoint to resume from, or a value of the config cannot be used.
     """
     check_precision(config)
     last = folder / "checkpoints" / "last.ckpt"

@@ -11,7 +11,9 @@ from sapnet.evaluation.store import read_results
 from sapnet.reporting.rows import Study
 
 
-def run_lines(study: Study, folder_of: Callable[[str, int], Path], gmacs: Mapping[str, float]) -> list[dict[str, Any]]:
+def run_lines(
+    study: Study, folder_of: Callable[[str, int], Path], gmacs: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """Return one line per finished run of a study.
 
     Keys: ``row``, ``seed``, ``steps``, ``gmacs`` (3x256x256, at the widths of the run), ``psnr_db`` of the last stage

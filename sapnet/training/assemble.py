@@ -54,7 +54,7 @@ def quieten() -> None:
     """Keep to ourselves what Lightning tells of its own affairs: they are nothing a user can act on."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     data = (".*smaller than the logging interval.*", ".*does not have many workers.*")
-    # Of trainings that go on, in this run folder or from another's checkpoint.
+    # Of resumed trainings, in their run folder or from another's checkpoint.
     folders = (".*Checkpoint directory .* exists and is not empty.*", ".*dirpath has changed from.*")
     for message in (".*LeafSpec.*", *data, *folders):
         warnings.filterwarnings("ignore", message)

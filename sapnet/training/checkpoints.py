@@ -113,7 +113,7 @@ def stamp(
 
     `model` is the Hydra node that built the network, as plain dicts (`OmegaConf.to_container(node, resolve=True)`).
     `chosen_on_test` says that the run validates on test images, so that every result of the checkpoint can tell.
-    `config` is the run's whole configuration, resolved, which a training that goes on is compared with
+    `config` is the run's whole configuration, resolved, which a resumed training is compared with
     (`sapnet.training.comparison`).
 
     Raises:

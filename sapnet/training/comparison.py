@@ -1,4 +1,4 @@
-"""Compares the configuration of a training that goes on with the one that its checkpoint was written under.
+"""Compare the configuration of a resumed training with the one that its checkpoint was written under.
 
 Some settings may change in the middle of a training: they are applied and reported. Any other change would make the
 result of the run something that none of its two configurations describes: it is refused.
@@ -18,8 +18,8 @@ from sapnet.training.architecture import flat
 from sapnet.training.phases import make_phases
 
 #: How a command starts, which is not part of what it trains.
-_IGNORED = ("resume", "ckpt_path", "init_from", "checkpoint")
-#: What may change when a training goes on, in shell patterns.
+_IGNORED = ("resume", "ckpt_path", "init_from")
+#: What may change when a training is resumed, as shell patterns.
 _FREE = (
     "steps",
     "optim.*",
@@ -53,7 +53,7 @@ class Change:
 
     @property
     def allowed(self) -> bool:
-        """Whether a training may go on with it."""
+        """Whether a training may be resumed with it."""
         if self.key == "trainer.precision":
             return {str(self.old), str(self.new)} <= set(_PRECISIONS)
         return self.key not in _FIXED and any(fnmatchcase(self.key, pattern) for pattern in _FREE)
@@ -91,7 +91,7 @@ def changes_since(checkpoint: Mapping[str, Any], config: DictConfig, path: Path)
     if refused:
         named = ", ".join(map(str, refused[:3])) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
         raise UserError(
-            f"{named} cannot change when a training goes on ({path}, step {own['generator_steps']}): use"
+            f"{named} cannot change when a training is resumed ({path}, step {own['generator_steps']}): use"
             f" {refused[0].key}={as_override(refused[0].old)}, or start a new training in another run folder"
             f" (with these weights: init_from={path})."
         )

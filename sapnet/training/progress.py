@@ -159,7 +159,7 @@ class NonFiniteGuard(Callback):
     The loss is looked at before its backward pass, so that the weights stay those of the last good step.
 
     Args:
-        checkpoints: Folder of the run's checkpoints, to name one to go on from.
+        checkpoints: Folder of the run's checkpoints, to name one to resume from.
     """
 
     def __init__(self, checkpoints: str | Path):
@@ -208,7 +208,7 @@ class NonFiniteGuard(Callback):
             word, good_step = good
             file = self._checkpoints / f"{word}.ckpt"
             way_out = (
-                f"the last good checkpoint is {file} (step {good_step}): go on from it (ckpt_path={word}) with {lower}"
+                f"the last good checkpoint is {file} (step {good_step}): resume from it (ckpt_path={word}) with {lower}"
                 " or clipped gradients"
             )
         raise UserError(f"Training stopped at generator step {step}: {what}; {way_out} (optim.clip_norm).")

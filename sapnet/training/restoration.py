@@ -187,7 +187,7 @@ class RestorationModule(pl.LightningModule):
         self.log("generator_steps", float(self.generator_steps), sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write what rebuilds the network and continues the training."""
+        """Write what rebuilds the network and resumes the training."""
         data = getattr(self.trainer, "datamodule", None)
         on_test = self.chosen_on_test or getattr(data, "validate_on_test", False)
         stamp(checkpoint, self.model, self.generator_steps, on_test, self.run_config)

@@ -15,7 +15,7 @@ class Start:
     """Where a training starts.
 
     Attributes:
-        checkpoint: Checkpoint to go on from; None: a new training.
+        checkpoint: Checkpoint to resume from; None: a new training.
         weights: Checkpoint whose weights a new training starts with; None: random weights.
         note: What the user should know about the choice.
     """
@@ -28,15 +28,15 @@ class Start:
 def choose_start(folder: Path, resume: str, ckpt_path: str | None = None, init_from: str | None = None) -> Start:
     """Choose where a training starts.
 
-    `resume` speaks of the folder's own `last.ckpt`, whatever else is given. A checkpoint from elsewhere never takes the
-    place of a newer one in the folder: the folder's own is gone on from, as a command that is repeated after an
-    interruption expects. A file of the folder itself is taken, for the user has named it.
+    `resume` refers to the folder's own `last.ckpt`, whatever else is given. A checkpoint from elsewhere never replaces
+    a newer one in the folder: the training resumes from the folder's own, so that a command can be repeated after an
+    interruption. A file of the folder itself is always used, since the user has named it.
 
     Args:
         folder: The run's checkpoints.
-        resume: `auto` (go on from the folder's checkpoint where there is one), `must` (there has to be one) or `never`
+        resume: `auto` (resume from the folder's checkpoint where there is one), `must` (there has to be one) or `never`
             (there must be none).
-        ckpt_path: A checkpoint to go on from: a path, or `last` or `best` for those of the folder.
+        ckpt_path: A checkpoint to resume from: a path, or `last` or `best` for those of the folder.
         init_from: A checkpoint whose weights a new training starts with.
 
     Raises:
@@ -46,11 +46,11 @@ def choose_start(folder: Path, resume: str, ckpt_path: str | None = None, init_f
     if resume not in ("auto", "must", "never"):
         raise UserError(f"resume={resume}: it can be auto, must or never.")
     if ckpt_path is not None and init_from is not None:
-        raise UserError("ckpt_path goes on with a training and init_from starts a new one: give one of them.")
+        raise UserError("ckpt_path resumes a training and init_from starts a new one: give one of them.")
     if resume == "never":
         return _start_afresh(last, ckpt_path, init_from)
     if resume == "must" and init_from is not None:
-        raise UserError("resume=must goes on with a training and init_from starts a new one: leave one of them out.")
+        raise UserError("resume=must resumes a training and init_from starts a new one: leave one of them out.")
     if ckpt_path is not None and (own := _own_file(folder, ckpt_path)) is not None:
         return _own_checkpoint(own, last, ckpt_path)
     if not last.is_file():
@@ -59,7 +59,11 @@ def choose_start(folder: Path, resume: str, ckpt_path: str | None = None, init_f
         return Start(_path(ckpt_path), _path(init_from))
     if ckpt_path is not None:
         return _newer_of(last, Path(ckpt_path))
-    note = None if init_from is None else f"{last} is gone on from, so init_from={init_from} is not used"
+    note = (
+        None
+        if init_from is None
+        else f"{last} exists: the training resumes from it, and init_from={init_from} is not used"
+    )
     return Start(last, note=note)
 
 
@@ -69,10 +73,12 @@ def _path(text: str | None) -> Path | None:
 
 def _start_afresh(last: Path, ckpt_path: str | None, init_from: str | None) -> Start:
     if last.exists():
-        raise UserError(f"resume=never would overwrite {last}: use resume=auto to go on, or another run folder.")
+        raise UserError(
+            f"resume=never would overwrite {last}: use resume=auto to resume from it, or another run folder."
+        )
     if ckpt_path is not None:
         raise UserError(
-            f"resume=never starts a new training and ckpt_path={ckpt_path} goes on with one: leave one of them out, or"
+            f"resume=never starts a new training and ckpt_path={ckpt_path} resumes one: leave one of them out, or"
             " take the weights alone with init_from."
         )
     return Start(weights=_path(init_from))
@@ -94,7 +100,7 @@ def _own_checkpoint(own: Path, last: Path, ckpt_path: str) -> Start:
         lost = f"step {_step(last)}"
     except UserError:
         lost = "damaged"
-    return Start(own, note=f"going back to {own}: {last} ({lost}) will be overwritten")
+    return Start(own, note=f"rewinding to {own}: {last} ({lost}) will be overwritten")
 
 
 def _newer_of(last: Path, other: Path) -> Start:
@@ -102,11 +108,10 @@ def _newer_of(last: Path, other: Path) -> Start:
     if step < other_step:
         raise UserError(
             f"{last} (step {step}) is older than ckpt_path={other} (step {other_step}) and would be overwritten: give"
-            " another run folder, or leave out ckpt_path to go on from the folder's own checkpoint."
+            " another run folder, or leave out ckpt_path to resume from the folder's own checkpoint."
         )
-    return Start(
-        last, note=f"{last} (step {step}) is gone on from, so ckpt_path={other} (step {other_step}) is not used"
-    )
+    note = f"{last} (step {step}) is not older than ckpt_path={other} (step {other_step}): the training resumes from it"
+    return Start(last, note=note)
 
 
 def _step(path: Path) -> int:

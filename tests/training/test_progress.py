@@ -87,7 +87,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_weights_change(tmp_pa
     saving = ModelCheckpoint(tmp_path, "last", every_n_epochs=1, enable_version_counter=False)
     module = TwoOptimizers(poison=7)
     sentence = (
-        r"stopped at generator step 7: the loss is nan; the last good checkpoint is \S+/last\.ckpt \(step 4\): go on"
+        r"stopped at generator step 7: the loss is nan; the last good checkpoint is \S+/last\.ckpt \(step 4\): resume"
         r" from it \(ckpt_path=last\) with a lower learning rate \(optim\.optimizer\.lr is 0\.01\) or clipped gradients"
     )
     with pytest.raises(UserError, match=sentence):

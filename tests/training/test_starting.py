@@ -49,7 +49,10 @@ def test_a_newer_checkpoint_of_the_folder_goes_before_another_run_s(folder, othe
     last = write(folder / "last.ckpt", step)
     start = choose_start(folder, resume, ckpt_path=other)
     assert start.checkpoint == last
-    assert start.note == f"{last} (step {step}) is gone on from, so ckpt_path={other} (step 50) is not used"
+    assert (
+        start.note
+        == f"{last} (step {step}) is not older than ckpt_path={other} (step 50): the training resumes from it"
+    )
 
 
 @pytest.mark.parametrize("resume", ["auto", "must"])
@@ -65,7 +68,7 @@ def test_an_older_checkpoint_of_the_folder_is_not_overwritten(folder, other, res
 def test_going_back_within_the_folder_is_said(folder, word):
     last, best = write(folder / "last.ckpt", 40), write(folder / "best.ckpt", 30)
     start = choose_start(folder, "auto", "best" if word == "best" else str(best))
-    assert start == Start(best, note=f"going back to {best}: {last} (step 40) will be overwritten")
+    assert start == Start(best, note=f"rewinding to {best}: {last} (step 40) will be overwritten")
     last.write_bytes(b"damaged")
     assert "(damaged) will be overwritten" in choose_start(folder, "must", "best").note
 
@@ -73,7 +76,7 @@ def test_going_back_within_the_folder_is_said(folder, word):
 def test_a_folder_of_its_own_wins_over_init_from(folder, other):
     last = write(folder / "last.ckpt", 1)
     start = choose_start(folder, "auto", init_from=other)
-    assert start == Start(last, note=f"{last} is gone on from, so init_from={other} is not used")
+    assert start == Start(last, note=f"{last} exists: the training resumes from it, and init_from={other} is not used")
 
 
 @pytest.mark.parametrize(
@@ -88,9 +91,14 @@ def test_a_folder_of_its_own_wins_over_init_from(folder, other):
         (True, "never", {}, "resume=never would overwrite .*last.ckpt"),
         (True, "never", {"ckpt_path": "OTHER"}, "resume=never would overwrite .*last.ckpt"),
         (True, "never", {"init_from": "OTHER"}, "resume=never would overwrite .*last.ckpt"),
-        (False, "never", {"ckpt_path": "OTHER"}, "resume=never starts a new training and ckpt_path=.*init_from"),
-        (False, "must", {"init_from": "OTHER"}, "resume=must goes on with a training and init_from starts"),
-        (True, "must", {"init_from": "OTHER"}, "resume=must goes on with a training and init_from starts"),
+        (
+            False,
+            "never",
+            {"ckpt_path": "OTHER"},
+            "resume=never starts a new training and ckpt_path=.* resumes one.*init_from",
+        ),
+        (False, "must", {"init_from": "OTHER"}, "resume=must resumes a training and init_from starts"),
+        (True, "must", {"init_from": "OTHER"}, "resume=must resumes a training and init_from starts"),
         (True, "auto", {"init_from": "OTHER", "ckpt_path": "OTHER"}, "give one of them"),
         (False, "yes", {}, "resume=yes: it can be auto, must or never"),
     ],

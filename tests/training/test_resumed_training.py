@@ -1,15 +1,18 @@
-"""Trainings that go on with other settings, from other places, or from weights alone: real ones, through `fit`."""
+"""Trainings resumed with other settings or from other places, or started from weights alone: real ones, by `fit`."""
 
 import logging
 import re
 import shutil
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import hydra
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from sapnet.entry import CONFIG_DIR
 from sapnet.errors import UserError
@@ -18,18 +21,13 @@ from sapnet.training.checkpoints import AtomicCheckpointIO, load_checkpoint
 from sapnet.training.restoration import RestorationModule
 from tests.integration.conftest import TINY
 
-SMALL = [
-    *(word for word in TINY if not word.startswith("steps=")),
-    "logger=none",
-    "data.val=1",
-    "data.size=32",
-    "model.stages=2",
-]
+SMALL_NETWORK = [*(word for word in TINY if not word.startswith(("steps=", "data."))), "logger=none", "model.stages=2"]
+SMALL = [*SMALL_NETWORK, *(word for word in TINY if word.startswith("data.")), "data.val=1", "data.size=32"]
 
 
-def train(folder: Path, *words: str) -> Path:
+def train(folder: Path, *words: str, small: Sequence[str] = SMALL) -> Path:
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = hydra.compose("train", [*SMALL, *words])
+        config = hydra.compose("train", [*small, *words])
     return fit(config, folder)
 
 
@@ -152,7 +150,7 @@ def test_a_checkpoint_from_elsewhere_is_compared_too_and_stays_as_it_is(run, tmp
     # The same command again: the folder's own checkpoint is newer.
     said.clear()
     train(tmp_path / "new", "steps=7", *NU, given)
-    assert any("(step 6) is gone on from, so ckpt_path=" in message for message in said.messages)
+    assert any("(step 6) is not older than ckpt_path=" in message for message in said.messages)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
@@ -168,11 +166,25 @@ def test_an_old_checkpoint_without_its_configuration_goes_on_with_a_warning(run,
     assert rates[4] == [1e-4, 1e-4] and steps_of(last) == 6
 
 
-def test_weights_alone_start_a_new_training_on_other_data(run, tmp_path, rates, said):
+@pytest.fixture
+def photos(tmp_path) -> list[str]:
+    """The words for four pairs of one's own."""
+    for kind in ("blurred", "sharp"):
+        (tmp_path / kind).mkdir()
+        for number in range(4):
+            pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{number}.png")
+    paths = [f"data.train.{kind}={tmp_path / kind}" for kind in ("blurred", "sharp")]
+    return ["data=folder", *paths, "data.crop=32", "data.batch=2", "data.workers=0"]
+
+
+def test_weights_alone_start_a_new_training_on_one_s_own_photos(run, photos, tmp_path, rates, said):
     source = run / "checkpoints" / "last.ckpt"
-    words = ("data=synthetic_local", "loss=mse", "seed=5", f"init_from={source}")
+    own = [*photos, "sampling=nu", "policy.pretrain=0", "loss=mse", "seed=5", "optim.optimizer.lr=1e-12", "steps=2"]
+    with pytest.raises(UserError, match=r"cannot change .*init_from="):
+        train(tmp_path / "tuned", *own, f"ckpt_path={source}", small=SMALL_NETWORK)
+    train(tmp_path / "tuned", *own, f"init_from={source}", small=SMALL_NETWORK)
     folder = tmp_path / "tuned"
-    train(folder, "steps=2", *NU, *words, "optim.optimizer.lr=1e-12", "data.train=4")
     assert sorted(rates) == [0, 1] and steps_of(folder / "checkpoints" / "last.ckpt") == 2
     ours, theirs = (load_checkpoint(path) for path in (folder / "checkpoints" / "last.ckpt", source))
     for name, value in theirs["state_dict"].items():
@@ -181,8 +193,8 @@ def test_weights_alone_start_a_new_training_on_other_data(run, tmp_path, rates, 
     assert f"starting {folder} at step 0 with the weights of {source}" in said.messages
     # The same command again goes on.
     said.clear()
-    train(folder, "steps=2", *NU, *words, "optim.optimizer.lr=1e-12", "data.train=4")
-    assert any("is gone on from, so init_from=" in message for message in said.messages)
+    train(folder, *own, f"init_from={source}", small=SMALL_NETWORK)
+    assert any("exists: the training resumes from it, and init_from=" in message for message in said.messages)
     assert f"resuming {folder} at step 2 (from {folder}/checkpoints/last.ckpt)" in said.messages
 
 
