@@ -24,7 +24,7 @@ _FREE = (
     "steps",
     "optim.*",
     "policy.rate",
-    *("validate_every", "checkpoint_*", "evaluate", "study", "logger", "logger.*", "name", "group", "tags"),
+    *("validate_every", "checkpoint_*", "evaluate*", "study", "logger", "logger.*", "name", "group", "tags"),
     *("data.workers", "data.eval_batch", "data.cache", "data.store"),
     # The place of the data: a folder that was moved. How many pairs it holds is compared when it has been read.
     *("data.root", "data.train.blurred", "data.train.sharp", "data.val.blurred", "data.val.sharp"),
