@@ -1,5 +1,6 @@
 """What may change when a training goes on, and what may not, told by the real configuration."""
 
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -13,6 +14,7 @@ from sapnet.training.comparison import changes_since
 PATH = Path("last.ckpt")
 
 
+@cache
 def composed(*overrides: str):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra.compose("train", list(overrides))
