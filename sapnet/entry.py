@@ -29,6 +29,8 @@ _PACKAGE = Path(__file__).resolve().parent
 CONFIG_DIR: Path = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 """The folder of the Hydra configs: inside the package where a wheel was installed, else beside it in the checkout."""
 
+#: Keys of earlier versions.
+_RENAMED = {"checkpoint": "ckpt_path"}
 _TRACE = "HYDRA_FULL_ERROR"
 _log = logging.getLogger(__name__)
 Task = Callable[[DictConfig], Any]
@@ -140,7 +142,9 @@ def _composition_mistake(error: CompactHydraException, config_name: str) -> str:
         return f"{error.override}: not a valid override; write KEY=VALUE, and in quotes what holds brackets or spaces."
     unknown = re.match(r"Could not override '([^']+)'", str(error))
     if unknown:
-        near = difflib.get_close_matches(unknown[1], _known_keys(config_name), n=1)
+        known = _known_keys(config_name)
+        renamed = _RENAMED.get(unknown[1])
+        near = [renamed] if renamed in known else difflib.get_close_matches(unknown[1], known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         return f"{unknown[1]}: there is no such key; {hint}--help lists them all."
     return mistake(error) or str(error)

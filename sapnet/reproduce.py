@@ -71,7 +71,7 @@ def train(study: Study, names: list[str], runs: Runs, jobs: int, kept: Kept | No
         log.info("%d of %d: %s, seed %d: %s; about %.0f min left", len(finished), len(wanted), name, seed, word, left)
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(run, *zip(*wanted)))
+        list(pool.map(run, *zip(*wanted, strict=True)))
     return failures
 
 

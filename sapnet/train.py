@@ -1,19 +1,27 @@
 """`sapnet-train`, `python -m sapnet.train`: train a network, then evaluate it on the test images."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from sapnet.entry import entry_point
 from sapnet.evaluate import chosen_study, evaluate, open_checkpoint, report_study
 from sapnet.evaluation.runner import as_table
+from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork
-from sapnet.training.assemble import build_module, build_trainer
-from sapnet.training.checkpoints import check_same_architecture, resume_from
+from sapnet.training.architecture import check_same_architecture, take_weights
+from sapnet.training.assemble import build_module, build_trainer, check_precision
+from sapnet.training.checkpoints import load_checkpoint
+from sapnet.training.comparison import Change, changes_since
+from sapnet.training.restoration import RestorationModule
+from sapnet.training.starting import Start, choose_start
 from sapnet.training.tracking import tracked
 
 log = logging.getLogger(__name__)
@@ -23,25 +31,63 @@ def fit(config: DictConfig, folder: Path) -> Path:
     """Train what the config describes and return the last checkpoint, below ``folder/checkpoints``.
 
     Raises:
-        UserError: The data, the checkpoint to go on from, or a value of the config cannot be used.
+        UserError: The data, the checkpoint to resume from, or a value of the config cannot be used.
     """
+    check_precision(config)
+    last = folder / "checkpoints" / "last.ckpt"
+    start = choose_start(last.parent, config.resume, config.ckpt_path, config.init_from)
+    checkpoint = None if start.checkpoint is None else load_checkpoint(start.checkpoint)
+    # Before anything is built or written.
+    changes = [] if checkpoint is None else changes_since(checkpoint, config, start.checkpoint)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
     data = hydra.utils.instantiate(config.data)
-    # First of all, since missing or broken data is the most likely mistake.
+    # Before the network, since missing or broken data is the most likely mistake.
     data.setup("fit")
     module = build_module(config)
-    checkpoint = config.checkpoint or resume_from(folder / "checkpoints", config.resume)
+    module.run_config = OmegaConf.to_container(config, resolve=True)
     if checkpoint is not None:
-        check_same_architecture(module.network, module.model, checkpoint)
+        check_same_architecture(module.network, module.model, checkpoint, start.checkpoint)
+        data.check_position(checkpoint.get(type(data).__qualname__, {}))
+    notes = [] if start.weights is None else _take_weights(module, start.weights)
+    _report(start, folder, changes, notes, checkpoint)
+    # It is as large as the network and its optimizers' state.
+    del checkpoint
+    if rank_zero_only.rank == 0:
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
     with tracked(config, folder, "train") as loggers:
         trainer = build_trainer(config, folder, loggers)
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-        last = folder / "checkpoints" / "last.ckpt"
+        trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint)
         # The callback saves after validations, which need not fall on the last step.
         trainer.save_checkpoint(last)
     return last
+
+
+def _take_weights(module: RestorationModule, path: Path) -> list[str]:
+    source = load_checkpoint(path)
+    module.chosen_on_test = bool(source["sapnet"].get("chosen_on_test"))
+    return take_weights(module.network, module.model, source, path)
+
+
+@rank_zero_only
+def _report(
+    start: Start,
+    folder: Path,
+    changes: Sequence[Change] | None,
+    notes: Sequence[str],
+    checkpoint: Mapping[str, Any] | None,
+) -> None:
+    if start.note is not None:
+        log.warning("%s", start.note)
+    if checkpoint is not None:
+        log.info("resuming %s at step %d (from %s)", folder, checkpoint["sapnet"]["generator_steps"], start.checkpoint)
+    if changes is None:
+        log.warning("%s does not hold its configuration: whether a setting has changed is unknown", start.checkpoint)
+    for change in changes or ():
+        log.info("%s", change)
+    if start.weights is not None:
+        log.info("starting %s at step 0 with the weights of %s", folder, start.weights)
+    for note in notes:
+        log.warning("%s", note)
 
 
 @entry_point("train")

@@ -212,6 +212,16 @@ def test_a_wrong_override_is_one_sentence_with_a_way_out(command, argument, sent
     assert is_one_sentence(err) and err.startswith(sentence)
 
 
+def test_a_key_of_an_earlier_version_is_named_as_it_is_called_now(command, monkeypatch):
+    monkeypatch.setitem(sapnet.entry._RENAMED, "zzz", "optim.steps")
+    assert command("input=x", "zzz=3")[2] == (
+        "zzz: there is no such key; did you mean optim.steps? --help lists them all.\n"
+    )
+    # Where the command has no such key.
+    monkeypatch.setitem(sapnet.entry._RENAMED, "zzz", "optim.absent")
+    assert command("input=x", "zzz=3")[2] == "zzz: there is no such key; --help lists them all.\n"
+
+
 def test_help_tells_options_keys_and_flags(command):
     code, out, err = command("--help")
     assert (code, err) == (0, "")

@@ -112,7 +112,7 @@ def _decoded(items, look, title: str) -> Iterator[tuple]:
     # Pillow decodes without holding Python's lock, so threads are enough.
     with ThreadPoolExecutor(usable_cores()) as pool:
         found = tqdm(pool.map(look, items), desc=title, total=len(items), unit="item", disable=None)
-        yield from zip(items, found)
+        yield from zip(items, found, strict=True)
 
 
 def _read(path: Path) -> str | None:

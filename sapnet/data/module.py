@@ -1,6 +1,7 @@
 """The base of all data modules: a source for each split in, loaders out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import pytorch_lightning as pl
 import torch
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 from sapnet.data.loading import ResumableLoader
 from sapnet.data.samples import Cached, Item, Source, WholeImages, quiet_worker, usable_cores
 from sapnet.data.transforms import RandomCrops, check_crop
+from sapnet.errors import UserError
 
 _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
@@ -108,6 +110,19 @@ class PairData(pl.LightningDataModule, ABC):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Position to start the next training loader at."""
         self._resume_from = dict(state)
+
+    def check_position(self, state: Mapping[str, int]) -> None:
+        """Check that the position of a checkpoint was counted in as many training images as `setup` has found.
+
+        Raises:
+            UserError: It was not.
+        """
+        samples = len(self._sources["train"])
+        if state.get("samples", samples) != samples:
+            raise UserError(
+                f"the checkpoint was trained on {state['samples']} images and data.train holds {samples}: to train on"
+                " other data, start a new training with init_from=CHECKPOINT in another run folder."
+            )
 
     def val_dataloader(self) -> DataLoader[Item] | list:
         """Whole validation images in the order of their names; an empty list where validation is off."""

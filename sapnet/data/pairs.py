@@ -108,7 +108,7 @@ def check_sizes(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
         UserError: the two images of a pair differ in size, or a file cannot be read as an image.
     """
     sizes = [(read_size(pair.blurred), read_size(pair.sharp)) for pair in pairs]
-    unequal = [(pair, size) for pair, size in zip(pairs, sizes) if size[0] != size[1]]
+    unequal = [(pair, size) for pair, size in zip(pairs, sizes, strict=True) if size[0] != size[1]]
     if unequal:
         pair, ((h, w), (target_h, target_w)) = unequal[0]
         raise UserError(

@@ -85,7 +85,7 @@ def ssim_uniform(restored: Images, sharp: Images, data_range: float = 1.0) -> Va
 def _each(metric: Callable[[np.ndarray, np.ndarray], float], restored: Images, sharp: Images) -> Values:
     if restored.shape != sharp.shape or restored.ndim not in (3, 4) or restored.shape[-3] != 3:
         raise ValueError(f"two images or batches [3, h, w] are compared, not {[*restored.shape]} and {[*sharp.shape]}")
-    pairs = zip(_levels(restored), _levels(sharp))
+    pairs = zip(_levels(restored), _levels(sharp), strict=True)
     values = [np.nan if x is None or y is None else metric(x, y) for x, y in pairs]
     return torch.tensor(values, dtype=torch.float64).reshape(restored.shape[:-3])
 

@@ -83,8 +83,8 @@ def panel(rows: Sequence[Sequence[Cell]], titles: Sequence[str] | Sequence[Seque
     for number, row in enumerate(drawn):
         names = titles if one_for_all else titles[number]
         cells = list(row)
-        if number == 0 or not one_for_all:
-            cells = [np.concatenate([_title(width, name), cell]) for name, cell in zip(names, cells)] or cells
+        if names and (number == 0 or not one_for_all):
+            cells = [np.concatenate([_title(width, name), cell]) for name, cell in zip(names, cells, strict=True)]
         lines.append(_beside(cells))
     return _below(lines)
 

@@ -78,7 +78,9 @@ def value_map(sampling: Sampling, values: Mapping[int, Float[Tensor, "p l"]]) ->
     total = torch.zeros_like(sampling.map)
     for scale, found in values.items():
         points, stride = sampling.points[scale], sampling.strides[scale]
-        rows, cols = (size // parts // stride for size, parts in zip(sampling.map.shape[-2:], sampling.grid))
+        rows, cols = (
+            size // parts // stride for size, parts in zip(sampling.map.shape[-2:], sampling.grid, strict=True)
+        )
         # Unused slots name the dump position behind the last.
         slots = torch.where(points < 0, rows * cols, points)
         flat = found.new_zeros(len(points), rows * cols + 1).scatter(1, slots, found)[:, :-1]
@@ -106,7 +108,7 @@ def point_values(
         places = [(stage, scale) for stage, gates in walk.gates.items() for scale in gates]
         gradients = torch.autograd.grad(loss, [walk.gates[stage][scale] for stage, scale in places])
     values: dict[int, dict[int, Tensor]] = defaultdict(dict)
-    for (stage, scale), gradient in zip(places, gradients):
+    for (stage, scale), gradient in zip(places, gradients, strict=True):
         values[stage][scale] = -gradient
     maps = {stage: value_map(walk.samplings[stage], found)[0, :height, :width] for stage, found in values.items()}
     return walk, maps

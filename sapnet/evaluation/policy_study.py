@@ -56,9 +56,7 @@ def agreement(walk: Walk, item: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "extent" in item:
             truths["extent"] = item["extent"][0]
         scores = {"map": sampling.map, "gradient": make_sampler("gradient").score(state)}
-        for (score_name, score), (truth_name, truth) in (
-            (s, t) for s in scores.items() for t in truths.items()
-        ):
+        for (score_name, score), (truth_name, truth) in ((s, t) for s in scores.items() for t in truths.items()):
             score = score[0, :height, :width].detach().float().cpu()
             rows.append(
                 {
@@ -118,7 +116,7 @@ def _by_inference(
     for mode in ("top", "dither", "draw"):
         rng = torch.Generator().manual_seed(0)
         outputs = [network.walk(item["blurred"][None].to(device), mode=mode, generator=rng).outputs for item in items]
-        found = [float(psnr(o[-1].cpu(), item["sharp"][None])) for o, item in zip(outputs, items)]
+        found = [float(psnr(o[-1].cpu(), item["sharp"][None])) for o, item in zip(outputs, items, strict=True)]
         table.append({"inference": mode, "psnr": float(np.mean(found))})
     return table
 

@@ -265,7 +265,8 @@ def as_table(summary: Mapping[str, Any]) -> str:
     """Return the summary as lines for a terminal."""
     rows = [("blurred input", summary["input_psnr"], summary["input_ssim"])]
     rows += [
-        (f"stage {k}", *values) for k, values in enumerate(zip(summary["stage_psnr"], summary["stage_ssim"]), start=1)
+        (f"stage {k}", *values)
+        for k, values in enumerate(zip(summary["stage_psnr"], summary["stage_ssim"], strict=True), start=1)
     ]
     body = "\n".join(f"{name:<15}{value:>10.2f}{ssim:>10.4f}" for name, value, ssim in rows)
     low, high = summary["gain_ci95"]

@@ -123,7 +123,7 @@ class ContentAware(nn.Module):
         """
         heads = self._heads()
         made = apply_heads(values, heads.values(), self.filter.max_offset) if heads else []
-        of = dict(zip(heads, made))
+        of = dict(zip(heads, made, strict=True))
         local = self.filter(canvas, values, points, made[: len(self.filter.heads)])
         if self.fusion == "none":
             return local

@@ -63,7 +63,7 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, nn.Mo
 
 def _blocks(numbers: Sequence[int], pairs: nn.ModuleList) -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {}
-    for number, pair in zip(numbers, pairs):
+    for number, pair in zip(numbers, pairs, strict=True):
         for j, block in enumerate(pair):
             layers |= {f"layer{number + j}.0": block.first, f"layer{number + j}.2": block.second}
     return layers

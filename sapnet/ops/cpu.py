@@ -59,7 +59,7 @@ def backward(
     """Gradients of canvas, weight, kernel and offsets; an empty tensor for one that is not needed."""
     inputs = _contiguous(canvas, weight, kernel, offsets, points)
     (grad,) = _contiguous(grad)
-    gradients = [canvas.new_empty(x.shape) if wanted else None for x, wanted in zip(inputs, needed)]
+    gradients = [canvas.new_empty(x.shape) if wanted else None for x, wanted in zip(inputs[:4], needed, strict=True)]
     shape = _shape(canvas, weight, grad.shape[1])
     call = load().backward_float32 if canvas.dtype == torch.float32 else load().backward_float64
     _succeed(call(*map(_address, inputs), shape, _address(grad), *map(_address, gradients)), canvas)

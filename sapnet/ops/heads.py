@@ -77,7 +77,7 @@ class _Heads(torch.autograd.Function):
         ctx.settings = kinds, widths, scale
         rows = features.numel() // features.shape[-1]
         parts = flat.split([rows * width for width in widths])
-        return tuple(part.view(*features.shape[:-1], width) for part, width in zip(parts, widths))
+        return tuple(part.view(*features.shape[:-1], width) for part, width in zip(parts, widths, strict=True))
 
     @staticmethod
     def backward(ctx, *grads):
@@ -88,9 +88,9 @@ class _Heads(torch.autograd.Function):
         # Differentiated again: from the inputs, by torch.
         names = {number: name for name, number in _KINDS.items()}
         logits = F.linear(features, weight, bias).split(widths, -1)
-        outputs = [activate(part, names[kind], scale) for part, kind in zip(logits, kinds)]
-        wanted = [(output, grad) for output, grad in zip(outputs, grads) if grad is not None]
-        inputs = [x for x, needed in zip((features, weight, bias), ctx.needs_input_grad) if needed]
-        outputs, grads = zip(*wanted)
+        outputs = [activate(part, names[kind], scale) for part, kind in zip(logits, kinds, strict=True)]
+        wanted = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]
+        inputs = [x for x, needed in zip((features, weight, bias), ctx.needs_input_grad[:3], strict=True) if needed]
+        outputs, grads = zip(*wanted, strict=True)
         found = iter(torch.autograd.grad(outputs, inputs, grads, create_graph=True))
         return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None, None

@@ -84,7 +84,7 @@ def _(canvas, weight, kernel, offsets, points):
 @_backward.register_fake
 def _(grad, canvas, weight, kernel, offsets, points, needed):
     inputs = (canvas, weight, kernel, offsets)
-    return tuple(canvas.new_empty(x.shape if wanted else (0,)) for x, wanted in zip(inputs, needed))
+    return tuple(canvas.new_empty(x.shape if wanted else (0,)) for x, wanted in zip(inputs, needed, strict=True))
 
 
 def _save_inputs(ctx, inputs, output):
@@ -94,7 +94,7 @@ def _save_inputs(ctx, inputs, output):
 def _differentiate(ctx, grad):
     needed = list(ctx.needs_input_grad[:4])
     gradients = _backward(grad, *ctx.saved_tensors, needed)
-    return *(g if wanted else None for g, wanted in zip(gradients, needed)), None
+    return *(g if wanted else None for g, wanted in zip(gradients, needed, strict=True)), None
 
 
 def _refuse(ctx, *grads):

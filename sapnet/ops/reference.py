@@ -94,7 +94,7 @@ def backward(
         to_kernel.view(b, length, len(matrix)),
         to_offsets.view(b, length, len(matrix), 2),
     )
-    return tuple(g if wanted else canvas.new_empty(0) for g, wanted in zip(gradients, needed))
+    return tuple(g if wanted else canvas.new_empty(0) for g, wanted in zip(gradients, needed, strict=True))
 
 
 def _read(pixels: Tensor, taps: Taps) -> Float[Tensor, "n k c"]:

@@ -161,4 +161,5 @@ def tables(path: Path) -> list[list[dict[str, str]]]:
             found[-1].append([part.strip() for part in text.strip().strip("|").split("|")])
         elif found[-1]:
             found.append([])
-    return [[dict(zip(head, line)) for line in rest] for head, _, *rest in (table for table in found if table)]
+    tables = [table for table in found if table]
+    return [[dict(zip(head, line, strict=True)) for line in rest] for head, _, *rest in tables]

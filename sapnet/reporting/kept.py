@@ -97,8 +97,8 @@ def _value(key: str, cell: str) -> Any:
 
 def image_lines(row: str, seed: int, values: Mapping[str, Any], config_hash: str) -> list[dict[str, Any]]:
     """Return the lines of `NAME_images.csv` of one run from what `collect` returned of it."""
-    columns = zip(values["names"], values["psnr"][0].tolist(), values["ssim"][0].tolist())
-    return [dict(zip(IMAGE_COLUMNS, (row, seed, *cells, config_hash))) for cells in columns]
+    columns = zip(values["names"], values["psnr"][0].tolist(), values["ssim"][0].tolist(), strict=True)
+    return [dict(zip(IMAGE_COLUMNS, (row, seed, *cells, config_hash), strict=True)) for cells in columns]
 
 
 def write_kept(folder: Path, name: str, files: Mapping[str, str]) -> None:

@@ -133,7 +133,7 @@ def gains_picture(study: Study, lines: Sequence[Mapping[str, Any]]) -> UInt8[np.
         return round(left + width * (value - low) / max(high - low, 1e-9))
 
     cv2.line(picture, (at(0), 8), (at(0), step * (len(lines) + 1)), (170, 170, 170), 1, cv2.LINE_AA)
-    for i, (line, ring) in enumerate(zip(lines, rings), start=1):
+    for i, (line, ring) in enumerate(zip(lines, rings, strict=True), start=1):
         y = step * i
         _write(picture, line["row"], 8, y + 5)
         ends = [at(line[f"gain_ci95_{side}_db"]) for side in ("low", "high")]

@@ -178,7 +178,9 @@ class Sampler(nn.Module, ABC):
         if patches.windows is None:
             return choose_points(scores, counts, cells, select)
         density = (1 + self.budget) / scale**2
-        shares = [cell_counts(patches.windows, e, density, count) for e, count in zip(patches.extents, counts)]
+        shares = [
+            cell_counts(patches.windows, e, density, count) for e, count in zip(patches.extents, counts, strict=True)
+        ]
         return choose_points_by_cell(scores, shares, patches.windows, cells, select)
 
     def _probabilities(self, share: Float[Tensor, "p h w"], patches: Patches) -> dict[int, Tensor]:
@@ -195,7 +197,7 @@ class Sampler(nn.Module, ABC):
     def _slots(self, actions: Bool[Tensor, "p h2 w2"], patches: Patches, scale: int, generator) -> Tensor:
         # Room for the budget and eight standard deviations of a flat map, the widest that keeps the budget.
         most = []
-        for extent, count in zip(patches.extents, self.counts(patches, scale)):
+        for extent, count in zip(patches.extents, self.counts(patches, scale), strict=True):
             cells = math.prod(canvas_size(*extent, scale, self.candidates))
             spread = math.sqrt(count * (1 - count / cells)) if cells else 0
             most.append(min(cells, count + math.ceil(8 * spread)))

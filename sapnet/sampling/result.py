@@ -49,7 +49,7 @@ class Sampling:
     def mask(self, scale: int) -> Bool[Tensor, "b h w"]:
         """True at every pixel of the joined image whose canvas position was chosen at a scale."""
         points, stride = self.points[scale], self.strides[scale]
-        rows, cols = (size // parts // stride for size, parts in zip(self.map.shape[-2:], self.grid))
+        rows, cols = (size // parts // stride for size, parts in zip(self.map.shape[-2:], self.grid, strict=True))
         flat = torch.zeros(len(points), rows * cols + 1, dtype=torch.bool, device=points.device)
         # Unused slots name the dump position behind the last.
         flat.scatter_(1, torch.where(points < 0, rows * cols, points), True)

@@ -110,7 +110,7 @@ def choose_points_by_cell(
     """
     step = windows.size[0] // scores.shape[1]
     parts = windows.to_cells(torch.ones_like(scores, dtype=torch.bool) if valid is None else valid)
-    mask = select(windows.to_cells(scores), [count for cell in zip(*counts) for count in cell], parts)
+    mask = select(windows.to_cells(scores), [count for cell in zip(*counts, strict=True) for count in cell], parts)
     return points_from_mask(windows.from_cells(mask, step).flatten(1), max(map(sum, counts), default=0))
 
 
@@ -127,7 +127,7 @@ def cell_counts(windows: Windows, extent: tuple[int, int], density: float, count
     """
     total, pixels, before, shares = extent[0] * extent[1], 0, 0, []
     for box in windows.cells(1):
-        rows, columns = (max(min(part.stop, size) - part.start, 0) for part, size in zip(box, extent))
+        rows, columns = (max(min(part.stop, size) - part.start, 0) for part, size in zip(box, extent, strict=True))
         pixels += rows * columns
         until = count if pixels == total else min(math.floor(density * pixels + 0.5), count)
         shares.append(until - before)

@@ -83,6 +83,19 @@ class AdaptiveModule(RestorationModule):
         waits = self.policy.warm_start == "none"
         return [p.steps - self._settled(p) - (self._waiting(p) if waits else 0) for p in phases]
 
+    def steps_taken(self, number: int) -> int:
+        """Return how many steps an optimizer has taken: see `steps_now`."""
+        if number == GENERATOR:
+            return super().steps_taken(number)
+        taken = 0
+        for phase in filter(self._samples, self.phases):
+            begin, end = phase.begin, phase.end
+            if self.learned:
+                begin += self._waiting(phase) if self.policy.warm_start == "none" else 0
+                end -= self._settled(phase)
+            taken += max(0, min(self.generator_steps, end) - begin)
+        return taken
+
     def steps_now(self, number: int) -> bool:
         """Return whether an optimizer takes part: the policy's not before it joins."""
         waits = self.pretraining and not self.imitating

@@ -54,10 +54,27 @@ def network_name(config: DictConfig) -> str | None:
     return " ".join([*words, *(word for word in told if word.startswith(tuple(f"{group}." for group in groups)))])
 
 
+def check_precision(config: DictConfig) -> None:
+    """Check that gradients are not clipped under a precision that scales them.
+
+    Raises:
+        UserError: They are: float16 multiplies the loss by a large factor, and the bound would apply to the product.
+    """
+    precision = config.trainer.get("precision")
+    if str(precision) in ("16", "16-mixed") and config.optim.clip_norm is not None:
+        raise UserError(
+            f"trainer.precision={precision} scales the gradients, and optim.clip_norm={config.optim.clip_norm} would"
+            " clip the scaled ones: use trainer.precision=bf16-mixed, or optim.clip_norm=null."
+        )
+
+
 def quieten() -> None:
     """Keep to ourselves what Lightning tells of its own affairs: they are nothing a user can act on."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (".*LeafSpec.*", ".*smaller than the logging interval.*", ".*does not have many workers.*"):
+    data = (".*smaller than the logging interval.*", ".*does not have many workers.*")
+    # Of resumed trainings, in their run folder or from another's checkpoint.
+    folders = (".*Checkpoint directory .* exists and is not empty.*", ".*dirpath has changed from.*")
+    for message in (".*LeafSpec.*", *data, *folders):
         warnings.filterwarnings("ignore", message)
 
 
@@ -82,7 +99,7 @@ def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
         StepRandomness(config.seed),
         StepProgress(config.steps),
         StopAtSteps(config.steps),
-        NonFiniteGuard(),
+        NonFiniteGuard(checkpoints),
         PanelCallback(folder / "panels"),
         *([SaveEvery(every, checkpoints / "last.ckpt")] if every else []),
         # The best one first: the last one then knows of it.

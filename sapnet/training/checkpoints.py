@@ -110,12 +110,15 @@ def stamp(
     generator_steps: int,
     chosen_on_test: bool = False,
     network: str | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> None:
     """Write into `checkpoint` what rebuilds its network: for `LightningModule.on_save_checkpoint`.
 
     `model` is the Hydra node that built the network, as plain dicts (`OmegaConf.to_container(node, resolve=True)`).
     `network` is what a user calls it, for the lines of results.
     `chosen_on_test` says that the run validates on test images, so that every result of the checkpoint can tell.
+    `config` is the run's whole configuration, resolved, which a resumed training is compared with
+    (`sapnet.training.comparison`).
 
     Raises:
         UserError: `model` could not be rebuilt from, because it names a class outside sapnet's networks or holds
@@ -129,6 +132,7 @@ def stamp(
         "version": __version__,
         "chosen_on_test": chosen_on_test,
         **({} if network is None else {"network": network}),
+        "config": None if config is None else _plain(config),
     }
 
 
@@ -155,7 +159,7 @@ def network_from_checkpoint(path: str | Path) -> tuple[nn.Module, CheckpointInfo
     if not isinstance(network, nn.Module):
         raise UserError(f"{path}: the checkpoint describes no network but a {type(network).__name__}.")
     weights = network_weights(checkpoint)
-    difference = _first_difference(network.state_dict(), weights)
+    difference = first_difference(network.state_dict(), weights)
     if difference:
         raise UserError(
             f"{path}: its weights do not fit the network it describes: {difference}; "
@@ -171,48 +175,10 @@ def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name.removeprefix(_WEIGHTS): value for name, value in state.items() if name.startswith(_WEIGHTS)}
 
 
-def check_same_architecture(network: nn.Module, model: Mapping[str, Any], path: str | Path) -> None:
-    """Make sure that the weights at `path` fit `network`, which the configuration `model` (plain dicts) built.
-
-    Raises:
-        UserError: they do not; it names the first parameter that differs and the settings the two were built by. Or as
-            `load_checkpoint`.
-    """
-    checkpoint = load_checkpoint(path)
-    difference = _first_difference(network.state_dict(), network_weights(checkpoint))
-    if difference is None:
-        return
-    theirs, ours = _settings(checkpoint[_KEY]["model"]), _settings(model)
-    changed = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-    settings = ", ".join(f"{key}={theirs.get(key)} (here {ours.get(key)})" for key in changed[:4])
-    raise UserError(
-        f"{path}: its weights do not fit this run's network: {difference}; it was trained with "
-        f"{settings or 'the same settings but another version of the code'}."
-    )
-
-
 def short_hash(path: str | Path) -> str:
     """The first 12 hexadecimal digits of a file's SHA-256: which weights a result was made with."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
-
-def resume_from(folder: str | Path, resume: str) -> Path | None:
-    """The checkpoint to go on from, `<folder>/last.ckpt`, or None to start afresh.
-
-    `resume` is "auto" (go on where there is one), "must" (there has to be one) or "never".
-
-    Raises:
-        UserError: "must" and there is none; "never" and there is one, which the run would overwrite; another word.
-    """
-    last = Path(folder) / "last.ckpt"
-    if resume == "must" and not last.is_file():
-        raise UserError(f"resume=must, but there is no checkpoint {last}: give the folder of a run that saved one.")
-    if resume == "never" and last.exists():
-        raise UserError(f"resume=never would overwrite {last}: use resume=auto to go on, or another run folder.")
-    if resume not in ("auto", "must", "never"):
-        raise UserError(f"resume={resume}: it can be auto, must or never.")
-    return last if last.is_file() else None
 
 
 def _read(path: Path, map_location: Any) -> dict[str, Any]:
@@ -286,24 +252,8 @@ def _plain(node: Any) -> Any:
     return [_plain(value) for value in node] if isinstance(node, list | tuple) else node
 
 
-def _settings(description: Mapping[str, Any]) -> dict[str, Any]:
-    # By the names they have on the command line: samplers stand around the generator that `model` describes.
-    around = {key: value for key, value in description.items() if key not in ("generator", "seed")}
-    if "generator" not in description:
-        return _flat(description, "model.")
-    return _flat(description["generator"], "model.") | _flat(around, "sampling.")
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
-    flat: dict[str, Any] = {}
-    for key, value in pairs:
-        nested = isinstance(value, Mapping | list | tuple) and value
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
-
-
-def _first_difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+def first_difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Describe the first parameter in which a checkpoint's weights do not fit a network's; None where all fit."""
     for name, value in expected.items():
         if name not in found:
             return f"{name} is missing in the checkpoint"

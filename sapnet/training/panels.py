@@ -47,8 +47,9 @@ def validation_panel(samples: Sequence[Mapping[str, Any]]) -> Picture:
 def _row(sample: Mapping[str, Any]) -> tuple[list[Cell], list[str]]:
     sharp = sample["sharp"]
     cells: list[Cell] = [sample["blurred"], *sample["outputs"], sharp]
-    stages = [f"stage {number}" for number in range(1, len(sample["outputs"]) + 1)]
-    titles = [f"{word}  {_psnr(cell, sharp):.2f} dB" for word, cell in zip(["blurred", *stages], cells)] + ["sharp"]
+    titles = ["blurred", *(f"stage {number}" for number in range(1, len(sample["outputs"]) + 1))]
+    titles = [f"{word}  {_psnr(cell, sharp):.2f} dB" for word, cell in zip(titles, cells[:-1], strict=True)]
+    titles.append("sharp")
     for stage, chosen in sample.get("points", {}).items():
         cells.append(with_points(sample["outputs"][stage - 1], chosen))
         titles.append(f"points of stage {stage + 1}")

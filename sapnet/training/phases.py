@@ -42,7 +42,7 @@ def make_phases(steps: int, stagewise: Sequence[float], stages: int | None = Non
     shares = list(stagewise)
     if not shares:
         return (Phase(0, steps),)
-    if shares[0] != 0 or any(b <= a for a, b in zip(shares, [*shares[1:], 1.0])):
+    if shares[0] != 0 or any(b <= a for a, b in zip(shares, [*shares[1:], 1.0], strict=True)):
         raise UserError(f"stagewise={shares}: give rising shares of the steps, the first 0, all below 1.")
     if stages is not None and len(shares) != stages:
         raise UserError(f"stagewise={shares}: this network has {stages} stages; give a share for each.")

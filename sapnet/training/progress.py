@@ -6,6 +6,7 @@ module instead.
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sapnet.errors import UserError
+from sapnet.training.checkpoints import load_checkpoint
 
 _SHOWN = {"train/loss": ("loss", "{:.4f}"), "val/psnr": ("val PSNR", "{:.2f} dB")}
 
@@ -152,10 +154,16 @@ class StopAtSteps(Callback):
 
 
 class NonFiniteGuard(Callback):
-    """Stops a run whose loss or weights are no finite numbers, before a checkpoint of them is written.
+    """Stops a run whose loss, weights or validation are not finite, before a checkpoint of them is written.
 
     The loss is looked at before its backward pass, so that the weights stay those of the last good step.
+
+    Args:
+        checkpoints: Folder of the run's checkpoints, to name one to resume from.
     """
+
+    def __init__(self, checkpoints: str | Path):
+        self._checkpoints = Path(checkpoints)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Check the loss.
@@ -164,7 +172,18 @@ class NonFiniteGuard(Callback):
             UserError: it is infinite or no number.
         """
         if not torch.isfinite(loss).all():
-            self._stop(pl_module.generator_steps + 1, f"the loss is {loss.detach().float().mean().item()}")
+            what = f"the loss is {loss.detach().float().mean().item()}"
+            self._stop(trainer, pl_module, pl_module.generator_steps + 1, what)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the validation, before `ModelCheckpoint` writes a checkpoint of it.
+
+        Raises:
+            UserError: A metric is no number. (PSNR may be infinite.)
+        """
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("val/") and torch.isnan(value).any():
+                self._stop(trainer, pl_module, pl_module.generator_steps, f"{name} is nan")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -176,13 +195,41 @@ class NonFiniteGuard(Callback):
         """
         for name, value in checkpoint["state_dict"].items():
             if value.is_floating_point() and not torch.isfinite(value).all():
-                self._stop(pl_module.generator_steps, f"{name} holds numbers that are not finite")
+                what = f"{name} holds numbers that are not finite"
+                self._stop(trainer, pl_module, pl_module.generator_steps, what)
 
-    def _stop(self, step: int, what: str) -> None:
-        raise UserError(
-            f"Training stopped at generator step {step}: {what}; the last good checkpoint is kept: "
-            "go on from it with a lower learning rate, or with clipped gradients."
-        )
+    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int, what: str) -> None:
+        group = trainer.optimizers[0].param_groups[0]
+        lower = f"a lower learning rate (optim.optimizer.lr is {group.get('initial_lr', group['lr']):g})"
+        good = last_good(self._checkpoints, pl_module.generator_steps)
+        if good is None:
+            way_out = f"no good checkpoint was written before: start again with {lower} or clipped gradients"
+        else:
+            word, good_step = good
+            file = self._checkpoints / f"{word}.ckpt"
+            way_out = (
+                f"the last good checkpoint is {file} (step {good_step}): resume from it (ckpt_path={word}) with {lower}"
+                " or clipped gradients"
+            )
+        raise UserError(f"Training stopped at generator step {step}: {what}; {way_out} (optim.clip_norm).")
+
+
+def last_good(folder: Path, step: int) -> tuple[str, int] | None:
+    """Return the newest checkpoint of a run that was written before a step, and its step.
+
+    One that was written at the step holds the very weights whose loss or validation is not finite.
+
+    Returns:
+        `last` or `best`, and the checkpoint's step; None where there is none.
+    """
+    found: dict[str, int] = {}
+    for word in ("last", "best"):
+        try:
+            found[word] = load_checkpoint(folder / f"{word}.ckpt")["sapnet"]["generator_steps"]
+        except UserError:
+            continue
+    older = [(word, saved) for word, saved in found.items() if saved < step]
+    return max(older, key=lambda pair: pair[1], default=None)
 
 
 def _figures(trainer: pl.Trainer) -> list[str]:

@@ -14,11 +14,14 @@ from sapnet.evaluation.metrics import psnr
 from sapnet.training.checkpoints import stamp
 from sapnet.training.losses import StageLoss
 from sapnet.training.phases import Phase, make_phases
+from sapnet.training.schedules import enter_at
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
 #: Takes the optimizer and how many steps it will take in each phase.
 MakeScheduler = Callable[[Optimizer, Sequence[int]], LRScheduler]
 
+#: What logs call the optimizers.
+_NAMES = ("generator", "policy")
 #: Validation images kept for the panel.
 PANEL_IMAGES = 4
 
@@ -66,6 +69,10 @@ class RestorationModule(pl.LightningModule):
         self.model, self.steps, self.network_name = dict(model or {}), steps, network_name
         self.phases = make_phases(steps, stagewise, _stages_of(network) if stagewise else None)
         self.generator_steps = 0
+        #: The resolved configuration of the run, as plain data; a checkpoint carries it.
+        self.run_config: dict[str, Any] | None = None
+        #: Whether the weights that the training started from were chosen on test images.
+        self.chosen_on_test = False
         self.validation_samples: list[dict[str, Any]] = []
 
     def forward(self, blurred: Tensor) -> list[Tensor]:
@@ -99,12 +106,16 @@ class RestorationModule(pl.LightningModule):
 
     def configure_optimizers(self):
         """Make one optimizer and schedule per parameter group."""
+        optimizers, schedulers = self._fresh_optimizers()
+        return (optimizers, schedulers) if schedulers else optimizers
+
+    def _fresh_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         optimizers = [self.make_optimizer(parameters) for parameters in self.parameter_groups()]
         for number, optimizer in enumerate(optimizers):
             for group in optimizer.param_groups:
                 group["lr"] *= self.relative_rate(number)
         if self.make_scheduler is None:
-            return optimizers
+            return optimizers, []
         return optimizers, [self.make_scheduler(o, self.optimizer_steps(i)) for i, o in enumerate(optimizers)]
 
     def relative_rate(self, number: int) -> float:
@@ -115,6 +126,10 @@ class RestorationModule(pl.LightningModule):
         """Return how many steps an optimizer takes in each phase."""
         return [phase.steps for phase in self.phases]
 
+    def steps_taken(self, number: int) -> int:
+        """Return how many steps an optimizer has taken at the present generator step."""
+        return self.generator_steps
+
     def steps_now(self, number: int) -> bool:
         """Return whether an optimizer takes part in the present step."""
         return True
@@ -123,20 +138,22 @@ class RestorationModule(pl.LightningModule):
         """Take one backward pass and one step of every optimizer that takes part."""
         total, logs = self.losses(batch)
         optimizers = _as_list(self.optimizers())
+        schedulers = _as_list(self.lr_schedulers()) or [None] * len(optimizers)
+        # As a list: a wrong number of any of them raises before anything has changed.
+        parts = list(zip(_NAMES[: len(optimizers)], optimizers, schedulers, self.parameter_groups(), strict=True))
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         # One backward for all: parameters are disjoint, and two would fail under DDP.
         self.manual_backward(total)
-        names, schedulers = ("generator", "policy"), _as_list(self.lr_schedulers())
-        for i, (name, optimizer, parameters) in enumerate(zip(names, optimizers, self.parameter_groups())):
+        for i, (name, optimizer, scheduler, parameters) in enumerate(parts):
             if not self.steps_now(i):
                 continue
             bound = float("inf") if self.clip_norm is None else self.clip_norm
             logs[f"train/grad_norm_{name}"] = nn.utils.clip_grad_norm_(parameters, bound).detach()
             logs[f"lr_{name}"] = torch.tensor(float(optimizer.param_groups[0]["lr"]))
             optimizer.step()
-            if schedulers:
-                schedulers[i].step()
+            if scheduler is not None:
+                scheduler.step()
         self.generator_steps += 1
         self.log_dict({**logs, "generator_steps": float(self.generator_steps)})
         return total.detach()
@@ -172,14 +189,34 @@ class RestorationModule(pl.LightningModule):
         self.log("generator_steps", float(self.generator_steps), sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write what rebuilds the network and continues the count of steps."""
+        """Write what rebuilds the network and resumes the training."""
         data = getattr(self.trainer, "datamodule", None)
-        on_test = getattr(data, "validate_on_test", False)
-        stamp(checkpoint, self.model, self.generator_steps, on_test, self.network_name)
+        on_test = self.chosen_on_test or getattr(data, "validate_on_test", False)
+        stamp(checkpoint, self.model, self.generator_steps, on_test, network=self.network_name, config=self.run_config)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the count of steps."""
-        self.generator_steps = checkpoint["sapnet"]["generator_steps"]
+        """Continue the count of steps; optimizers keep their state and take the present settings.
+
+        Lightning restores the optimizers' and schedules' settings after this hook, so the stored ones are replaced
+        here: the present learning rate, and the present schedule at the step that the training has reached.
+
+        Raises:
+            UserError: The checkpoint was written with another number of optimizers.
+        """
+        own = checkpoint["sapnet"]
+        self.generator_steps, self.chosen_on_test = own["generator_steps"], bool(own.get("chosen_on_test"))
+        optimizers, schedulers = self._fresh_optimizers()
+        states = checkpoint["optimizer_states"]
+        if len(states) != len(optimizers):
+            raise UserError(
+                f"the checkpoint holds the state of {len(states)} optimizer(s) and this training has {len(optimizers)}:"
+                " use the settings it was trained with, or start from its weights alone with init_from."
+            )
+        for number, scheduler in enumerate(schedulers):
+            enter_at(scheduler, self.steps_taken(number))
+        for state, optimizer in zip(states, optimizers, strict=True):
+            state["param_groups"] = optimizer.state_dict()["param_groups"]
+        checkpoint["lr_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
 
     def panel_sample(self, batch: Mapping[str, Any], outputs: Sequence[Tensor], i: int) -> dict[str, Any]:
         """Return what a panel shows of image ``i`` of a validation batch."""
@@ -198,4 +235,3 @@ def _as_list(value: Any) -> list:
     if value is None:
         return []
     return list(value) if isinstance(value, Sequence) else [value]
-

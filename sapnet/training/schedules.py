@@ -1,11 +1,12 @@
 """Learning-rate schedules of an optimizer that takes a known number of steps; rates are those of its groups."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from itertools import accumulate
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 def one_cycle(optimizer: Optimizer, steps: Sequence[int], warm_up: float = 0.12) -> LRScheduler:
@@ -32,4 +33,18 @@ def one_cycle(optimizer: Optimizer, steps: Sequence[int], warm_up: float = 0.12)
 
 def halving(optimizer: Optimizer, steps: Sequence[int], every: int = 200_000) -> LRScheduler:
     """Halve the rates every so many steps (Sec. 4.1), however many there are."""
-    return StepLR(optimizer, every, 0.5)
+    return LambdaLR(optimizer, lambda step: 0.5 ** (step // every))
+
+
+def enter_at(scheduler: LRScheduler, step: int) -> None:
+    """Bring a new schedule, and the rates of its optimizer, to where they stand after so many steps."""
+    with warnings.catch_warnings():
+        # Of a schedule that is stepped before its optimizer.
+        warnings.filterwarnings("ignore", ".*lr_scheduler.step.*")
+        if isinstance(scheduler, LambdaLR) and step > 0:
+            # Its rate is a function of the step: no need to take them one by one.
+            state = scheduler.state_dict() | {"last_epoch": step - 1, "_step_count": step}
+            scheduler.load_state_dict(state)
+            step = 1
+        for _ in range(step):
+            scheduler.step()

@@ -118,8 +118,8 @@ def test_crops_do_not_depend_on_workers_nor_on_the_cache(make: Make) -> None:
         seen.append([(batch["name"], batch["blurred"], batch["sharp"]) for batch in data.train_dataloader()])
     for other in seen[1:]:
         assert [batch[0] for batch in other] == [batch[0] for batch in seen[0]]
-        for (_, *images), (_, *expected) in zip(other, seen[0]):
-            assert all(torch.equal(a, b) for a, b in zip(images, expected))
+        for (_, *images), (_, *expected) in zip(other, seen[0], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(images, expected, strict=True))
 
 
 def test_the_seed_changes_the_crops_and_not_what_is_held_out(make: Make) -> None:

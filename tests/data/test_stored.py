@@ -18,7 +18,7 @@ def items(store: Path | None, **changes):
 
 
 def test_stored_scenes_are_the_made_ones_to_the_bit(tmp_path: Path) -> None:
-    for made, first, again in zip(items(None), items(tmp_path), items(tmp_path)):
+    for made, first, again in zip(items(None), items(tmp_path), items(tmp_path), strict=True):
         for key in ("blurred", "sharp", "extent"):
             assert (made[key] == first[key]).all() and (made[key] == again[key]).all()
         assert made["name"] == first["name"] == again["name"]

@@ -59,7 +59,7 @@ def test_local_motion_moves_one_to_four_objects_beside_some_that_stand_still(loc
         for path in moving:
             line = path.poses(np.linspace(-1.0, 1.0, 201))[:, :2]
             assert 2.99 <= np.linalg.norm(np.diff(line, axis=0), axis=1).sum() <= 8.01
-    moving, standing = zip(*counts)
+    moving, standing = zip(*counts, strict=True)
     assert set(moving) == {1, 2, 3, 4} and set(standing) == {1, 2, 3}
 
 

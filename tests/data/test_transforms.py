@@ -83,7 +83,7 @@ def test_an_item_depends_on_seed_epoch_and_index_and_on_nothing_before_it() -> N
         [others[key]["blurred"] for key in keys],
         [crops[epoch + 4, index]["blurred"] for epoch, index in keys],
     ):
-        assert sum(torch.equal(a, b) for a, b in zip(change, forwards.values())) <= 1
+        assert sum(torch.equal(a, b) for a, b in zip(change, forwards.values(), strict=True)) <= 1
 
 
 def test_the_whole_picture_is_a_crop_of_its_own_size() -> None:

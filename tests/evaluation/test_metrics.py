@@ -102,7 +102,7 @@ def test_a_batch_gives_the_values_of_its_images(name: str) -> None:
     blurred = torch.stack([to_tensor(disturbed(image(seed), 5.0 * (seed + 1))) for seed in range(3)])
     values = METRICS[name](blurred, sharp)
     assert values.shape == (3,) and values.dtype == torch.float64
-    singles = [METRICS[name](x, y) for x, y in zip(blurred, sharp)]
+    singles = [METRICS[name](x, y) for x, y in zip(blurred, sharp, strict=True)]
     assert all(single.shape == () for single in singles)
     assert torch.equal(values, torch.stack(singles))
 

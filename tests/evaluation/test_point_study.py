@@ -110,7 +110,7 @@ def test_a_network_without_any_points_restores_as_with_unused_slots(make):
         with torch.no_grad():
             empty, slots = point_study.without_points(network, blurred), generator(blurred, unused)
             own = network(blurred)
-        for ours, theirs in zip(empty, slots):
+        for ours, theirs in zip(empty, slots, strict=True):
             assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
         assert (own[-1] - empty[-1]).abs().max() > 1e-4, "points change nothing at all here"
 

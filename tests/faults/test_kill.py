@@ -54,7 +54,7 @@ def assert_equal(one: Any, other: Any, where: str = "checkpoint") -> None:
             assert_equal(one[key], other[key], f"{where}.{key}")
     elif isinstance(one, list | tuple):
         assert len(one) == len(other), where
-        for position, (a, b) in enumerate(zip(one, other)):
+        for position, (a, b) in enumerate(zip(one, other, strict=True)):
             assert_equal(a, b, f"{where}.{position}")
     else:
         assert one == other, where

@@ -51,7 +51,7 @@ def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, t
     assert done.returncode == 0, done.stderr
     first = lines(tmp_path / "results.jsonl")
     expected = lines(trained / "results.jsonl")
-    for ours, theirs in zip(first, expected):
+    for ours, theirs in zip(first, expected, strict=True):
         assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1e-9)
     # An interruption after one image, in the middle of the next line.
     (tmp_path / "results.jsonl").write_text(json.dumps(first[0]) + "\n" + json.dumps(first[1])[:40])
@@ -69,7 +69,7 @@ def test_another_window_is_another_result(trained_nu, tmp_path):
     whole, local = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
     assert [line["window"] for line in whole + local] == [None, None, 32, 32]
     assert local[0]["model"].startswith("model=small sampling=nu policy=reinforce model.stem=4")
-    for ours, theirs in zip(local, whole):
+    for ours, theirs in zip(local, whole, strict=True):
         assert ours["stage_psnr"] != theirs["stage_psnr"]
         assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1)
 
@@ -148,7 +148,10 @@ MISTAKES = {
     "images smaller than the crop": (["sapnet.train", "data=folder", "data.root=small", "data.val_share=0"], "crop"),
     "a study that is none": (["sapnet.evaluate", "checkpoint=CKPT", "study=pionts"], "study=pionts"),
     "a window without whole grids": (["sapnet.evaluate", "checkpoint=CKPT", "window=250"], "multiple of 16"),
-    "another architecture": (["sapnet.train", *TINY, "model.stem=5", "checkpoint=CKPT"], "stem"),
+    "another architecture": (["sapnet.train", *TINY, "model.stem=5", "ckpt_path=CKPT"], "model.stem: 4 -> 5 cannot"),
+    "a setting that cannot change": (["sapnet.train", *TINY, "loss=mse", "ckpt_path=CKPT"], "use loss.kind=l1"),
+    "weights of another network": (["sapnet.train", *TINY, "model.stem=5", "init_from=CKPT"], "model.stem=4 (here 5)"),
+    "the key of an earlier version": (["sapnet.train", "checkpoint=CKPT"], "did you mean ckpt_path?"),
 }
 
 

@@ -15,7 +15,9 @@ def test_a_map_is_that_of_a_plain_convolution(height, width, size):
     found = layer(canvas)
     torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
     cotangent, wanted = torch.randn_like(plain), [canvas, *layer.parameters()]
-    for ours, theirs in zip(*(torch.autograd.grad(result, wanted, cotangent) for result in (found, plain))):
+    for ours, theirs in zip(
+        *(torch.autograd.grad(result, wanted, cotangent) for result in (found, plain)), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 

@@ -39,7 +39,7 @@ def test_every_position_sampled_equals_the_dense_computation():
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
     wanted = [*inputs, *block.parameters()]
     cotangent = torch.randn_like(results[0])
-    for ours, theirs in zip(*(torch.autograd.grad(result, wanted, cotangent) for result in results)):
+    for ours, theirs in zip(*(torch.autograd.grad(result, wanted, cotangent) for result in results), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 

@@ -36,4 +36,4 @@ def test_a_stage_starts_the_same_whatever_follows_it():
         torch.manual_seed(0)
         hierarchy = SAPNet(stem=4, channels=(4, 8, 8), sampled=sampled, stages=stages)
         found.append([p.detach().clone() for p in hierarchy.stages[0].parameters()])
-    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*found))
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*found, strict=True))

@@ -22,7 +22,7 @@ def test_windows_cover_and_each_cell_lies_inside_its_window(height, width, tall,
         return
     owners = torch.zeros(height, width, dtype=torch.int64)
     for window, cell in zip(windows.windows(align), windows.cells(align), strict=True):
-        for size, whole, w, c in zip((tall, wide), (height, width), window, cell):
+        for size, whole, w, c in zip((tall, wide), (height, width), window, cell, strict=True):
             assert w.stop - w.start == min(size, whole), "every window has the size of training"
             assert 0 <= w.start <= c.start < c.stop <= w.stop <= whole
         owners[cell] += 1

@@ -32,7 +32,10 @@ def test_the_table_of_canvases_and_points():
         def record(module, inputs, outputs, k=k):
             points = inputs[3] or {}
             counts = {s: points[s].shape[1] if s in points else None for s in module.scales}
-            seen[k] = (inputs[0].shape[0], {s: (*d.shape[1:], counts[s]) for s, d in zip(module.scales, outputs[1])})
+            seen[k] = (
+                inputs[0].shape[0],
+                {s: (*d.shape[1:], counts[s]) for s, d in zip(module.scales, outputs[1], strict=True)},
+            )
 
         stage.register_forward_hook(record)
     network.eval()(torch.rand(1, 3, 64, 48))

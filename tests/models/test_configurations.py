@@ -103,7 +103,7 @@ def test_every_row_trains_a_step(table, row):
     before = [p.detach().clone() for p in module.parameters()]
     for optimizer in optimizers:
         optimizer.step()
-    assert loss.isfinite() and any((a != b).any() for a, b in zip(before, module.parameters()))
+    assert loss.isfinite() and any((a != b).any() for a, b in zip(before, module.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("sampling", ["nu", "predicted_error"])

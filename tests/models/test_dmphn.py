@@ -72,7 +72,9 @@ def literal(network, image):
     joined = [
         torch.cat([encode(lv3, half[..., :width]), encode(lv3, half[..., width:])], dim=2) for half in (top, bottom)
     ]
-    halves = [encode(lv2, half + decode(lv3, feature)) + feature for half, feature in zip((top, bottom), joined)]
+    halves = [
+        encode(lv2, half + decode(lv3, feature)) + feature for half, feature in zip((top, bottom), joined, strict=True)
+    ]
     feature2 = torch.cat(halves, dim=1)
     return decode(lv1, encode(lv1, image + decode(lv2, feature2)) + feature2)
 
@@ -135,7 +137,7 @@ def test_levels_see_their_patches_alone():
     for level in network.levels:
         torch.nn.init.normal_(level.decoder.head.weight)
     image = torch.rand(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
-    for output, rows, cols in zip(network(image), (32, 32, 64), (32, 64, 64)):
+    for output, rows, cols in zip(network(image)[:3], (32, 32, 64), (32, 64, 64), strict=True):
         (gradient,) = torch.autograd.grad(output[..., :4, :4].sum(), image, retain_graph=True)
         touched = gradient.abs().sum((0, 1)) > 0
         assert touched[:rows, :cols].any() and not touched[rows:].any() and not touched[:, cols:].any()
@@ -149,7 +151,7 @@ def test_images_of_a_batch_do_not_mix():
     images, choose = torch.rand(3, 3, 32, 32, dtype=torch.float64), choose_as_many(network)
     together = network(images, choose)
     for n in range(3):
-        for ours, alone in zip(together, network(images[n : n + 1], choose)):
+        for ours, alone in zip(together, network(images[n : n + 1], choose), strict=True):
             torch.testing.assert_close(ours[n : n + 1], alone)
 
 
@@ -161,11 +163,11 @@ def test_with_every_position_sampled_it_is_the_dense_network_on_the_canvases():
     image = torch.rand(2, 3, 16, 16, dtype=torch.float64)
     by_points = network(image, choose_everything(network))
     dense = network(image, lambda state: {})
-    for ours, theirs in zip(by_points, dense):
+    for ours, theirs in zip(by_points, dense, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
     few = network(image, choose_as_many(network))
     torch.testing.assert_close(few[0], dense[0])
-    assert all((a - b).abs().max() > 1e-3 for a, b in zip(few[1:], dense[1:])), "points matter"
+    assert all((a - b).abs().max() > 1e-3 for a, b in zip(few[1:], dense[1:], strict=True)), "points matter"
 
 
 def test_every_parameter_receives_a_gradient():

@@ -42,6 +42,6 @@ def test_a_network_trains_and_restores_in_mixed_precision(case):
         whole = module.evaluation_outputs(batch)[""]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             mixed = module.evaluation_outputs(batch)[""]
-    for a, b in zip(whole, mixed):
+    for a, b in zip(whole, mixed, strict=True):
         # Eight bits through some thirty layers: a few hundredths of the images' range.
         assert (a - b).abs().mean() < 0.04

@@ -28,7 +28,7 @@ def test_the_table_of_canvases_of_the_uniform_network():
 
         def record(module, inputs, outputs, k=k):
             decoded = outputs[1]
-            seen[k] = (inputs[0].shape[0], {s: tuple(d.shape[1:]) for s, d in zip(module.scales, decoded)})
+            seen[k] = (inputs[0].shape[0], {s: tuple(d.shape[1:]) for s, d in zip(module.scales, decoded, strict=True)})
 
         stage.register_forward_hook(record)
     network(torch.rand(1, 3, 64, 48))
@@ -64,7 +64,7 @@ def test_images_of_a_batch_do_not_mix():
     images = torch.rand(3, 3, 32, 32, dtype=torch.float64)
     together = network(images)
     for n in range(3):
-        for ours, alone in zip(together, network(images[n : n + 1])):
+        for ours, alone in zip(together, network(images[n : n + 1]), strict=True):
             torch.testing.assert_close(ours[n : n + 1], alone)
 
 
@@ -72,7 +72,7 @@ def test_stage_one_sees_quarters_and_stage_two_halves():
     torch.manual_seed(0)
     network = trained_a_little(tiny()).double()
     image = torch.rand(1, 3, 32, 32, dtype=torch.float64, requires_grad=True)
-    for output, rows, cols in zip(network(image), (16, 16, 32), (16, 32, 32)):
+    for output, rows, cols in zip(network(image), (16, 16, 32), (16, 32, 32), strict=True):
         (gradient,) = torch.autograd.grad(output[..., :4, :4].sum(), image, retain_graph=True)
         touched = gradient.abs().sum((0, 1)) > 0
         assert touched[:rows, :cols].any()
@@ -150,7 +150,7 @@ def test_the_table_of_canvases_and_points_of_the_non_uniform_network():
             counts = {s: points[s].shape[1] if s in points else None for s in module.scales}
             seen[k] = (
                 inputs[0].shape[0],
-                {s: (*d.shape[1:], counts[s]) for s, d in zip(module.scales, outputs[1])},
+                {s: (*d.shape[1:], counts[s]) for s, d in zip(module.scales, outputs[1], strict=True)},
             )
 
         stage.register_forward_hook(record)
@@ -178,7 +178,7 @@ def test_a_stage_with_every_position_sampled_equals_the_dense_one(monkeypatch):
 
     by_points = run()
     monkeypatch.setattr(ContentAwareBlock, "forward", dense_block)
-    for ours, theirs in zip(by_points, run()):
+    for ours, theirs in zip(by_points, run(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -230,5 +230,5 @@ def test_inference_writes_over_nothing_that_is_read_again(changes, blocks):
     with torch.no_grad():
         inference = network(blurred)
     assert learning[-1].requires_grad and (learning[-1] - learning[0]).abs().max() > 1e-3
-    for ours, theirs in zip(inference, learning):
+    for ours, theirs in zip(inference, learning, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

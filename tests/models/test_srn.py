@@ -112,7 +112,7 @@ def literal(model: SRN, blurred):
 def test_against_a_literal_transcription(lstm):
     network = awake(SRN(TINY, lstm))
     blurred = torch.rand(2, 3, 32, 16, dtype=torch.float64)
-    for ours, theirs in zip(network(blurred), literal(network, blurred)):
+    for ours, theirs in zip(network(blurred), literal(network, blurred), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -171,7 +171,7 @@ def test_with_every_position_sampled_it_is_the_dense_network_on_the_canvases(lst
         return network_of_scale(x, memory, None if points is None else {})
 
     network.network.forward = dense
-    for ours, theirs in zip(by_points, network(blurred, choose_everything(network))):
+    for ours, theirs in zip(by_points, network(blurred, choose_everything(network)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -179,7 +179,9 @@ def test_the_lstms_state_stays_where_no_point_is():
     cell = ConvLSTM(3)
     x, hidden, memory = torch.randn(3, 1, 4, 5, 3)
     points = torch.tensor([[1, 7, -1]])
-    for new, old, dense in zip(cell(x, (hidden, memory), points), (hidden, memory), cell(x, (hidden, memory))):
+    for new, old, dense in zip(
+        cell(x, (hidden, memory), points), (hidden, memory), cell(x, (hidden, memory)), strict=True
+    ):
         new, old, dense = (t.flatten(1, 2)[0] for t in (new, old, dense))
         torch.testing.assert_close(new[[1, 7]], dense[[1, 7]])
         kept = [i for i in range(20) if i not in (1, 7)]
@@ -191,7 +193,7 @@ def test_images_of_a_batch_do_not_mix():
     images, choose = torch.rand(3, 3, 32, 32, dtype=torch.float64), choose_as_many(network)
     together = network(images, choose)
     for n in range(3):
-        for ours, alone in zip(together, network(images[n : n + 1], choose)):
+        for ours, alone in zip(together, network(images[n : n + 1], choose), strict=True):
             torch.testing.assert_close(ours[n : n + 1], alone)
 
 

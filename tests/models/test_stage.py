@@ -19,5 +19,7 @@ def test_a_merge_is_two_projections_and_a_sum(doubles):
     found = merge(coarse, skip)
     torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
     cotangent, wanted = torch.randn_like(plain), [coarse, skip, *merge.parameters()]
-    for ours, theirs in zip(*(torch.autograd.grad(result, wanted, cotangent) for result in (found, plain))):
+    for ours, theirs in zip(
+        *(torch.autograd.grad(result, wanted, cotangent) for result in (found, plain)), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)

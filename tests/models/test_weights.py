@@ -43,7 +43,7 @@ def write_as_the_authors(network, folder, stacks=("",), prefix="") -> None:
     """Save a network's weights as its authors do, layers numbered in the order of their calls."""
     folder.mkdir(exist_ok=True)
     parts = [network] if stacks == ("",) else network.stacks
-    for stack, name in zip(parts, stacks):
+    for stack, name in zip(parts, stacks, strict=True):
         for number, level in enumerate(reversed(stack.levels), start=1):
             for part, layers in (("encoder", ENCODER), ("decoder", DECODER)):
                 called = called_layers(getattr(level, part), stack, part)
@@ -73,7 +73,7 @@ def test_what_the_authors_program_saves_is_read(levels, prefix, tmp_path):
     theirs, ours = (DMPHN(levels, (2, 3, 4)) for _ in range(2))
     write_as_the_authors(theirs, tmp_path, prefix=prefix)
     name = load_published(ours, tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters(), strict=True))
     assert len(name) == 12 and load_published(ours, tmp_path) == name
     write_as_the_authors(DMPHN(levels, (2, 3, 4)), tmp_path)
     assert load_published(ours, tmp_path) != name
@@ -83,7 +83,7 @@ def test_a_stacks_files_are_read(tmp_path):
     theirs, ours = (StackedDMPHN(2, 3, (2, 3, 4)) for _ in range(2))
     write_as_the_authors(theirs, tmp_path, ("s1_", "s2_"))
     load_published(ours, tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters(), strict=True))
 
 
 class Bomb:
@@ -132,7 +132,7 @@ def test_bad_files_end_in_one_sentence_and_change_nothing(tmp_path, monkeypatch)
         with pytest.raises(UserError, match=sentence):
             load_published(network, tmp_path / case)
     assert not (tmp_path / "exploded").exists()
-    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     for other in (SRN((2, 3, 4)), DMPHN(4, (2, 3, 4), progressive=True), DMPHN(3, (2, 3))):
         with pytest.raises(UserError, match="none are published"):
             load_published(other, tmp_path / "three")

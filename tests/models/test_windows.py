@@ -49,7 +49,7 @@ def test_an_image_no_larger_than_the_window_is_restored_bit_for_bit_as_without(v
         made.use_window(None)
         before = made(image(*size))
         made.use_window(32)
-        assert all(torch.equal(a, b) for a, b in zip(before, made(image(*size))))
+        assert all(torch.equal(a, b) for a, b in zip(before, made(image(*size)), strict=True))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -62,7 +62,7 @@ def test_a_larger_image_changes_until_the_window_is_taken_back(variant):
     assert not torch.allclose(before[-1], made(blurred)[-1])
     assert list(made.state_dict()) == keys, "checkpoints stay as they are"
     made.use_window(None)
-    assert all(torch.equal(a, b) for a, b in zip(before, made(blurred)))
+    assert all(torch.equal(a, b) for a, b in zip(before, made(blurred), strict=True))
 
 
 def blind(made, monkeypatch):
@@ -93,7 +93,7 @@ def test_two_by_two_windows_equal_four_images(variant, sampler, monkeypatch):
     whole = made(blurred)
     for y in (0, 32):
         for x in (0, 32):
-            for ours, alone in zip(whole, made(blurred[..., y : y + 32, x : x + 32])):
+            for ours, alone in zip(whole, made(blurred[..., y : y + 32, x : x + 32]), strict=True):
                 torch.testing.assert_close(ours[..., y : y + 32, x : x + 32], alone, rtol=1e-9, atol=1e-9)
     made.use_window(None)
     assert not torch.allclose(made(blurred)[-1], whole[-1]), "the test must be able to fail"
@@ -117,7 +117,7 @@ def test_training_knows_no_window_and_another_sampler_keeps_it():
     made, blurred = network("NU", "uniform").train(), image(48, 48)
     before = made(blurred)
     made.use_window(32)
-    assert all(torch.equal(a, b) for a, b in zip(before, made(blurred)))
+    assert all(torch.equal(a, b) for a, b in zip(before, made(blurred), strict=True))
     made.eval().use_sampler("gradient")
     assert made.walk(blurred).states[1].windows is not None
 

@@ -46,7 +46,9 @@ def test_output_and_gradients_agree(shape, offsets, kernel, threads):
     needed = [True, True, kernel, offsets is not None]
     expected = reference.backward(grad.double(), *case.double(), needed)
     results = [("output", cpu.forward(*case), exact)]
-    results += list(zip(("canvas", "weight", "kernel", "offsets"), cpu.backward(grad, *case, needed), expected))
+    results += list(
+        zip(("canvas", "weight", "kernel", "offsets"), cpu.backward(grad, *case, needed), expected, strict=True)
+    )
     for name, ours, theirs in results:
         assert ours.shape == theirs.shape
         # All taps outside: both are zero, to the digit.
@@ -63,12 +65,12 @@ def test_one_and_two_threads_agree_and_each_repeats(points):
         for threads in (1, 2, 2, 3):
             torch.set_num_threads(threads)
             results = [cpu.forward(*case), *cpu.backward(grad, *case, [True] * 4)]
-            for ours, first in zip(results, runs.setdefault(threads, results)):
+            for ours, first in zip(results, runs.setdefault(threads, results), strict=True):
                 assert torch.equal(ours, first), "not the same in a second run"
     finally:
         torch.set_num_threads(before)
     for threads in (2, 3):
-        for ours, one in zip(runs[threads], runs[1]):
+        for ours, one in zip(runs[threads], runs[1], strict=True):
             assert distance(ours, one) < 1e-6
 
 

@@ -20,7 +20,7 @@ def compiled():
 def draw(channels: int, rows: int, dtype: torch.dtype) -> tuple[torch.Tensor, list[Head], list[torch.Tensor]]:
     torch.manual_seed(0)
     widths = (25, 50, max(1, channels // 2), 1, 3)
-    heads = [Head(nn.Linear(channels, width).to(dtype), kind) for width, kind in zip(widths, KINDS)]
+    heads = [Head(nn.Linear(channels, width).to(dtype), kind) for width, kind in zip(widths, KINDS, strict=True)]
     features = torch.randn(2, rows, channels, dtype=dtype, requires_grad=True)
     return features, heads, [features, *(p for head in heads for p in head.linear.parameters())]
 
@@ -78,5 +78,5 @@ def test_a_head_without_gradient_and_a_second_derivative():
 def test_autocast_takes_the_heads_one_by_one():
     features, heads, _ = draw(8, 5, torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        for ours, theirs in zip(apply_heads(features, heads), apart(features, heads, 1.0)):
+        for ours, theirs in zip(apply_heads(features, heads), apart(features, heads, 1.0), strict=True):
             assert ours.dtype == theirs.dtype and torch.equal(ours, theirs)

@@ -157,7 +157,7 @@ def test_inputs_and_gradient_may_lie_in_any_layout():
     out.backward(grad.contiguous())
     out_strange.backward(grad)
     torch.testing.assert_close(out_strange, out)
-    for a, b in zip(strange[:4], case[:4]):
+    for a, b in zip(strange[:4], case[:4], strict=True):
         torch.testing.assert_close(a.grad, b.grad)
 
 

@@ -25,7 +25,7 @@ def enumerate_actions(sampling):
     number = sum(s.numel() for s in shapes.values())
     every = torch.tensor(list(itertools.product((False, True), repeat=number)))
     parts = every.split([s.numel() for s in shapes.values()], dim=1)
-    return {r: part.view(-1, *shape) for (r, shape), part in zip(shapes.items(), parts)}
+    return {r: part.view(-1, *shape) for (r, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def joint_probability(sampling, actions):

@@ -60,7 +60,7 @@ def cluster_attention(
     out = np.zeros((len(points), channels))
     for j, x_nu in enumerate(points):
         p_j = normalise(f_p[0] @ x_nu + f_p[1], 0)
-        y_j = np.stack([p_ij * x_bar for p_ij, x_bar in zip(p_j, pooled)], axis=1)  # Eq. 13: [C, C_2]
+        y_j = np.stack([p_ij * x_bar for p_ij, x_bar in zip(p_j, pooled, strict=True)], axis=1)  # Eq. 13: [C, C_2]
         out[j] = y_j.sum(axis=1)  # Eq. 14: global sum pooling over C_2
     if mask_channels is not None:
         out = sigmoid(mask_channels[0] @ grid.mean(axis=(0, 1)) + mask_channels[1]) * out
@@ -84,9 +84,9 @@ def windowed_cluster_attention(
     if mask_space is not None:
         source = sigmoid(conv3x3_to_one(grid, *mask_space))[:, :, None] * source
     out = np.zeros((len(points), source.shape[2]))
-    for j, (point, place) in enumerate(zip(points, places)):
+    for j, (point, place) in enumerate(zip(points, places, strict=True)):
         first = []
-        for at, size, begins in zip(place, window, starts):
+        for at, size, begins in zip(place, window, starts, strict=True):
             _, begin = min((abs(begin + size / 2 - at), -begin) for begin in begins)
             first.append(-begin)
         inside = np.s_[first[0] : first[0] + window[0], first[1] : first[1] + window[1]]

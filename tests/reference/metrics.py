@@ -6,7 +6,7 @@ import numpy as np
 def psnr(x: np.ndarray, y: np.ndarray) -> float:
     """10 log10(255^2 / mean squared error) of two uint8 images."""
     total = 0.0
-    for a, b in zip(x.ravel().tolist(), y.ravel().tolist()):
+    for a, b in zip(x.ravel().tolist(), y.ravel().tolist(), strict=True):
         total += (a - b) ** 2
     return 10 * np.log10(255.0**2 / (total / x.size))
 

@@ -24,7 +24,7 @@ def train(root, row, values, seeds=(0, 1), commit="abc1234", names="abc"):
     """What a finished run leaves; values by image, which rise with the seed."""
     for seed in seeds:
         folder = root / row / str(seed)
-        for name, value in zip(names, values):
+        for name, value in zip(names, values, strict=False):
             line = {"name": name, "input_psnr": 20.0, "stage_psnr": [21.0, value + seed], "stage_ssim": [0.8, 0.9]}
             append_result(folder / "results.jsonl", line | {"seconds": 0.25, "generator_steps": 7})
         made = {"command": f"python -m sapnet.train seed={seed}", "commit": commit, "config_hash": f"{row}{seed}"}

@@ -70,7 +70,7 @@ def test_draws_keep_the_budget():
 def test_drawn_points_are_where_the_actions_are():
     sampling = make_sampler("learned", 4)(make_state(), "draw")
     for r, actions in sampling.actions.items():
-        for row, action in zip(sampling.points[r], actions):
+        for row, action in zip(sampling.points[r], actions, strict=True):
             assert row[row >= 0].tolist() == action.flatten().nonzero().flatten().tolist()
 
 

@@ -49,7 +49,7 @@ def test_a_block_with_every_position_sampled_is_the_dense_block(size):
     for points in (None, torch.arange(20).expand(2, -1).contiguous()):
         output = block(x, points)
         found.append([output, *torch.autograd.grad(output.square().sum(), [x, *block.parameters()])])
-    for dense, sampled in zip(*found):
+    for dense, sampled in zip(*found, strict=True):
         torch.testing.assert_close(sampled, dense, rtol=1e-9, atol=1e-9)
 
 
@@ -83,7 +83,7 @@ def test_regrouped_points_name_the_same_positions(grids, data):
         points[i, : int(mask.sum())] = mask.nonzero()[:, 0]
     found = regroup_points(points, height, width, fine, coarse)
     expected = split(join(masks.view(-1, 1, height, width), *fine), *coarse).flatten(1)
-    for row, mask in zip(found.tolist(), expected):
+    for row, mask in zip(found.tolist(), expected, strict=True):
         chosen = mask.nonzero()[:, 0].tolist()
         assert row == chosen + [-1] * (len(row) - len(chosen)), "sorted, padded at the end"
 

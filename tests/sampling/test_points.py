@@ -42,7 +42,7 @@ def test_what_is_read_can_be_put_back_and_touches_no_other(scene):
     assert torch.equal(gather(out, points)[used], fresh[used])
     assert (gather(out, points)[~used] == 0).all()
     touched = (out != canvas).any(-1).flatten(1)
-    for image, row in zip(touched, points):
+    for image, row in zip(touched, points, strict=True):
         assert set(image.nonzero().flatten().tolist()) == set(row[row >= 0].tolist())
 
 

@@ -53,7 +53,7 @@ def test_points_are_sound_for_any_size(mode, name, budget, height, width, grid, 
 def test_windows_change_neither_the_budget_nor_what_may_be_chosen(name, mode, budget, height, width, grid, window):
     padded = -(-height // 16) * 16, -(-width // 16) * 16
     state = make_state((height, width), padded, grid)
-    parts = [(size // n, window // n) for size, n in zip(padded, grid)]
+    parts = [(size // n, window // n) for size, n in zip(padded, grid, strict=True)]
     windows = cover(parts[0][0], parts[1][0], (parts[0][1], parts[1][1]), 8)
     sampling = make_sampler(name, 4, budget)(replace(state, windows=windows), mode)
     check_points(sampling, state, budget, exact=True)
@@ -205,7 +205,7 @@ def test_images_do_not_share_points():
 def test_pretraining_draws_flat_whatever_the_sampler():
     state = make_state((128, 128), grid=(1, 1), batch=1)
     seeded = [torch.Generator().manual_seed(0) for _ in NAMES]
-    drawn = [make_sampler(name, 4, 0.2)(state, "pretrain", rng) for name, rng in zip(NAMES, seeded)]
+    drawn = [make_sampler(name, 4, 0.2)(state, "pretrain", rng) for name, rng in zip(NAMES, seeded, strict=True)]
     assert all(torch.equal(d.points[2], drawn[0].points[2]) for d in drawn)
     assert abs(drawn[0].drawn(2).item() - 0.3 * 16384) < 5 * (0.3 * 0.7 * 16384) ** 0.5
     # One half of the image gets as many as the other.

@@ -54,7 +54,7 @@ def test_chosen_points_are_the_highest_valid_ones(h, w, data):
     counts = [data.draw(st.integers(0, a * b)) for a, b in extents]
     points = choose_points(scores, counts, extent_mask(extents, h, w))
     assert points.shape == (2, max(counts))
-    for row, count, score, (a, b) in zip(points, counts, scores, extents):
+    for row, count, score, (a, b) in zip(points, counts, scores, extents, strict=True):
         outside = torch.ones(h, w, dtype=torch.bool)
         outside[:a, :b] = False
         expected = reference.top_points(score.masked_fill(outside, -1e9), count)
@@ -118,7 +118,7 @@ def test_the_choice_by_windows_that_tile_is_the_top_of_each(rows, cols, tall, wi
     assert points.shape == (2, max(map(sum, counts)))
     for n in range(2):
         expected = set()
-        for count, (y, x) in zip(counts[n], windows.windows(1)):
+        for count, (y, x) in zip(counts[n], windows.windows(1), strict=True):
             top = reference.top_points(scores[n, y, x], count)
             expected |= {(y.start + p // wide) * cols * wide + x.start + p % wide for p in top}
         assert points[n].tolist() == sorted(expected) + [-1] * (points.shape[1] - len(expected))
@@ -142,8 +142,8 @@ def test_shares_of_cells_sum_to_the_budget_and_fit_into_them(height, width, wind
     count, density = budget_count(height, width, scale, budget, candidates), (1 + budget) / scale**2
     shares = cell_counts(windows, extent, density, count)
     assert sum(shares) == count and min(shares) >= 0
-    for share, box in zip(shares, windows.cells(1)):
-        rows, cols = (max(min(part.stop, size) - part.start, 0) for part, size in zip(box, extent))
+    for share, box in zip(shares, windows.cells(1), strict=True):
+        rows, cols = (max(min(part.stop, size) - part.start, 0) for part, size in zip(box, extent, strict=True))
         assert abs(share - density * rows * cols) <= 1
         places = canvas_size(rows, cols, scale, candidates)
         assert share <= places[0] * places[1]

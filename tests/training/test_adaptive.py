@@ -61,7 +61,7 @@ def fit(module, steps=4, **settings) -> pl.Trainer:
 
 
 def moved(before, after) -> bool:
-    return any(not torch.equal(a, b) for a, b in zip(before, after.parameters()))
+    return any(not torch.equal(a, b) for a, b in zip(before, after.parameters(), strict=True))
 
 
 def copies(part):
@@ -92,14 +92,14 @@ def test_the_policy_may_learn_at_a_rate_of_its_own(schedule):
     for step in range(8):
         generator_rate, policy_rate = (optimizer.param_groups[0]["lr"] for optimizer in optimizers)
         assert policy_rate == pytest.approx(0.1 * generator_rate), step
-        for optimizer, scheduler in zip(optimizers, schedulers):
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
             optimizer.step()
             scheduler.step()
         if step == 4:
             again, schedules = adaptive(policy=PolicySettings(rate=0.1), steps=10), schedulers
             again.make_scheduler = schedule
             fresh, schedulers = again.configure_optimizers()
-            for new, old in zip([*fresh, *schedulers], [*optimizers, *schedules]):
+            for new, old in zip([*fresh, *schedulers], [*optimizers, *schedules], strict=True):
                 new.load_state_dict(old.state_dict())
             optimizers = fresh
 
@@ -125,7 +125,9 @@ def test_the_policy_s_first_real_update_is_bounded_by_its_learning_rate(warm_sta
     trainer = fit(module, 1)
     assert bool(trainer.optimizers[1].state) == (warm_start == "error"), "Adam has seen gradients before it joined"
     fit(module, 2)
-    largest = max(float((a - b).detach().abs().max()) for a, b in zip(before, module.network.samplers.parameters()))
+    largest = max(
+        float((a - b).detach().abs().max()) for a, b in zip(before, module.network.samplers.parameters(), strict=True)
+    )
     assert module.generator_steps == waiting + 1 and 0 < largest <= rate * 1.001
 
 
@@ -135,7 +137,7 @@ def test_the_policy_s_schedule_starts_when_it_joins():
     seen = []
     module.on_train_batch_start = lambda *_: seen.append([o.param_groups[0]["lr"] for o in module.trainer.optimizers])
     fit(module, 6)
-    generator_rates, policy_rates = zip(*seen)
+    generator_rates, policy_rates = zip(*seen, strict=True)
     assert len(set(policy_rates[:5])) == 1 and policy_rates[5] > policy_rates[4]
     assert len(set(generator_rates)) == 6
 
@@ -152,7 +154,9 @@ def test_each_loss_reaches_its_own_parameters_only():
     alone, _ = module.restoration(walk.outputs, batch["sharp"])
     policy = list(module.network.samplers.parameters())
     assert all(g is None for g in torch.autograd.grad(alone, policy, allow_unused=True, retain_graph=True))
-    for ours, theirs in zip(together, torch.autograd.grad(alone, list(module.network.generator.parameters()))):
+    for ours, theirs in zip(
+        together, torch.autograd.grad(alone, list(module.network.generator.parameters())), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
@@ -221,5 +225,42 @@ torch.save([start, list(module.parameters())], {str(tmp_path)!r} + f"/rank{{trai
     )
     assert done.returncode == 0, done.stderr
     (start, first), (_, second) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second))
-    assert sum(not torch.equal(a, b) for a, b in zip(start, first)) > len(start) * 0.9
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert sum(not torch.equal(a, b) for a, b in zip(start, first, strict=True)) > len(start) * 0.9
+
+
+@pytest.mark.parametrize("sampler", ["learned", "predicted_error"])
+@pytest.mark.parametrize("stagewise", [(), (0, 0.3, 0.6)])
+@pytest.mark.parametrize(
+    "policy", [{}, {"pretrain": 0.3}, {"pretrain": 0.3, "warm_start": "error"}, {"pretrain": 0.25, "settle": 0.45}]
+)
+def test_the_steps_of_each_optimizer_are_known_without_counting(sampler, stagewise, policy):
+    module = AdaptiveModule(
+        AdaptiveNetwork(generator(sampled=True), sampler),
+        StageLoss(),
+        Adam,
+        steps=37,
+        stagewise=stagewise,
+        policy=PolicySettings(**policy),
+    )
+    taken = [0, 0]
+    for step in range(37):
+        module.generator_steps = step
+        assert [module.steps_taken(number) for number in (0, 1)] == taken, step
+        taken = [count + module.steps_now(number) for number, count in enumerate(taken)]
+
+
+def test_a_wrong_number_of_optimizers_or_schedules_raises_before_a_step():
+    """Not one of them is left out in silence."""
+    for change in ("parameter_groups", "lr_schedulers"):
+        module = adaptive()
+        module.make_scheduler = one_cycle
+        before = copies(module.network)
+        fitted = getattr(module, change)
+        if change == "parameter_groups":
+            module.configure_optimizers = lambda module=module: [Adam(module.network.parameters())]
+        else:
+            module.lr_schedulers = lambda fitted=fitted: fitted()[:1]
+        with pytest.raises(ValueError, match="zip"):
+            fit(module, 1)
+        assert not moved(before, module.network)

@@ -12,10 +12,8 @@ from sapnet.errors import UserError
 from sapnet.training.checkpoints import (
     AtomicCheckpointIO,
     check_buildable,
-    check_same_architecture,
     load_checkpoint,
     network_from_checkpoint,
-    resume_from,
     short_hash,
     stamp,
 )
@@ -209,31 +207,6 @@ def test_weights_and_description_that_disagree_are_one_sentence(tmp_path, networ
     assert "\n" not in str(caught.value)
 
 
-def test_another_architecture_is_named_with_the_setting_that_made_it(tmp_path, checkpoint, network):
-    check_same_architecture(network, MODEL, checkpoint)
-    other = MODEL | {"channels": [4, 8, 8], "stages": 2}
-    with pytest.raises(UserError) as caught:
-        check_same_architecture(hydra.utils.instantiate(other), other, checkpoint)
-    sentence = str(caught.value)
-    assert "model.channels.1=4 (here 8), model.stages=1 (here 2)" in sentence
-    assert "stages.0." in sentence and " in the checkpoint and (" in sentence and "\n" not in sentence
-    two = MODEL | {"stages": 2}
-    with pytest.raises(UserError, match=r"stages\S+ of the checkpoint is not in the network"):
-        check_same_architecture(network, MODEL, written(tmp_path / "two.ckpt", hydra.utils.instantiate(two), two))
-
-
-def test_a_setting_is_named_as_on_the_command_line(tmp_path):
-    def adaptive(stem, budget, seed):
-        model = MODEL | {"stem": stem, "stages": 2, "sampled": True}
-        around = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork", "budget": budget, "seed": seed}
-        return around | {"generator": model}
-
-    theirs, ours = adaptive(4, 0.0, 1), adaptive(8, 0.1, 2)
-    path = written(tmp_path / "nu.ckpt", hydra.utils.instantiate(theirs), theirs)
-    with pytest.raises(UserError, match=r"with model\.stem=4 \(here 8\), sampling\.budget=0\.0 \(here 0\.1\)\.$"):
-        check_same_architecture(hydra.utils.instantiate(ours), ours, path)
-
-
 def test_what_the_policy_reads_is_carried(tmp_path):
     model = MODEL | {"stages": 2, "sampled": True}
     model = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork", "policy_inputs": "features", "generator": model}
@@ -259,16 +232,3 @@ def test_the_networks_name_is_the_users_or_that_of_its_classes(tmp_path, network
 def test_the_hash_is_that_of_the_file(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert short_hash(tmp_path / "file") == "ba7816bf8f01"
-
-
-def test_resume_says_what_it_misses(tmp_path):
-    assert resume_from(tmp_path, "auto") is None
-    assert resume_from(tmp_path, "never") is None
-    with pytest.raises(UserError, match="resume=must, but there is no checkpoint"):
-        resume_from(tmp_path, "must")
-    (tmp_path / "last.ckpt").touch()
-    assert resume_from(tmp_path, "auto") == resume_from(tmp_path, "must") == tmp_path / "last.ckpt"
-    with pytest.raises(UserError, match="resume=never would overwrite"):
-        resume_from(tmp_path, "never")
-    with pytest.raises(UserError, match="resume=yes: it can be auto, must or never"):
-        resume_from(tmp_path, "yes")

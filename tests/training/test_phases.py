@@ -53,7 +53,9 @@ def test_a_stage_learns_on_the_fixed_ones_before_it(sampled, policy):
         if sampled:
             policies = {int(k): copies(sampler) for k, sampler in module.network.samplers.items()}
         fit(module, 2)
-        assert [moved(before, stage) for before, stage in zip(stages, network.stages)] == [k == phase for k in range(3)]
+        assert [moved(before, stage) for before, stage in zip(stages, network.stages, strict=True)] == [
+            k == phase for k in range(3)
+        ]
         if sampled:
             learning = {k: moved(before, module.network.samplers[str(k)]) for k, before in policies.items()}
             assert learning == {k: k == phase for k in (1, 2)}
@@ -73,7 +75,7 @@ def test_the_first_stage_is_the_same_whatever_comes_after():
         module.on_train_batch_start = seed
         fit(module, 4)
         found.append(copies(network.generator.stages[0]))
-    assert all(torch.equal(a, b) for a, b in zip(*found))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_every_phase_has_a_cycle_of_its_own():

@@ -45,7 +45,7 @@ def test_each_estimator_reaches_the_policy_and_leaves_the_generator_s_gradient_a
         gradients[name] = [
             [p.grad for p in part.parameters()] for part in (module.network.generator, module.network.samplers)
         ]
-    for ours, theirs in zip(gradients["other"][0], gradients["plain"][0]):
+    for ours, theirs in zip(gradients["other"][0], gradients["plain"][0], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
     heads = [gradients[name][1] for name in ("plain", "other")]
     assert all(g is not None and g.isfinite().all() for g in heads[1]) and heads[1][0].abs().sum() > 0

@@ -7,9 +7,9 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from sapnet.errors import UserError
-from sapnet.training.checkpoints import AtomicCheckpointIO
-from sapnet.training.progress import NonFiniteGuard, StepProgress, StopAtSteps, duration, progress_line
-from tests.training.two_optimizers import TwoOptimizers, fit
+from sapnet.training.checkpoints import AtomicCheckpointIO, load_checkpoint, stamp
+from sapnet.training.progress import NonFiniteGuard, StepProgress, StopAtSteps, duration, last_good, progress_line
+from tests.training.two_optimizers import MODEL, TwoOptimizers, fit
 
 
 def test_a_log_file_gets_lines_with_steps_speed_and_time_left(capsys):
@@ -86,10 +86,14 @@ def test_a_resumed_run_that_is_done_takes_no_step(tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run_before_the_weights_change(tmp_path):
     saving = ModelCheckpoint(tmp_path, "last", every_n_epochs=1, enable_version_counter=False)
     module = TwoOptimizers(poison=7)
-    with pytest.raises(UserError, match=r"stopped at generator step 7: the loss is nan; the last good checkpoint"):
+    sentence = (
+        r"stopped at generator step 7: the loss is nan; the last good checkpoint is \S+/last\.ckpt \(step 4\): resume"
+        r" from it \(ckpt_path=last\) with a lower learning rate \(optim\.optimizer\.lr is 0\.01\) or clipped gradients"
+    )
+    with pytest.raises(UserError, match=sentence):
         fit(
             module,
-            callbacks=[NonFiniteGuard(), saving],
+            callbacks=[NonFiniteGuard(tmp_path), saving],
             plugins=[AtomicCheckpointIO()],
             enable_checkpointing=True,
             enable_progress_bar=False,
@@ -103,7 +107,9 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_weights_change(tmp_pa
 
 def test_weights_that_are_no_numbers_are_not_saved_over_good_ones(tmp_path):
     module = TwoOptimizers()
-    trainer = fit(module, callbacks=[NonFiniteGuard()], plugins=[AtomicCheckpointIO()], enable_progress_bar=False)
+    trainer = fit(
+        module, callbacks=[NonFiniteGuard(tmp_path)], plugins=[AtomicCheckpointIO()], enable_progress_bar=False
+    )
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     before = (tmp_path / "last.ckpt").read_bytes()
     with torch.no_grad():
@@ -111,3 +117,52 @@ def test_weights_that_are_no_numbers_are_not_saved_over_good_ones(tmp_path):
     with pytest.raises(UserError, match=r"generator step 4: network\.weight holds numbers that are not finite"):
         trainer.save_checkpoint(tmp_path / "last.ckpt")
     assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+class Validation(TwoOptimizers):
+    """Its validation gives no number from a step on."""
+
+    def __init__(self, since: int):
+        super().__init__()
+        self.since = since
+
+    def validation_step(self, batch, batch_idx):
+        if self.generator_steps >= self.since:
+            batch["blurred"] = batch["blurred"] * float("nan")
+        super().validation_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize(
+    ("since", "named"), [(8, r"last good checkpoint is \S+ \(step 4\)"), (4, "no good checkpoint")]
+)
+def test_a_checkpoint_whose_validation_is_no_number_is_not_written(tmp_path, since, named):
+    saving = [
+        ModelCheckpoint(tmp_path, "best", monitor="val/psnr", mode="max", enable_version_counter=False),
+        ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=False, enable_version_counter=False),
+    ]
+    with pytest.raises(UserError, match=rf"stopped at generator step {since}: val/psnr is nan; .*{named}"):
+        fit(
+            Validation(since),
+            callbacks=[*saving, NonFiniteGuard(tmp_path)],
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=True,
+            enable_progress_bar=False,
+            max_epochs=3,
+        )
+    steps = [load_checkpoint(path)["sapnet"]["generator_steps"] for path in tmp_path.glob("*.ckpt")]
+    assert steps == ([4, 4] if since == 8 else [])
+
+
+def test_the_checkpoint_of_the_very_weights_that_failed_is_not_called_good(tmp_path):
+    def write(name: str, step: int) -> None:
+        content = {"state_dict": {}}
+        stamp(content, MODEL, step)
+        AtomicCheckpointIO().save_checkpoint(content, tmp_path / name)
+
+    assert last_good(tmp_path, 7) is None
+    write("last.ckpt", 7)
+    assert last_good(tmp_path, 7) is None and last_good(tmp_path, 8) == ("last", 7)
+    write("best.ckpt", 4)
+    assert last_good(tmp_path, 7) == ("best", 4) and last_good(tmp_path, 8) == ("last", 7)
+    (tmp_path / "last.ckpt").write_bytes(b"damaged")
+    assert last_good(tmp_path, 8) == ("best", 4)

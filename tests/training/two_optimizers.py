@@ -56,7 +56,9 @@ class TwoOptimizers(pl.LightningModule):
         self.log("val/psnr", -10 * ((output - batch["sharp"]) ** 2).mean().log10())
         self.validation_samples = [
             {"name": name, "blurred": blurred, "outputs": [blurred, restored], "sharp": sharp}
-            for name, blurred, restored, sharp in zip(batch["name"], batch["blurred"], output, batch["sharp"])
+            for name, blurred, restored, sharp in zip(
+                batch["name"], batch["blurred"], output, batch["sharp"], strict=True
+            )
         ]
 
     def on_validation_epoch_end(self):

@@ -82,7 +82,7 @@ def subframe(scene: Scene, moves: list[Float[np.ndarray, "3 3"]]) -> UInt8[np.nd
     frame = cv2.warpAffine(
         ground, moves[0][:2], (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
-    for layer, move in zip(scene.layers[1:], moves[1:]):
+    for layer, move in zip(scene.layers[1:], moves[1:], strict=True):
         box = _box(layer, move, height, width)
         if box is not None:
             patch = _patch(layer, move, box)

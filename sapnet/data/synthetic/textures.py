@@ -77,7 +77,7 @@ def leaves(rng: np.random.Generator, height: int, width: int) -> Picture:
     models = [outline(rng, kind) for kind in ("ellipse", "ellipse", "box", "polygon", "polygon", "blob")]
     chosen = rng.integers(len(models), size=count)
     colours = palette(rng, 12)[rng.integers(12, size=count)]
-    for radius, centre, model, colour in zip(radii, centres, chosen, colours):
+    for radius, centre, model, colour in zip(radii, centres, chosen, colours, strict=True):
         points = np.rint((models[model] * radius + centre) * 16).astype(np.int32)
         cv2.fillPoly(picture, [points], colour.tolist(), cv2.LINE_AA, 4)
     return picture

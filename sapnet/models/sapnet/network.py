@@ -139,7 +139,7 @@ class SAPNet(nn.Module):
         restored, features, last = padded, None, None
         outputs, graded = [], torch.is_grad_enabled()
         first, end = stages or (0, len(self.stages))
-        for k, (stage, (rows, cols)) in enumerate(zip(self.stages[:end], self.hierarchy)):
+        for k, (stage, (rows, cols)) in enumerate(zip(self.stages[:end], self.hierarchy[:end], strict=True)):
             windows = self._windows(padded, rows, cols)
             previous = None if features is None else [split(f, rows, cols, height_dim=1) for f in features]
             patches = split(padded, rows, cols), split(restored, rows, cols)

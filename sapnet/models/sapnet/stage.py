@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -42,7 +43,7 @@ class StageWidths:
         """Check that the scales double and the sequences match."""
         if len(self.channels) != len(self.scales):
             raise ValueError(f"{len(self.channels)} channel widths for {len(self.scales)} scales")
-        if self.scales[0] not in (1, 2) or any(b != 2 * a for a, b in zip(self.scales, self.scales[1:])):
+        if self.scales[0] not in (1, 2) or any(b != 2 * a for a, b in pairwise(self.scales)):
             raise ValueError(f"scales must double from 1 or 2, not {self.scales}")
 
     def blocks(self, per_scale: int | Sequence[int]) -> tuple[int, ...]:
@@ -122,7 +123,7 @@ class Stage(nn.Module):
         self.down = nn.ModuleList()
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
-        for i, (before, width) in enumerate(zip((widths.stem, *channels), channels)):
+        for i, (before, width) in enumerate(pairwise((widths.stem, *channels))):
             lowest = i == count - 1
             self.down.append(Conv(before, width, stride=self._step(i)))
             encoder_blocks, decoder_blocks = (
@@ -134,7 +135,7 @@ class Stage(nn.Module):
         merge = PointMerge if sampled else UpMerge
         self.merge = nn.ModuleList(
             merge(width, finer, doubles=self._step(i) == 2)
-            for i, (finer, width) in enumerate(zip((widths.stem, *channels), channels))
+            for i, (finer, width) in enumerate(pairwise((widths.stem, *channels)))
         )
         self.tail = nn.Sequential(PlainResBlock(widths.stem), PlainResBlock(widths.stem))
         self.head = Conv(widths.stem, 3)
@@ -196,7 +197,7 @@ class Stage(nn.Module):
         self, x: Tensor, previous: Sequence[Tensor] | None, points: Points | None, local: Local, gates: Gates
     ) -> list[Tensor]:
         encoded = []
-        for i, (scale, down, blocks) in enumerate(zip(self.scales, self.down, self.encoder)):
+        for i, (scale, down, blocks) in enumerate(zip(self.scales, self.down, self.encoder, strict=True)):
             x = down(x)
             source = None if previous is None else previous[i]
             if self.adds_previous and source is not None:
@@ -207,9 +208,7 @@ class Stage(nn.Module):
             encoded.append(x)
         return encoded
 
-    def _decode(
-        self, encoded: Sequence[Tensor], points: Points | None, local: Local, gates: Gates
-    ) -> list[Tensor]:
+    def _decode(self, encoded: Sequence[Tensor], points: Points | None, local: Local, gates: Gates) -> list[Tensor]:
         decoded: list[Tensor] = []
         for i, scale in reversed(list(enumerate(self.scales))):
             x = self.merge[i + 1](decoded[0], encoded[i]) if decoded else encoded[i]
