@@ -9,8 +9,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sapnet.entry import entry_point
-from sapnet.evaluate import chosen_study, evaluate, open_checkpoint, report_study
+from sapnet.evaluate import evaluate, open_checkpoint
+from sapnet.evaluation.checkpoints import evaluated_checkpoint
 from sapnet.evaluation.runner import as_table
+from sapnet.evaluation.studies import chosen_study, report_study
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.training.assemble import build_module, build_trainer
 from sapnet.training.checkpoints import check_same_architecture, resume_from
@@ -48,10 +50,11 @@ def fit(config: DictConfig, folder: Path) -> Path:
 def main(config: DictConfig) -> float:
     """Train, evaluate, print the table; the return value is what a sweeper maximises."""
     folder, study = Path(HydraConfig.get().runtime.output_dir), chosen_study(config.study)
-    checkpoint = fit(config, folder)
-    log.info("checkpoint: %s", checkpoint)
+    last = fit(config, folder)
+    log.info("checkpoint: %s", last)
     if not config.evaluate:
         return float("nan")
+    checkpoint = evaluated_checkpoint(last.parent, config.evaluate_checkpoint)
     summary = evaluate(checkpoint, config.data, folder)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
     network, _ = open_checkpoint(checkpoint)

@@ -246,7 +246,7 @@ def test_a_task_that_cannot_write_says_where(command, tmp_path):
 
 def test_a_missing_file_that_nobody_gave_is_a_fault_of_the_program(command):
     with pytest.raises(FileNotFoundError):
-        command("input=x", task=lambda config: open("/nowhere/x"))
+        command("input=x", task=lambda config: Path("/nowhere/x").read_text())
 
 
 def test_a_full_disk_is_one_sentence(configs):

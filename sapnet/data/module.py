@@ -1,6 +1,7 @@
 """The base of all data modules: a source for each split in, loaders out."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -61,6 +62,11 @@ class PairData(pl.LightningDataModule, ABC):
     @property
     def remarks(self) -> dict[str, str]:
         """What a result on the test images has to say beside the data's name; known once they are set up."""
+        return {}
+
+    @property
+    def test_arguments(self) -> dict[str, Any]:
+        """What tells these test images from others that go by the same name, as plain values."""
         return {}
 
     def setup(self, stage: str) -> None:

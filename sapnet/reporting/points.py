@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sapnet.evaluation.store import read_results
+from sapnet.evaluation.contexts import read_evaluation
 from sapnet.reporting.rows import Study
 
 
@@ -30,12 +30,13 @@ def run_lines(
             if (folder / "diverged.json").is_file():
                 lines.append(line | {"diverged": 1})
             elif (folder / "done.json").is_file():
-                lines.append(line | _results(folder, gmacs[row]) | _maps(folder / "policy.json"))
+                results = _results(folder, gmacs[row], study.checkpoint_kind(row))
+                lines.append(line | results | _maps(folder / "policy.json"))
     return lines
 
 
-def _results(folder: Path, gmacs: float) -> dict[str, Any]:
-    lines = read_results(folder / "results.jsonl")
+def _results(folder: Path, gmacs: float, kind: str) -> dict[str, Any]:
+    lines = read_evaluation(folder / "results.jsonl", kind)
     stages = np.array([[line["input_psnr"], *line["stage_psnr"]] for line in lines]).mean(axis=0)
     gains = {f"stage{k}_gain_db": float(gain) for k, gain in enumerate(np.diff(stages), start=1)}
     return {"steps": lines[0]["generator_steps"], "gmacs": gmacs, "psnr_db": float(stages[-1]), **gains}

@@ -10,11 +10,13 @@ import numpy as np
 import yaml
 
 from sapnet.errors import UserError
+from sapnet.evaluation.contexts import context_of, read_evaluation
 from sapnet.evaluation.statistics import paired_interval
-from sapnet.evaluation.store import read_results
 
 #: What the scales are, for all studies of a folder.
 SCALES = "scales.yaml"
+#: The override that names the checkpoint that a row's results are of, and its default in conf/train.yaml.
+EVALUATED, DEFAULT_KIND = "evaluate_checkpoint=", "best"
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,20 @@ class Study:
         """Return all that one run of a row is told; ``{data}`` stands for the folder of the data sets."""
         return [*self.recipe.get(row, []), *self.rows[row], f"seed={seed}"]
 
+    def checkpoint_kind(self, row: str) -> str:
+        """Return which checkpoint a row's results are of: `best` or `last`."""
+        return evaluated_kind([*self.recipe.get(row, []), *self.rows[row]])
+
     def changed(self, words: Sequence[str], data: Sequence[str]) -> "Study":
         """Return the study with further overrides in each recipe; those of data replace what the scale says of it."""
         kept = {row: [word for word in told if not (data and _of_data(word))] for row, told in self.recipe.items()}
         return replace(self, recipe={row: [*told, *data, *words] for row, told in kept.items()})
+
+
+def evaluated_kind(words: Sequence[str]) -> str:
+    """Return which checkpoint a training with these overrides evaluates."""
+    kinds = [word.removeprefix(EVALUATED) for word in words if word.startswith(EVALUATED)]
+    return kinds[-1] if kinds else DEFAULT_KIND
 
 
 def read_study(path: Path, scale: str | None = None) -> Study:
@@ -128,24 +140,42 @@ def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
     return figures
 
 
-def collect(folders: Sequence[Path]) -> dict[str, np.ndarray] | None:
+def collect(folders: Sequence[Path], kind: str = DEFAULT_KIND) -> dict[str, np.ndarray] | None:
     """Return the results in a row's folders, one a seed, ``[seeds, images]`` each, of the seeds that did not diverge.
 
-    They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``; ``kept``, the places of these seeds, is
-    empty where all diverged. None where a seed is missing.
+    They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``; ``names``, the images; and by seed
+    ``checkpoint``, the kind of checkpoint with its steps. ``kept``, the places of these seeds, is empty where all
+    diverged. None where a seed is missing.
+
+    Raises:
+        UserError: A folder holds results of several evaluations, or seeds were evaluated on different images.
     """
-    table: dict[str, list] = {"psnr": [], "ssim": [], "seconds": [], "kept": []}
+    table: dict[str, list] = {key: [] for key in ("psnr", "ssim", "seconds", "kept", "checkpoint")}
+    names: list[str] = []
     for place, folder in enumerate(folders):
         if (folder / "diverged.json").is_file():
             continue
-        lines = sorted(read_results(folder / "results.jsonl"), key=lambda line: line["name"])
+        lines = read_evaluation(folder / "results.jsonl", kind)
         if not lines or not (folder / "done.json").is_file():
             return None
+        found = [line["name"] for line in lines]
+        if names and found != names:
+            raise UserError(f"{_apart(folder, found, names)}; repeat its evaluation.")
+        names = found
         table["kept"].append(place)
         table["psnr"].append([line["stage_psnr"][-1] for line in lines])
         table["ssim"].append([line["stage_ssim"][-1] for line in lines])
         table["seconds"].append([line["seconds"] for line in lines])
-    return {name: np.array(values) for name, values in table.items()}
+        steps = f", {lines[0]['generator_steps']} steps" if "generator_steps" in lines[0] else ""
+        table["checkpoint"].append(context_of(lines[0])["checkpoint_kind"] + steps)
+    return {name: np.array(values) for name, values in table.items()} | {"names": np.array(names)}
+
+
+def _apart(folder: Path, found: Sequence[str], names: Sequence[str]) -> str:
+    return (
+        f"{folder / 'results.jsonl'} is of {len(found)} images, of which {len(set(found) & set(names))} are among the"
+        f" {len(names)} of the results beside it"
+    )
 
 
 def compare(study: Study, folder_of: Callable[[str, int], Path]) -> list[dict[str, Any]]:
@@ -159,9 +189,12 @@ def compare(study: Study, folder_of: Callable[[str, int], Path]) -> list[dict[st
     Args:
         study: Its rows and seeds.
         folder_of: Where a row's run with a seed keeps ``results.jsonl``, and ``done.json`` once it is done.
+
+    Raises:
+        UserError: As `collect`; or a row was evaluated on other images than the reference.
     """
     folders = {name: [folder_of(name, seed) for seed in study.seeds] for name in study.rows}
-    found = {name: collect(folders[name]) for name in study.rows}
+    found = {name: collect(folders[name], study.checkpoint_kind(name)) for name in study.rows}
     reference = found.get(study.reference)
     lines = []
     for name, values in found.items():
@@ -173,6 +206,9 @@ def compare(study: Study, folder_of: Callable[[str, int], Path]) -> list[dict[st
             line |= _figures_of(values) | _origin([folders[name][place] for place in values["kept"]])
         common = [] if values is None or reference is None else np.intersect1d(values["kept"], reference["kept"])
         if len(common) and name != study.reference:
+            if not np.array_equal(values["names"], reference["names"]):
+                folder = folders[name][values["kept"][0]]
+                raise UserError(f"{_apart(folder, values['names'], reference['names'])}; repeat its evaluation.")
             ours, theirs = (x["psnr"][np.isin(x["kept"], common)] for x in (values, reference))
             difference = ours - theirs
             gain = paired_interval(difference.mean(axis=0))
@@ -191,6 +227,7 @@ def _figures_of(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "runtime_s": float(np.median(values["seconds"])),
         "images": values["psnr"].shape[1],
         "seeds": len(by_seed),
+        "evaluated_checkpoint": "; ".join(dict.fromkeys(values["checkpoint"].tolist())),
     }
 
 
