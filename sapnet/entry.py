@@ -21,7 +21,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, MissingMandatoryValue
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+)
 
 from sapnet.checks import check_values
 from sapnet.errors import UserError
@@ -85,11 +90,11 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 except CompactHydraException as error:
                     _exit(_composition_mistake(error, config_name))
                 except Exception as error:
-                    place = next((link for link in _chain(error) if isinstance(link, OSError)), None)
-                    if in_task or place is None:
+                    # Before the task: Hydra cannot name the run's folder, or cannot write it.
+                    sentence = None if in_task else mistake(error) or _missing_place(error)
+                    if sentence is None:
                         raise
-                    # Hydra could not write the run's folder.
-                    _exit(_place_mistake(place))
+                    _exit(sentence)
 
         return main
 
@@ -103,6 +108,9 @@ def mistake(error: BaseException) -> str | None:
             return _own_sentence(link)
         if isinstance(link, MissingMandatoryValue):
             return f"{link.full_key} is not given: add {link.full_key}=VALUE (--help lists the keys)."
+        if isinstance(link, InterpolationToMissingValueError):
+            key = _first_line(link).rpartition(": ")[2]
+            return f"{key} is not given: add {key}=VALUE (--help lists the keys)."
         if isinstance(link, InterpolationKeyError | InterpolationResolutionError):
             return f"{link.full_key} in the config cannot be resolved: {_first_line(link)}."
         if isinstance(link, OSError) and link.errno in _OF_PLACES:
@@ -117,6 +125,11 @@ def mistake(error: BaseException) -> str | None:
 def _place_mistake(error: OSError) -> str:
     place = f"{error.filename}: it" if error.filename else "A file"
     return f"{place} cannot be written ({error.strerror or error}): make room there, or choose another folder."
+
+
+def _missing_place(error: BaseException) -> str | None:
+    # In the task itself a missing file may be a fault of the program.
+    return next((_place_mistake(link) for link in _chain(error) if isinstance(link, FileNotFoundError)), None)
 
 
 def _own_sentence(error: UserError) -> str:

@@ -37,7 +37,7 @@ def fit(config: DictConfig, folder: Path) -> Path:
     checkpoint = config.checkpoint or resume_from(folder / "checkpoints", config.resume)
     if checkpoint is not None:
         check_same_architecture(module.network, module.model, checkpoint)
-    with tracked(config, folder, "train") as loggers:
+    with tracked(config, folder) as loggers:
         trainer = build_trainer(config, folder, loggers)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         last = folder / "checkpoints" / "last.ckpt"

@@ -111,6 +111,20 @@ def test_the_numbers_of_stages_are_those_of_the_network():
     assert [n for n in range(-1, 9) if rule.allows(n)] == sorted(HIERARCHIES)
 
 
+@pytest.mark.parametrize(
+    ("words", "key", "place"),
+    [
+        (["check_data"], "run.dir", "outputs/check_data"),
+        (["reproduce", "table=4", "root=R"], "run.dir", "R/logs/4_mini"),
+        (["reproduce", "table=4", "row=Net9", "root=R"], "sweep.subdir", "Net9"),
+    ],
+)
+def test_the_folders_that_the_configs_name_are_those_that_hydra_takes(words, key, place):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = hydra.compose(words[0], words[1:], return_hydra_config=True)
+    assert OmegaConf.select(config.hydra, key) == place
+
+
 def test_a_place_that_cannot_be_written_is_named_and_a_good_one_is_left_as_it_was(tmp_path):
     check_writable(tmp_path / "new" / "deep")
     assert not list(tmp_path.iterdir())

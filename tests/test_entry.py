@@ -235,6 +235,11 @@ def test_a_folder_that_hydra_cannot_write_is_one_sentence(command, tmp_path, mod
         assert place in err and reason in err and "choose another folder" in err
 
 
+def test_a_value_that_the_runs_folder_is_named_after_has_to_be_given(command):
+    code, out, err = command("hydra.run.dir=outputs/${input}", task=lambda config: pytest.fail("was run"))
+    assert (code, out, err) == (1, "", "input is not given: add input=VALUE (--help lists the keys).\n")
+
+
 def test_a_task_that_cannot_write_says_where(command, tmp_path):
     def task(config):
         (tmp_path / "file").touch()

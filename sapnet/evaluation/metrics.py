@@ -47,39 +47,7 @@ def ssim_matlab3d(restored: Images, sharp: Images) -> Values:
         plane = cv2.sepFilter2D(image, -1, _GAUSS, _GAUSS, borderType=cv2.BORDER_REPLICATE)
         return plane @ _GAUSS_CHANNELS.T
 
-    return _each(lambda x, y: _ssim_map(x, y, smooth, _PEAK).mean(), restored, sharp)
-
-
-def ssim_gaussian(restored: Images, sharp: Images) -> Values:
-    """Structural similarity as Wang et al. (2004) define it, on each channel of RGB, then averaged.
-
-    An 11x11 Gaussian window (sigma 1.5), only where it lies inside the image, population covariance. The authors of the
-    GoPro set report this one; scikit-image gives it with `gaussian_weights=True, use_sample_covariance=False`.
-
-    Raises:
-        ValueError: an image has a side under 11 pixels.
-    """
-
-    def smooth(image: np.ndarray) -> np.ndarray:
-        return _inside(cv2.sepFilter2D(image, -1, _GAUSS, _GAUSS), 11)
-
-    return _each(lambda x, y: _ssim_map(x, y, smooth, _PEAK).mean(), restored, sharp)
-
-
-def ssim_uniform(restored: Images, sharp: Images, data_range: float = 1.0) -> Values:
-    """Structural similarity in 7x7 windows of equal weight on each channel, then averaged: scikit-image's default.
-
-    Only where the window lies inside the image, sample covariance. With `data_range=2.0`, which scikit-image assumes of
-    float images, images in [0, 1] score higher: Uformer's published values are such.
-
-    Raises:
-        ValueError: an image has a side under 7 pixels.
-    """
-
-    def smooth(image: np.ndarray) -> np.ndarray:
-        return _inside(cv2.blur(image, (7, 7)), 7)
-
-    return _each(lambda x, y: _ssim_map(x, y, smooth, _PEAK * data_range, 49 / 48).mean(), restored, sharp)
+    return _each(lambda x, y: _ssim_map(x, y, smooth).mean(), restored, sharp)
 
 
 def _each(metric: Callable[[np.ndarray, np.ndarray], float], restored: Images, sharp: Images) -> Values:
@@ -105,21 +73,11 @@ def _psnr(error: float) -> float:
     return float(10 * np.log10(_PEAK**2 / error)) if error > 0 else float("inf")
 
 
-def _ssim_map(
-    x: np.ndarray, y: np.ndarray, smooth: Callable[[np.ndarray], np.ndarray], peak: float, unbiased: float = 1.0
-) -> np.ndarray:
-    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+def _ssim_map(x: np.ndarray, y: np.ndarray, smooth: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    c1, c2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
     mean_x, mean_y = smooth(x), smooth(y)
     product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
     # The variances only ever occur as their sum: one filtering less.
-    covariance = (smooth(x * y) - product) * unbiased
-    variances = (smooth(x * x + y * y) - squares) * unbiased
+    covariance = smooth(x * y) - product
+    variances = smooth(x * x + y * y) - squares
     return (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
-
-
-def _inside(image: np.ndarray, window: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    if min(height, width) < window:
-        raise ValueError(f"an image of {width}x{height} has no room for a {window}x{window} window")
-    edge = window // 2
-    return image[edge : height - edge, edge : width - edge]

@@ -37,26 +37,3 @@ def ssim_matlab3d(x: np.ndarray, y: np.ndarray) -> float:
     positions = np.ndindex(*(side - 10 for side in x.shape))
     windows = (tuple(slice(start, start + 11) for start in position) for position in positions)
     return float(np.mean([similarity(x[window], y[window], weights, 255.0) for window in windows]))
-
-
-def ssim_inside(x: np.ndarray, y: np.ndarray, weights: np.ndarray, peak: float, unbiased: float = 1.0) -> float:
-    """SSIM of each channel where the window lies inside the image, averaged over positions and channels."""
-    side = weights.shape[0]
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    values = [
-        similarity(x[i : i + side, j : j + side, c], y[i : i + side, j : j + side, c], weights, peak, unbiased)
-        for i in range(x.shape[0] - side + 1)
-        for j in range(x.shape[1] - side + 1)
-        for c in range(3)
-    ]
-    return float(np.mean(values))
-
-
-def ssim_gaussian(x: np.ndarray, y: np.ndarray) -> float:
-    """Wang et al. (2004): 11x11 Gaussian window, population covariance."""
-    return ssim_inside(x, y, np.outer(gaussian(), gaussian()), 255.0)
-
-
-def ssim_uniform(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
-    """7x7 window of equal weights, sample covariance (divided by 48, not 49)."""
-    return ssim_inside(x, y, np.full((7, 7), 1 / 49), 255.0 * data_range, 49 / 48)
