@@ -139,7 +139,7 @@ RULES: Mapping[str, Number | Choice | Several] = {
     "sampling.budget": Number(-1, 3, above=True, null="the budget of the training"),
     "window": Number(1, whole=True, null="the whole image"),
     # Data; `data.train` and so on are numbers of scenes, or folders.
-    "data.crop": _COUNT,
+    "data.crop": Number(16, whole=True),
     "data.batch": _COUNT,
     "data.eval_batch": _COUNT,
     "data.workers": Number(0, whole=True, null="one a core, four at most"),

@@ -33,7 +33,7 @@ def test_every_commands_own_values_are_allowed(command):
         ("steps=0", "steps=0: give a whole number, 1 or more."),
         ("steps=3.5", "steps=3.5: give a whole number, 1 or more."),
         ("steps=true", "steps=true: give a whole number, 1 or more."),
-        ("data.crop=0", "data.crop=0: give a whole number, 1 or more."),
+        ("data.crop=0", "data.crop=0: give a whole number, 16 or more."),
         ("data.batch=0", "data.batch=0: give a whole number, 1 or more."),
         ("data.workers=-1", "data.workers=-1: give a whole number, 0 or more, or null for one a core, four at most."),
         ("validate_every=0", "validate_every=0: give a whole number, 1 or more."),
