@@ -17,12 +17,13 @@ from sapnet.data.samples import PairFiles, WholeImages
 from sapnet.entry import CONFIG_DIR, entry_point, mistake
 from sapnet.errors import UserError
 from sapnet.evaluate import as_restore, open_checkpoint, open_published
+from sapnet.evaluation.checkpoints import evaluated_checkpoint
 from sapnet.evaluation.runner import evaluate_images, usual_device
 from sapnet.files import exclusive, write_atomically
 from sapnet.provenance import as_columns, commit, provenance, write_json
 from sapnet.reporting.benchmarks import Benchmark, TestSet, as_markdown, figures, quoted, read_benchmark
 from sapnet.reporting.render import as_csv
-from sapnet.reporting.rows import data_words, read_study
+from sapnet.reporting.rows import EVALUATED, data_words, read_study
 
 log = logging.getLogger(__name__)
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
@@ -80,15 +81,16 @@ def trained(path: Path, runs: Path) -> Iterator[Candidate | dict[str, Any]]:
 
 
 def _same(told: Sequence[str], wanted: Sequence[str]) -> bool:
+    # What is tested here is the network: neither its training data nor what the study evaluated of it matters.
     one, other = (set(words) - set(data_words(words)) for words in (told, wanted))
-    return one == other
+    return {w for w in one if not w.startswith(EVALUATED)} == {w for w in other if not w.startswith(EVALUATED)}
 
 
 def _trained(row: str, scale: str, folder: Path, made: Mapping[str, Any]) -> Candidate:
     choices = dict(word.split("=", 1) for word in made["overrides"] if "=" in word)
     origin = f"{scale}, trained on {choices.get('data', 'synthetic')}, seed {choices['seed']}"
     by = f"{made['command']} at commit {made['commit']}"
-    return _checkpoint(row, origin, folder / "checkpoints" / "last.ckpt", by)
+    return _checkpoint(row, origin, evaluated_checkpoint(folder / "checkpoints"), by)
 
 
 def published(data_root: Path) -> Iterator[Candidate]:
@@ -175,6 +177,7 @@ def evaluate(candidate: Candidate, found: Images, folder: Path, command: str) ->
     made = json.loads((folder / "origin.json").read_text())
     done = {**figures(lines), "images_of": found.of, "checkpoint": identity}
     made["commit"] = ", ".join(made["commits"])
+    done |= {key: origin[key] for key in ("checkpoint_kind", "generator_steps") if key in origin}
     done |= as_columns(made)
     remarks = {
         f"trained by {candidate.trained}": candidate.trained,

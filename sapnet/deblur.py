@@ -1,4 +1,4 @@
-"""`sapnet-deblur photo.jpg -o out.png --checkpoint last.ckpt`: restore one's own photos."""
+"""`sapnet-deblur photo.jpg -o out.png --checkpoint best.ckpt`: restore one's own photos."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sapnet.checks import check_writable
 from sapnet.data.images import SUFFIXES, read_image, to_array, to_tensor, write_image
 from sapnet.errors import UserError
 from sapnet.evaluation.pictures import with_points
@@ -20,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sapnet-deblur",
         description="Restore a blurred photo, or every photo of a folder, with a trained checkpoint.",
-        epilog="example: sapnet-deblur photo.jpg -o sharp.png --checkpoint outputs/demo/checkpoints/last.ckpt",
+        epilog="example: sapnet-deblur photo.jpg -o sharp.png --checkpoint outputs/demo/checkpoints/best.ckpt",
     )
     parser.add_argument("input", type=Path, help="an image (PNG, JPEG, BMP, TIFF, WebP), or a folder of them")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the image to write, or a folder for a folder")
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--window",
-        type=int,
+        type=pixels,
         metavar="PIXELS",
         help="side of the crops the network was trained on: attention and sampling see windows of that size, not the"
         " whole photo",
@@ -40,11 +41,23 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def pixels(text: str) -> int:
+    """Return a positive number of pixels given on the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number, 1 or more")
+    return int(text)
+
+
 def pairs_of_paths(source: Path, target: Path, overwrite: bool) -> list[tuple[Path, Path]]:
     """Return (input, output) paths; a folder's images keep their names and are written as PNG.
 
     Raises:
-        UserError: No such input, nothing in it, an output that would not be an image, or one that exists.
+        UserError: No such input, nothing in it, an output that would not be an image, one that exists, or one that
+            cannot be written where it should be.
     """
     if source.is_dir():
         found = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES)
@@ -64,6 +77,8 @@ def pairs_of_paths(source: Path, target: Path, overwrite: bool) -> list[tuple[Pa
             raise UserError(f"{out}: the output must end in .png or .jpg.")
         if out.exists() and (not overwrite or out.resolve() == path.resolve()):
             raise UserError(f"{out} exists: add --overwrite, or choose another name (the input is never replaced).")
+    for parent in {out.parent for _, out in pairs}:
+        check_writable(parent)
     return pairs
 
 

@@ -17,10 +17,12 @@ from omegaconf import DictConfig
 
 from sapnet.data.images import write_image
 from sapnet.entry import entry_point
-from sapnet.evaluate import evaluate, study_policy
+from sapnet.evaluate import evaluate
 from sapnet.evaluation import point_study
+from sapnet.evaluation.checkpoints import evaluated_checkpoint
 from sapnet.evaluation.pictures import Picture, heat_map, panel, with_points
 from sapnet.evaluation.runner import as_table
+from sapnet.evaluation.studies import study_policy
 from sapnet.models.adaptive import AdaptiveNetwork, Walk
 from sapnet.provenance import write_json
 from sapnet.train import fit
@@ -111,7 +113,7 @@ def main(config: DictConfig) -> float:
     step = seconds_per_step(config)
     config.steps = max(1, min(config.steps, int(config.training_seconds / step)))
     log.info("%d steps of %.3f s: about %.0f min", config.steps, step, config.steps * step / 60)
-    checkpoint = fit(config, folder)
+    checkpoint = evaluated_checkpoint(fit(config, folder).parent, config.evaluate_checkpoint)
 
     summary = evaluate(checkpoint, config.data, folder)
     network, _ = network_from_checkpoint(checkpoint)
@@ -127,10 +129,11 @@ def main(config: DictConfig) -> float:
         "policy_auc_extent": mean_auc(agreement, "extent"),
         "policy": {"agreement": agreement, "worth": worth},
         "steps": config.steps,
-        "seconds": round(time.perf_counter() - start, 1),
+        "run_seconds": round(time.perf_counter() - start, 1),
     }
     write_json(folder / "summary.json", summary)
     log.info("%s\n%s\n%s", as_table(summary), worth["words"], _found(summary))
+    log.info("the whole run: %.0f s", summary["run_seconds"])
     log.info("picture: %s   figures: %s", folder / "demo.png", folder / "summary.json")
     return summary["gain_db"]
 

@@ -5,6 +5,7 @@ other jobs go on). An interrupt ends with exit code 130. With HYDRA_FULL_ERROR=1
 """
 
 import difflib
+import errno
 import functools
 import logging
 import os
@@ -20,8 +21,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError, MissingMandatoryValue
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+)
 
+from sapnet.checks import check_values
 from sapnet.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -32,6 +39,11 @@ CONFIG_DIR: Path = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKA
 #: Keys of earlier versions.
 _RENAMED = {"checkpoint": "ckpt_path"}
 _TRACE = "HYDRA_FULL_ERROR"
+#: Errors of the operating system that are about a place to write to, or its room.
+_OF_PLACES = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+    | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+)
 _log = logging.getLogger(__name__)
 Task = Callable[[DictConfig], Any]
 
@@ -47,11 +59,15 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
     trace_wanted = os.environ.get(_TRACE) == "1"
 
     def decorate(task: Task) -> Callable[[], None]:
+        in_task: list[bool] = []  # filled where an error comes from the task, not from Hydra
+
         @functools.wraps(task)
         def job(config: DictConfig) -> Any:
             try:
+                check_values(config)
                 return task(config)
             except Exception as error:
+                in_task.append(True)
                 if trace_wanted:
                     raise
                 _end_job(error)
@@ -63,6 +79,8 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
             if trace_wanted:
                 command()
                 return
+            # A log file on a full disk would print a stack trace at each message.
+            logging.raiseExceptions = False
             with _errors_handed_on():
                 try:
                     command()
@@ -73,6 +91,12 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     _exit("Interrupted; what was saved stays in the run's folder.", code=130)
                 except CompactHydraException as error:
                     _exit(_composition_mistake(error, config_name))
+                except Exception as error:
+                    # Before the task: Hydra cannot name the run's folder, or cannot write it.
+                    sentence = None if in_task else mistake(error) or _missing_place(error)
+                    if sentence is None:
+                        raise
+                    _exit(sentence)
 
         return main
 
@@ -86,13 +110,28 @@ def mistake(error: BaseException) -> str | None:
             return _own_sentence(link)
         if isinstance(link, MissingMandatoryValue):
             return f"{link.full_key} is not given: add {link.full_key}=VALUE (--help lists the keys)."
+        if isinstance(link, InterpolationToMissingValueError):
+            key = _first_line(link).rpartition(": ")[2]
+            return f"{key} is not given: add {key}=VALUE (--help lists the keys)."
         if isinstance(link, InterpolationKeyError | InterpolationResolutionError):
             return f"{link.full_key} in the config cannot be resolved: {_first_line(link)}."
+        if isinstance(link, OSError) and link.errno in _OF_PLACES:
+            return _place_mistake(link)
     if isinstance(error, InstantiationException):
         return f"{_one_line(str(error))} ({_TRACE}=1 shows the stack trace.)"
     if isinstance(error, CompactHydraException):
         return _one_line(str(error))
     return None
+
+
+def _place_mistake(error: OSError) -> str:
+    place = f"{error.filename}: it" if error.filename else "A file"
+    return f"{place} cannot be written ({error.strerror or error}): make room there, or choose another folder."
+
+
+def _missing_place(error: BaseException) -> str | None:
+    # In the task itself a missing file may be a fault of the program.
+    return next((_place_mistake(link) for link in _chain(error) if isinstance(link, FileNotFoundError)), None)
 
 
 def _own_sentence(error: UserError) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -15,27 +14,23 @@ from torch import Tensor, nn
 from sapnet.data.images import to_array, write_image
 from sapnet.entry import entry_point
 from sapnet.errors import UserError
-from sapnet.evaluation import point_picture, point_study, point_values, policy_study
-from sapnet.evaluation.runner import Restore, as_table, evaluate_images, summarise, usual_device
+from sapnet.evaluation.checkpoints import checkpoint_kind
+from sapnet.evaluation.contexts import context_id
+from sapnet.evaluation.runner import Restore, as_table, evaluate_images, full_context, summarise, usual_device
+from sapnet.evaluation.studies import chosen_study, report_study
 from sapnet.models.adaptive import AdaptiveNetwork, use_window
 from sapnet.models.weights import load_published
-from sapnet.provenance import write_json
 from sapnet.training.checkpoints import network_from_checkpoint
-from sapnet.training.noise import signal_to_noise
 
 log = logging.getLogger(__name__)
 OnImage = Callable[[Mapping[str, Any], Sequence[Tensor]], None]
-#: What `study` may be; false studies nothing.
-STUDIES = ("map", "policy", "points")
-#: Images, and their largest side in pixels, of the batch whose policy gradient is drawn many times.
-NOISE_IMAGES, NOISE_SIDE = 4, 128
 
 
 def evaluate(
     checkpoint: Path,
     data: DictConfig,
     folder: Path,
-    on_image: OnImage | None = None,
+    save_images: bool = False,
     sampler: str | None = None,
     budget: float | None = None,
     window: int | None = None,
@@ -50,7 +45,7 @@ def evaluate(
         UserError: The checkpoint or the data cannot be used, the network samples nothing, or it takes no such window.
     """
     network, origin = open_checkpoint(checkpoint, sampler, budget, window, inference)
-    return measure(network, origin, data, folder, on_image)
+    return measure(network, origin, data, folder, save_images=save_images)
 
 
 def open_checkpoint(
@@ -72,13 +67,14 @@ def open_checkpoint(
     origin = {
         "model": info.network,
         "checkpoint": info.sha256,
+        "checkpoint_kind": checkpoint_kind(checkpoint),
         "generator_steps": info.generator_steps,
         "window": window,
     }
     if info.chosen_on_test:
         origin["validated_on"] = "test"
     if isinstance(network, AdaptiveNetwork):
-        origin |= {"sampler": network.sampler, "budget": network.budget, "inference": network.inference}
+        origin |= {"sampler": network.sampler, "budget": float(network.budget), "inference": network.inference}
     return network, origin
 
 
@@ -89,6 +85,7 @@ def evaluate_published(
     folder: Path,
     on_image: OnImage | None = None,
     name: str | None = None,
+    save_images: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a network with the weights that its authors published, as :func:`evaluate` does a checkpoint.
 
@@ -96,7 +93,7 @@ def evaluate_published(
         UserError: The weights do not fit the network, or the data cannot be used.
     """
     network, origin = open_published(model, weights, name)
-    return measure(network, origin, data, folder, on_image)
+    return measure(network, origin, data, folder, on_image, save_images)
 
 
 def open_published(
@@ -112,58 +109,53 @@ def open_published(
 
 
 def measure(
-    network: nn.Module, origin: Mapping[str, Any], data: DictConfig, folder: Path, on_image: OnImage | None = None
+    network: nn.Module,
+    origin: Mapping[str, Any],
+    data: DictConfig,
+    folder: Path,
+    on_image: OnImage | None = None,
+    save_images: bool = False,
 ) -> dict[str, Any]:
-    """Restore a data set's test images and summarise; every line repeats where the network comes from."""
-    module = hydra.utils.instantiate(data)
-    module.setup("test")
-    device = usual_device()
-    context = {**origin, "data": module.name, "split": "test", **module.remarks}
-    items, path = module.whole_images("test"), folder / "results.jsonl"
-    restore = as_restore(network.to(device))
-    return summarise(evaluate_images(restore, items, device, path, context, on_image, module.protocol))
+    """Restore a data set's test images and summarise.
 
-
-def study_policy(
-    network: AdaptiveNetwork, data: DictConfig, folder: Path, controls: Sequence[str] = policy_study.CONTROLS
-) -> dict[str, Any]:
-    """Study a network that samples on a data set's test images; the result goes to ``folder/policy.json`` too."""
-    module = hydra.utils.instantiate(data)
-    module.setup("test")
-    device = usual_device()
-    found = policy_study.study(network.to(device), module.whole_images("test"), device, controls)
-    write_json(folder / "policy.json", found)
-    return found
-
-
-def study_points(network: AdaptiveNetwork, data: DictConfig, folder: Path) -> dict[str, Any]:
-    """Study what a network's points are worth on a data set's test images.
-
-    The result goes to ``folder/points.json`` too, and a picture to ``folder/points.png``.
+    Args:
+        network: In evaluation mode.
+        origin: What every result line says of it.
+        data: The config of the data.
+        folder: Where ``results.jsonl`` is kept, and ``images``.
+        on_image: Called with each item that is restored, and its stage images.
+        save_images: Whether last stages are written as PNG; those that are there already are kept. Each context has a
+            folder of its own, so that images of different networks or data do not mix.
     """
     module = hydra.utils.instantiate(data)
     module.setup("test")
-    device, items = usual_device(), module.whole_images("test")
-    network.to(device)
-    found, maps, skipped = point_study.study(network, items, device), [], []
-    if getattr(network.generator, "takes_gates", False):
-        found["values"], maps = point_values.study_values(network, items, device)
-    else:
-        skipped.append(f"Values of points: {type(network.generator).__name__} does not take gates.")
-    found["signal_to_noise"], more = signal_to_noise(network, _noise_batch(items, device))
-    found["skipped"] = skipped + more
-    write_image(folder / "points.png", point_picture.draw(network, items, device, maps))
-    write_json(folder / "points.json", found)
-    return found
+    device, arguments = usual_device(), module.test_arguments
+    context = {**origin, "data": module.name, "split": "test", **module.remarks}
+    context |= {"data_arguments": arguments} if arguments else {}
+    place = folder / "images" / context_id(full_context(context, device, module.protocol))
 
+    def keep(item: Mapping[str, Any], images: Sequence[Tensor]) -> None:
+        if save_images:
+            write_image(place / f"{item['name']}.png", to_array(images[-1]))
+        if on_image is not None:
+            on_image(item, images)
 
-def _noise_batch(items: Sequence[Mapping[str, Any]], device: torch.device) -> dict[str, Tensor]:
-    # The middles of the first images, as large as all of them allow.
-    first = [point_values.centre(items[i], NOISE_SIDE) for i in range(min(NOISE_IMAGES, len(items)))]
-    side = min(min(item["sharp"].shape[-2:]) for item in first)
-    first = [point_values.centre(item, side) for item in first]
-    known = [key for key in ("blurred", "sharp", "extent") if all(key in item for item in first)]
-    return {key: torch.stack([item[key] for item in first]).to(device) for key in known}
+    def lacks_image(name: str) -> bool:
+        return not (place / f"{name}.png").is_file()
+
+    lines = evaluate_images(
+        as_restore(network.to(device)),
+        module.whole_images("test"),
+        device,
+        folder / "results.jsonl",
+        context,
+        keep,
+        module.protocol,
+        lacks_image if save_images else None,
+    )
+    if save_images:
+        log.info("images: %s", place)
+    return summarise(lines)
 
 
 def resample(
@@ -196,21 +188,7 @@ def _check_folder_shared() -> None:
         raise UserError("several processes share an evaluation by its folder: add hydra.run.dir=FOLDER.")
 
 
-def chosen_study(value: bool | str | None) -> str | None:
-    """Return the study that ``study=value`` asks for; true is the one of the policy.
-
-    Raises:
-        UserError: There is none of that name.
-    """
-    if value in (None, False):
-        return None
-    if value is not True and value not in STUDIES:
-        raise UserError(f"study={value} is unknown: use {', '.join(STUDIES)} or false.")
-    return "policy" if value is True else str(value)
-
-
 def _check_choice(config: DictConfig) -> None:
-    chosen_study(config.study)
     if config.weights is None:
         if config.checkpoint is None:
             raise UserError("checkpoint is not given: add checkpoint=PATH, a file that sapnet-train wrote.")
@@ -229,17 +207,6 @@ def _check_choice(config: DictConfig) -> None:
         raise UserError(f"window={config.window}: published networks have no attention to limit; leave it out.")
 
 
-def report_study(kind: str, network: AdaptiveNetwork, data: DictConfig, folder: Path) -> None:
-    """Carry out a study and log its tables."""
-    if kind == "points":
-        text, path = point_study.as_markdown(study_points(network, data, folder)), folder / "points.json"
-    else:
-        controls = policy_study.CONTROLS if kind == "policy" else ()
-        text = policy_study.as_markdown(study_policy(network, data, folder, controls), network.sampler)
-        path = folder / "policy.json"
-    log.info("%s: %s\n%s", kind, path, text)
-
-
 @entry_point("evaluate")
 def main(config: DictConfig) -> float:
     """Evaluate and print the table; the return value is the mean PSNR."""
@@ -247,16 +214,13 @@ def main(config: DictConfig) -> float:
     _check_folder_shared()
     folder = Path(HydraConfig.get().runtime.output_dir)
 
-    def save(item: Mapping[str, Any], images: Sequence[Tensor]) -> None:
-        write_image(folder / "images" / f"{item['name']}.png", to_array(images[-1]))
-
-    on_image = save if config.save_images else None
     if config.weights is not None:
         name = f"model={HydraConfig.get().runtime.choices['model']}"
-        summary = evaluate_published(config.model, Path(config.weights), config.data, folder, on_image, name)
+        weights, save = Path(config.weights), config.save_images
+        summary = evaluate_published(config.model, weights, config.data, folder, save_images=save, name=name)
     else:
         choice = {**config.sampling, "window": config.window}
-        summary = evaluate(Path(config.checkpoint), config.data, folder, on_image, **choice)
+        summary = evaluate(Path(config.checkpoint), config.data, folder, config.save_images, **choice)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
     if config.study and os.environ.get("RANK", "0") == "0":
         network, _ = open_checkpoint(config.checkpoint, **choice)

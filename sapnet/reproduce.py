@@ -11,6 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from sapnet.checks import check_writable
 from sapnet.count import count_config
 from sapnet.data.images import write_image
 from sapnet.data.samples import usable_cores
@@ -151,7 +152,10 @@ def main(config: DictConfig) -> None:
     study = study.changed(config.overrides, data_words(HydraConfig.get().overrides.task))
     if config.row is not None and config.row not in study.rows:
         raise UserError(f"row={config.row}: {name} has the rows {', '.join(study.rows)}.")
-    runs = Runs(Path(config.root) / "runs", config.data_root, max(1, usable_cores() // config.jobs))
+    root = Path(config.root)
+    for folder in (root / "runs", root / name / config.scale):
+        check_writable(folder)
+    runs = Runs(root / "runs", config.data_root, max(1, usable_cores() // config.jobs))
     names = [config.row] if config.row is not None else list(study.rows)
     results = _results(config, name)
     failures = []
@@ -165,7 +169,7 @@ def main(config: DictConfig) -> None:
     }
     if config.scale == "smoke":
         origin = {"SMOKE": "a trial of the machinery; its figures mean nothing."} | origin
-    print(render(study, runs, Path(config.root) / name / config.scale, origin, results))
+    print(render(study, runs, root / name / config.scale, origin, results))
     if failures:
         raise UserError(f"{len(failures)} runs failed; the first: {failures[0]}")
 

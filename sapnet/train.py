@@ -12,8 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from sapnet.entry import entry_point
-from sapnet.evaluate import chosen_study, evaluate, open_checkpoint, report_study
+from sapnet.evaluate import evaluate, open_checkpoint
+from sapnet.evaluation.checkpoints import evaluated_checkpoint
 from sapnet.evaluation.runner import as_table
+from sapnet.evaluation.studies import chosen_study, report_study
 from sapnet.files import write_atomically
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.training.architecture import check_same_architecture, take_weights
@@ -54,7 +56,7 @@ def fit(config: DictConfig, folder: Path) -> Path:
     del checkpoint
     if rank_zero_only.rank == 0:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
-    with tracked(config, folder, "train") as loggers:
+    with tracked(config, folder) as loggers:
         trainer = build_trainer(config, folder, loggers)
         trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint)
         # The callback saves after validations, which need not fall on the last step.
@@ -94,10 +96,11 @@ def _report(
 def main(config: DictConfig) -> float:
     """Train, evaluate, print the table; the return value is what a sweeper maximises."""
     folder, study = Path(HydraConfig.get().runtime.output_dir), chosen_study(config.study)
-    checkpoint = fit(config, folder)
-    log.info("checkpoint: %s", checkpoint)
+    last = fit(config, folder)
+    log.info("checkpoint: %s", last)
     if not config.evaluate:
         return float("nan")
+    checkpoint = evaluated_checkpoint(last.parent, config.evaluate_checkpoint)
     summary = evaluate(checkpoint, config.data, folder)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
     network, _ = open_checkpoint(checkpoint)

@@ -88,6 +88,12 @@ def test_runs_of_the_tables_rows_are_found_and_the_others_said(tmp_path: Path) -
     assert sorted(origins) == [f"mini scale, trained on {data}, seed 0" for data in ("folder", "synthetic")]
     assert (one.row, one.origin) == ("Ours_nu", "mini scale, trained on synthetic, seed 0")
     assert one.trained == "python -m sapnet.train steps=3 at commit abc"
+    with pytest.raises(UserError, match=r"last\.ckpt"):
+        one.load()
+    (folder / "checkpoints" / "best.ckpt").write_bytes(b"a checkpoint")
+    (one, *_) = (x for x in trained(EXPERIMENTS / "table1.yaml", tmp_path) if isinstance(x, Candidate))
+    with pytest.raises(UserError, match=r"best\.ckpt"):
+        one.load()
     assert "Ours_nu" in [x.row for x in trained(EXPERIMENTS / "table2.yaml", tmp_path) if isinstance(x, Candidate)]
 
 

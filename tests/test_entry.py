@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -231,6 +232,53 @@ def test_help_tells_options_keys_and_flags(command):
     assert "--multirun KEY=A,B,C" in out and "HYDRA_FULL_ERROR=1" in out and "Powered by Hydra" not in out
 
 
+# --- places and values
+
+
+@pytest.mark.parametrize("mode", [[], ["--multirun"]])
+def test_a_folder_that_hydra_cannot_write_is_one_sentence(command, tmp_path, mode):
+    (tmp_path / "file").touch()
+    key = "hydra.sweep.dir" if mode else "hydra.run.dir"
+    for place, reason in (("/proc/x", "No such file"), (f"{tmp_path}/file/x", "Not a directory")):
+        code, out, err = command(*mode, "input=x", f"{key}={place}", task=lambda config: pytest.fail("was run"))
+        assert (code, out) == (1, "") and is_one_sentence(err)
+        assert place in err and reason in err and "choose another folder" in err
+
+
+def test_a_value_that_the_runs_folder_is_named_after_has_to_be_given(command):
+    code, out, err = command("hydra.run.dir=outputs/${input}", task=lambda config: pytest.fail("was run"))
+    assert (code, out, err) == (1, "", "input is not given: add input=VALUE (--help lists the keys).\n")
+
+
+def test_a_task_that_cannot_write_says_where(command, tmp_path):
+    def task(config):
+        (tmp_path / "file").touch()
+        (tmp_path / "file" / "x").mkdir()
+
+    code, _, err = command("input=x", task=task)
+    assert code == 1 and is_one_sentence(err) and f"{tmp_path}/file/x: it cannot be written" in err
+
+
+def test_a_missing_file_that_nobody_gave_is_a_fault_of_the_program(command):
+    with pytest.raises(FileNotFoundError):
+        command("input=x", task=lambda config: Path("/nowhere/x").read_text())
+
+
+def test_a_full_disk_is_one_sentence(configs):
+    """No file may grow beyond some bytes: Hydra cannot write its configs, or the log."""
+    limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))}
+    # Python would leave truncated bytecode behind.
+    with run_program(configs, "input=x", PYTHONDONTWRITEBYTECODE="1", **limits) as program:
+        out, err = program.communicate(timeout=60)
+    assert (program.returncode, out) == (1, "") and is_one_sentence(err) and "File too large" in err
+
+
+def test_a_value_out_of_range_ends_before_the_task(configs, command):
+    (configs / "app.yaml").write_text((configs / "app.yaml").read_text() + "steps: 1\n")
+    code, _, err = command("input=x", "steps=-5", task=lambda config: pytest.fail("was run"))
+    assert (code, err) == (1, "steps=-5: give a whole number, 1 or more.\n")
+
+
 # --- multiruns and interrupts
 
 
@@ -272,7 +320,7 @@ def test_other_exits_keep_their_code(command):
     assert command("input=x", task=lambda config: sys.exit(7))[0] == 7
 
 
-def run_program(configs: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+def run_program(configs: Path, *arguments: str, preexec_fn=None, **environment: str) -> subprocess.Popen:
     path = os.pathsep.join([str(Path(sapnet.entry.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     program = configs.parent / "app.py"
     program.write_text(PROGRAM)
@@ -283,7 +331,7 @@ def run_program(configs: Path, *arguments: str, **environment: str) -> subproces
         text=True,
         env={**os.environ, "PYTHONPATH": path, **environment},
         # A shell's background jobs ignore interrupts, and their children would too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=preexec_fn or (lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)),
     )
 
 
@@ -325,7 +373,7 @@ def test_the_configs_of_an_installed_package_come_first(tmp_path):
     package = tmp_path / "sapnet"
     (package / "conf").mkdir(parents=True)
     (tmp_path / "conf").mkdir()
-    for name in ("__init__.py", "entry.py", "errors.py"):
+    for name in ("__init__.py", "checks.py", "entry.py", "errors.py"):
         shutil.copy(Path(sapnet.entry.__file__).parent / name, package / name)
     script = "import sapnet.entry; print(sapnet.entry.CONFIG_DIR)"
     out = subprocess.check_output([sys.executable, "-c", script], cwd=tmp_path, text=True)

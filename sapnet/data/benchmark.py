@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -99,6 +99,11 @@ class BenchmarkData(FolderData):
         """As `FolderData`; and how much of the test set a partial one holds."""
         share = self._shares.get("test")
         return super().remarks | ({"partial": share} if share else {})
+
+    @property
+    def test_arguments(self) -> dict[str, Any]:
+        """None: a published set is known by its name, wherever it lies."""
+        return {}
 
     def folder(self) -> Path:
         """The data set's folder.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -90,6 +91,12 @@ class FolderData(PairData):
         """Which of several kinds of blur is read, and whether the test images served for validation."""
         kind = {} if self.blur is None else {"blur": self.blur}
         return kind | ({"validated_on": "test"} if self.validate_on_test else {})
+
+    @property
+    def test_arguments(self) -> dict[str, Any]:
+        """The folders of the test images."""
+        given = {kind: folder for kind, folder in self.folders["test"].items() if folder} or {"root": self.root}
+        return {kind: str(Path(folder).resolve()) for kind, folder in given.items()}
 
     def find(self, split: str) -> list[Pair]:
         """Pairs on disk of a split, before any is held out.

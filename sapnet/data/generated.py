@@ -1,5 +1,7 @@
 """The embedded data as a data module: nothing to download, nothing to configure."""
 
+from typing import Any
+
 from sapnet.data.images import to_array
 from sapnet.data.module import PairData
 from sapnet.data.samples import Sample, Source
@@ -51,6 +53,17 @@ class SyntheticData(PairData):
         self.store = store
         self.scenes = {"train": train, "val": val, "test": test}
         self.size, self.gamma, self.scene_seed, self.distribution = size, gamma, scene_seed, distribution
+
+    @property
+    def test_arguments(self) -> dict[str, Any]:
+        """Number, size and distribution of the test scenes, and what they start from."""
+        return {
+            "distribution": self.distribution,
+            "scenes": self.scenes["test"],
+            "size": self.size,
+            "gamma": self.gamma,
+            "scene_seed": self.scene_seed,
+        }
 
     def source(self, split: str) -> Source:
         """Scenes of `train`, `val` or `test`, no two from the same random numbers."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -63,6 +64,11 @@ class PairData(pl.LightningDataModule, ABC):
     @property
     def remarks(self) -> dict[str, str]:
         """What a result on the test images has to say beside the data's name; known once they are set up."""
+        return {}
+
+    @property
+    def test_arguments(self) -> dict[str, Any]:
+        """What tells these test images from others that go by the same name, as plain values."""
         return {}
 
     def setup(self, stage: str) -> None:

@@ -1,7 +1,6 @@
 """Whole-image evaluation: every image through the network, one result line each."""
 
 import json
-import logging
 import os
 import platform
 import time
@@ -13,17 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from sapnet import __version__
 from sapnet.errors import UserError
 from sapnet.evaluation import registration
+from sapnet.evaluation.contexts import context_id
+from sapnet.evaluation.division import share
 from sapnet.evaluation.metrics import psnr, ssim_matlab3d
 from sapnet.evaluation.sharing import Claims
 from sapnet.evaluation.statistics import paired_interval
-from sapnet.evaluation.store import ResultReader, append_result
+from sapnet.evaluation.store import append_result
 from sapnet.provenance import provenance
 
-log = logging.getLogger(__name__)
 #: What the figures mean, by the name that a data module gives its protocol; named in every result line.
 PROTOCOLS = {
     "standard": "uint8 RGB, psnr and ssim_matlab3d per image, no border",
@@ -34,10 +34,6 @@ PROTOCOLS = {
 Restore = Callable[..., Sequence[Tensor]]
 #: Side in pixels of the corner that warms up where whole images need not.
 _CORNER = 128
-#: Seconds between two looks at what other processes have done.
-_PATIENCE = 0.5
-#: What lines of earlier versions leave out, which had no such option.
-_UNSAID = {"window": None, "inference": "top"}
 
 
 def usual_device() -> torch.device:
@@ -145,6 +141,7 @@ def evaluate_images(
     context: Mapping[str, Any],
     on_image: Callable[[Mapping[str, Any], Sequence[Tensor]], None] | None = None,
     protocol: str = "standard",
+    lacks: Callable[[str], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluate images one by one, appending a JSON line for each to ``path``, and go on where an earlier run stopped.
 
@@ -157,15 +154,16 @@ def evaluate_images(
         device: Where to compute.
         path: The file of result lines.
         context: What each line repeats: model, checkpoint, data; lines with another context are not ours, nor are those
-            of another kind of device or version of torch.
+            of another kind of device, version of torch or version of this package.
         on_image: Called with each item that this process restored and its stage images.
         protocol: One of `PROTOCOLS`.
+        lacks: Tells by an image's name whether `on_image` is wanted for it even where its result is there already: it
+            is then restored again, and measured no second time.
 
     Returns:
         A line for each image, in their order, whichever process made it.
     """
-    context = {**context, "protocol": PROTOCOLS[protocol], "device": device.type, "torch": torch.__version__}
-    context = json.loads(json.dumps(context))  # as it comes back from the file
+    context = full_context(context, device, protocol)
     # No part of the context: another commit does not make the work of an earlier one another's.
     around, warm = {**environment(device), "provenance": provenance()}, set()
 
@@ -183,37 +181,40 @@ def evaluate_images(
         return line
 
     name_of = getattr(items, "name", lambda index: items[index]["name"])
-    return _shared(work, [name_of(index) for index in range(len(items))], path, context)
+    names = [name_of(index) for index in range(len(items))]
+    lines = share(work, names, path, context)
+    if on_image is not None and lacks is not None:
+        _complete(restore, items, names, device, path, context, on_image, lacks)
+    return lines
 
 
-def _shared(
-    work: Callable[[int], dict[str, Any]], names: Sequence[str], path: Path, context: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    # The result lines of all names: from the file, by our work, or by that of other processes.
-    reader, done, wanted, waiting = ResultReader(path), {}, set(names), False
-    prefix = json.dumps(dict(context), sort_keys=True)
+def full_context(context: Mapping[str, Any], device: torch.device, protocol: str = "standard") -> dict[str, Any]:
+    """Return a context with what `evaluate_images` adds to it, as it comes back from the file of results."""
+    more = {"protocol": PROTOCOLS[protocol], "device": device.type, "torch": torch.__version__, "sapnet": __version__}
+    return json.loads(json.dumps({**context, **more}))
 
-    def look() -> None:
-        ours = (line for line in reader.news() if context.items() <= (_UNSAID | line).items())
-        done.update((line["name"], line) for line in ours if line["name"] in wanted)
-        bar.update(len(done) - bar.n)
 
-    with Claims(path.with_name(f".{path.name}.claims")) as claims, _progress(len(names)) as bar:
-        look()
-        while missing := [index for index, name in enumerate(names) if name not in done]:
-            found = len(done)
-            for index in missing:
-                with claims.claim(f"{prefix} {names[index]}") as claimed:
-                    look()
-                    if claimed and names[index] not in done:
-                        done[names[index]] = work(index)
-                        bar.update(len(done) - bar.n)
-            if len(done) == found:
-                if not waiting:
-                    log.info("waiting for other processes to evaluate %d images", len(missing))
-                waiting = True
-                time.sleep(_PATIENCE)
-    return [done[name] for name in names]
+@torch.no_grad()
+def _complete(
+    restore: Restore,
+    items: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    device: torch.device,
+    path: Path,
+    context: Mapping[str, Any],
+    on_image: Callable[[Mapping[str, Any], Sequence[Tensor]], None],
+    lacks: Callable[[str], bool],
+) -> None:
+    # Processes share this as they share the evaluation; what another one has claimed is left to it.
+    prefix = context_id(context)
+    with Claims(path.with_name(f".{path.name}.claims")) as claims:
+        for index, name in enumerate(names):
+            if not lacks(name):
+                continue
+            with claims.claim(f"{prefix} image {name}") as claimed:
+                if claimed and lacks(name):
+                    outputs = restore(*(image.to(device) for image in _inputs(items[index])))
+                    on_image(items[index], [output[0].float().cpu() for output in outputs])
 
 
 def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -241,6 +242,7 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "gain_ci95": [gain.low, gain.high],
         **times,
         "protocol": lines[0]["protocol"],
+        **{key: lines[0][key] for key in ("checkpoint_kind", "generator_steps") if key in lines[0]},
         **({"unregistered": sum(any(line["unregistered"]) for line in lines)} if "unregistered" in lines[0] else {}),
     }
 
@@ -277,13 +279,11 @@ def as_table(summary: Mapping[str, Any]) -> str:
     hasty = summary.get("seconds_unsynchronised")
     hasty = "" if hasty is None else f", {hasty:.3f} s without synchronising"
     table += f"\n{summary['seconds']:.3f} s per image{hasty} (median; {summary['of']})"
+    if "checkpoint_kind" in summary:
+        table += f"\ncheckpoint: {summary['checkpoint_kind']}, of step {summary['generator_steps']}"
     if "unregistered" in summary:
         table += f"\nimages that could not be registered, compared as they are: {summary['unregistered']}"
     return table
-
-
-def _progress(total: int) -> tqdm:
-    return tqdm(total=total, desc="evaluating", unit="image", disable=None)
 
 
 def _synchronise(device: torch.device) -> None:

@@ -209,7 +209,9 @@ def _provenance(measured: Sequence[Mapping[str, Any]]) -> list[str]:
     protocols = dict.fromkeys(line["protocol"] for line in done)
     text = [f"Measured as: {protocol}; SSIM is `{SSIM[protocol]}`.\n" for protocol in protocols]
     for line in done:
-        words = [f"checkpoint {line['checkpoint']}", line["device"], *([line["remark"]] if line["remark"] else [])]
+        kind = f" ({line['checkpoint_kind']}, step {line['generator_steps']})" if "checkpoint_kind" in line else ""
+        words = [f"checkpoint {line['checkpoint']}{kind}", line["device"]]
+        words += [line["remark"]] if line["remark"] else []
         words += [f"`{line['command']}` at commit {line['commit']}"]
         text.append(f"- {line['row']}, {line['origin']}: {'; '.join(words)}")
     rest = [line for line in measured if line not in done]

@@ -20,7 +20,7 @@ from sapnet.provenance import KEYS
 
 #: Columns of `NAME_images.csv`; the configuration hash says which run of the row and seed it was.
 IMAGE_COLUMNS = ("row", "seed", "image", "psnr_db", "ssim", "config_hash")
-_TEXT = {"row", "image", "intervals_from", *KEYS}
+_TEXT = {"row", "image", "intervals_from", "evaluated_checkpoint", *KEYS}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Kept:
             "seconds": np.array([[run["runtime_s"]]]),
             "names": [image["image"] for image in images],
             "kept": np.array([0]),
+            # Runs that do not say were evaluated at their last checkpoint.
+            "checkpoint": [run.get("evaluated_checkpoint", f"last, {run['steps']} steps")],
         }
 
 

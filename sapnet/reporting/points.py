@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sapnet.evaluation.store import read_results
+from sapnet.evaluation.contexts import context_of, read_evaluation
 from sapnet.provenance import KEYS, NOT_RECORDED, as_columns
 from sapnet.reporting.kept import Kept, image_lines
 from sapnet.reporting.rows import Study, collect
@@ -33,20 +33,21 @@ def run_lines(
             if (folder / "diverged.json").is_file():
                 lines.append(line | {"diverged": 1} | _origin(folder / "diverged.json"))
             elif (folder / "done.json").is_file():
-                found = _results(folder, gmacs[row]) | _maps(folder / "policy.json")
-                lines.append(line | found | _origin(folder / "done.json"))
+                results = _results(folder, gmacs[row], study.checkpoint_kind(row)) | _maps(folder / "policy.json")
+                lines.append(line | results | _origin(folder / "done.json"))
             elif kept is not None and (row, seed) in kept.runs:
                 lines.append(kept.runs[row, seed])
     return lines
 
 
-def _results(folder: Path, gmacs: float) -> dict[str, Any]:
-    lines = read_results(folder / "results.jsonl")
+def _results(folder: Path, gmacs: float, kind: str) -> dict[str, Any]:
+    lines = read_evaluation(folder / "results.jsonl", kind)
     stages = np.array([[line["input_psnr"], *line["stage_psnr"]] for line in lines]).mean(axis=0)
     gains = {f"stage{k}_gain_db": float(gain) for k, gain in enumerate(np.diff(stages), start=1)}
     seconds = float(np.median([line["seconds"] for line in lines]))
     figures = {"steps": lines[0]["generator_steps"], "gmacs": gmacs, "psnr_db": float(stages[-1])}
-    return {**figures, **gains, "runtime_s": seconds}
+    kind = f"{context_of(lines[0])['checkpoint_kind']}, {lines[0]['generator_steps']} steps"
+    return {**figures, **gains, "runtime_s": seconds, "evaluated_checkpoint": kind}
 
 
 def _origin(path: Path) -> dict[str, str]:
@@ -59,7 +60,7 @@ def all_images(study: Study, folder_of: Callable[[str, int], Path], kept: Kept |
     for row in study.rows:
         for seed in study.seeds:
             folder = folder_of(row, seed)
-            values = collect([folder])
+            values = collect([folder], study.checkpoint_kind(row))
             if values is not None and len(values["kept"]):
                 lines += image_lines(row, seed, values, _origin(folder / "done.json")["config_hash"])
             elif values is None and kept is not None:

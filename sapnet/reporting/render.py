@@ -46,6 +46,8 @@ def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mappin
     text += ["", *(f"- {note}" for note in study.notes)] if study.notes else []
     text += ["", *(f"{key}: {value}  " for key, value in origin.items())]
     commits = dict.fromkeys(name for line in lines if "commit" in line for name in line["commit"].split(", "))
+    kinds = dict.fromkeys(line["evaluated_checkpoint"] for line in lines if "evaluated_checkpoint" in line)
+    text += [f"Evaluated checkpoint: {' | '.join(kinds)}  "] if kinds else []
     text += [f"Trained at commit: {', '.join(commits) or 'nothing trained'}  "]
     return "\n".join(text) + "\n"
 

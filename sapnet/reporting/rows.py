@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from sapnet.errors import UserError
+from sapnet.evaluation.contexts import context_of, read_evaluation
 from sapnet.evaluation.statistics import paired_interval
-from sapnet.evaluation.store import read_results
 from sapnet.provenance import KEYS, as_columns
 from sapnet.reporting.kept import Kept
 
@@ -19,6 +19,8 @@ from sapnet.reporting.kept import Kept
 SCALES = "scales.yaml"
 #: How the keys of the paper's figures begin: printed there, or derived from its text.
 PAPER = ("paper_", "derived_")
+#: The override that names the checkpoint that a row's results are of, and its default in conf/train.yaml.
+EVALUATED, DEFAULT_KIND = "evaluate_checkpoint=", "best"
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,20 @@ class Study:
         """Return all that one run of a row is told; ``{data}`` stands for the folder of the data sets."""
         return [*self.recipe.get(row, []), *self.rows[row], f"seed={seed}"]
 
+    def checkpoint_kind(self, row: str) -> str:
+        """Return which checkpoint a row's results are of: `best` or `last`."""
+        return evaluated_kind([*self.recipe.get(row, []), *self.rows[row]])
+
     def changed(self, words: Sequence[str], data: Sequence[str]) -> "Study":
         """Return the study with further overrides in each recipe; those of data replace what the scale says of it."""
         kept = {row: [word for word in told if not (data and _of_data(word))] for row, told in self.recipe.items()}
         return replace(self, recipe={row: [*told, *data, *words] for row, told in kept.items()})
+
+
+def evaluated_kind(words: Sequence[str]) -> str:
+    """Return which checkpoint a training with these overrides evaluates."""
+    kinds = [word.removeprefix(EVALUATED) for word in words if word.startswith(EVALUATED)]
+    return kinds[-1] if kinds else DEFAULT_KIND
 
 
 def read_study(path: Path, scale: str | None = None) -> Study:
@@ -149,25 +161,42 @@ def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
     return figures
 
 
-def collect(folders: Sequence[Path]) -> dict[str, np.ndarray] | None:
+def collect(folders: Sequence[Path], kind: str = DEFAULT_KIND) -> dict[str, np.ndarray] | None:
     """Return the results in a row's folders, one a seed, ``[seeds, images]`` each, of the seeds that did not diverge.
 
-    They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``; ``names`` are those of the images; ``kept``,
-    the places of these seeds, is empty where all diverged. None where a seed is missing.
+    They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``; ``names``, the images; and by seed
+    ``checkpoint``, the kind of checkpoint with its steps. ``kept``, the places of these seeds, is empty where all
+    diverged. None where a seed is missing.
+
+    Raises:
+        UserError: A folder holds results of several evaluations, or seeds were evaluated on different images.
     """
-    table: dict[str, list] = {"psnr": [], "ssim": [], "seconds": [], "kept": [], "names": []}
+    table: dict[str, list] = {key: [] for key in ("psnr", "ssim", "seconds", "kept", "checkpoint")}
+    names: list[str] = []
     for place, folder in enumerate(folders):
         if (folder / "diverged.json").is_file():
             continue
-        lines = sorted(read_results(folder / "results.jsonl"), key=lambda line: line["name"])
+        lines = read_evaluation(folder / "results.jsonl", kind)
         if not lines or not (folder / "done.json").is_file():
             return None
+        found = [line["name"] for line in lines]
+        if names and found != names:
+            raise UserError(f"{_apart(folder, found, names)}; repeat its evaluation.")
+        names = found
         table["kept"].append(place)
-        table["names"] = [line["name"] for line in lines]
         table["psnr"].append([line["stage_psnr"][-1] for line in lines])
         table["ssim"].append([line["stage_ssim"][-1] for line in lines])
         table["seconds"].append([line["seconds"] for line in lines])
-    return {name: values if name == "names" else np.array(values) for name, values in table.items()}
+        steps = f", {lines[0]['generator_steps']} steps" if "generator_steps" in lines[0] else ""
+        table["checkpoint"].append(context_of(lines[0])["checkpoint_kind"] + steps)
+    return {name: np.array(values) for name, values in table.items()} | {"names": names}
+
+
+def _apart(folder: Path, found: Sequence[str], names: Sequence[str]) -> str:
+    return (
+        f"{folder / 'results.jsonl'} is of {len(found)} images, of which {len(set(found) & set(names))} are among the"
+        f" {len(names)} of the results beside it"
+    )
 
 
 def measured(
@@ -180,7 +209,7 @@ def measured(
     parts, places, origins = [], [], []
     for place, seed in enumerate(study.seeds):
         folder = folder_of(row, seed)
-        values, marker = collect([folder]), folder / "done.json"
+        values, marker = collect([folder], study.checkpoint_kind(row)), folder / "done.json"
         if values is not None:
             origin = json.loads(marker.read_text()) if marker.is_file() else {}
         else:
@@ -188,13 +217,13 @@ def measured(
         if values is None:
             return None
         if len(values["kept"]):
+            if parts and values["names"] != parts[0]["names"]:
+                raise UserError(f"{_apart(folder, values['names'], parts[0]['names'])}; repeat its evaluation.")
             parts.append(values)
             places.append(place)
             origins.append(as_columns(origin))
-    if len({tuple(part["names"]) for part in parts}) > 1:
-        raise UserError(f"{row}: its seeds were tested on different images; train them again with one set of data.")
     found: dict[str, Any] = {"kept": np.array(places), "origins": origins, "names": parts[0]["names"] if parts else []}
-    for key in ("psnr", "ssim", "seconds") if parts else ():
+    for key in ("psnr", "ssim", "seconds", "checkpoint") if parts else ():
         found[key] = [part[key][0] for part in parts]
     return found | {key: np.array(found[key]) for key in ("psnr", "ssim") if parts}
 
@@ -215,7 +244,7 @@ def compare(study: Study, folder_of: Callable[[str, int], Path], kept: Kept | No
         kept: Results without a run here.
 
     Raises:
-        UserError: Two rows, or two seeds of one, were tested on different images.
+        UserError: As `collect`; or two rows, or two seeds of one, were tested on different images.
     """
     found = {name: measured(study, name, folder_of, kept) for name in study.rows}
     lines = []
@@ -270,6 +299,7 @@ def _figures_of(values: Mapping[str, Any]) -> dict[str, Any]:
         "runtime_s": float(np.median([np.median(seconds) for seconds in values["seconds"]])),
         "images": values["psnr"].shape[1],
         "seeds": len(by_seed),
+        "evaluated_checkpoint": "; ".join(dict.fromkeys(map(str, values["checkpoint"]))),
     }
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sapnet.errors import UserError
+from sapnet.evaluation.checkpoints import evaluated_checkpoint
 from sapnet.files import exclusive, write_atomically
 from sapnet.provenance import commit, config_hash, versions
+from sapnet.reporting.rows import EVALUATED, evaluated_kind
 
 #: Stands in a study's overrides for the folder of the data sets.
 DATA = "{data}"
@@ -39,7 +41,7 @@ class Runs:
 
     def folder(self, overrides: Sequence[str], test: Sequence[str] = ()) -> Path:
         """Return where a training, or its test on other data, keeps ``results.jsonl`` and ``done.json``."""
-        trained = self.root / _short(overrides)
+        trained = self.root / _short(_identity(overrides))
         return trained / "tests" / _short(test) if test else trained
 
     def do(self, overrides: Sequence[str], test: Sequence[str] = ()) -> None:
@@ -56,7 +58,7 @@ class Runs:
         self._once(folder, "sapnet.train", [f"checkpoint_every={CHECKPOINT_EVERY}", *overrides], said)
         if test and not (folder / "diverged.json").is_file():
             trained = json.loads((folder / "done.json").read_text())["command"] + " && "
-            words = [f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}", *test]
+            words = [f"checkpoint={evaluated_checkpoint(folder / 'checkpoints', evaluated_kind(overrides))}", *test]
             self._once(self.folder(overrides, test), "sapnet.evaluate", words, {**said, "test": list(test)}, trained)
 
     def _once(self, folder: Path, module: str, words: Sequence[str], said: dict, before: str = "") -> None:
@@ -91,6 +93,12 @@ class Runs:
         if self.data is None:
             raise UserError(f"{word}: add data_root=FOLDER, the folder that holds the data sets (GOPRO_Large, HIDE).")
         return word.replace(DATA, self.data)
+
+
+def _identity(overrides: Sequence[str]) -> list[str]:
+    # Runs of earlier versions were evaluated at their last checkpoint and did not say so: they keep their place.
+    words = [word for word in overrides if not word.startswith(EVALUATED)]
+    return words if evaluated_kind(overrides) == "last" else [*words, f"{EVALUATED}{evaluated_kind(overrides)}"]
 
 
 def _short(words: Sequence[str]) -> str:

@@ -92,8 +92,6 @@ def build_trainer(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -
 
 def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
     checkpoints, every = folder / "checkpoints", config.checkpoint_every
-    if every is not None and every < 1:
-        raise UserError(f"checkpoint_every={every}: give a number of steps, or null for none beside the validations.")
     saving = {"dirpath": checkpoints, "auto_insert_metric_name": False, "enable_version_counter": False}
     return [
         StepRandomness(config.seed),

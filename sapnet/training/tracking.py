@@ -28,6 +28,8 @@ from sapnet.evaluation.pictures import Picture
 from sapnet.files import write_atomically
 
 STEP = "generator_steps"
+#: What W&B calls these runs.
+JOB_TYPE = "train"
 _log = logging.getLogger(__name__)
 
 
@@ -35,8 +37,6 @@ _log = logging.getLogger(__name__)
 class Labels:
     """How a run is found again among others."""
 
-    job_type: str = "train"
-    """`train`, `eval` or `table`."""
     name: str | None = None
     """What to show it as; W&B makes a name up where there is none."""
     group: str | None = None
@@ -45,12 +45,12 @@ class Labels:
 
 
 @contextmanager
-def tracked(config: DictConfig, folder: str | Path, job_type: str = "train") -> Iterator[list[lightning.Logger]]:
+def tracked(config: DictConfig, folder: str | Path) -> Iterator[list[lightning.Logger]]:
     """A job's loggers, finished at its end: with exit code 0, or 1 where it ends by an exception.
 
     Without the finish a W&B run would swallow the data of a multirun's next job.
     """
-    loggers = start_run(config, folder, job_type)
+    loggers = start_run(config, folder)
     exit_code = 1
     try:
         yield loggers
@@ -59,7 +59,7 @@ def tracked(config: DictConfig, folder: str | Path, job_type: str = "train") -> 
         finish_runs(loggers, exit_code)
 
 
-def start_run(config: DictConfig, folder: str | Path, job_type: str = "train") -> list[lightning.Logger]:
+def start_run(config: DictConfig, folder: str | Path) -> list[lightning.Logger]:
     """The loggers that `config.logger` asks for (one or, for `logger=none`, no one), for a run in `folder`.
 
     Each gets the whole resolved config as plain dicts, and `Labels` from Hydra's choices.
@@ -69,7 +69,7 @@ def start_run(config: DictConfig, folder: str | Path, job_type: str = "train") -
         return []
     plain = OmegaConf.to_container(config, resolve=True)
     create = hydra.utils.instantiate(node, _partial_=True)
-    return [create(folder=Path(folder), config=plain, labels=labels(config, job_type))]
+    return [create(folder=Path(folder), config=plain, labels=labels(config))]
 
 
 def finish_runs(loggers: list[lightning.Logger], exit_code: int) -> None:
@@ -81,7 +81,7 @@ def finish_runs(loggers: list[lightning.Logger], exit_code: int) -> None:
             _log.warning("%s could not be finished: %s", type(logger).__name__, error)
 
 
-def labels(config: DictConfig, job_type: str) -> Labels:
+def labels(config: DictConfig) -> Labels:
     """A job's labels: what `config` gives as `name`, `group` and `tags`, filled up from Hydra's choices.
 
     The group is by default the folder name of the sweep, which all its jobs share; of a single run, the experiment's
@@ -94,12 +94,12 @@ def labels(config: DictConfig, job_type: str) -> Labels:
         sweep = Path(job.sweep.dir).name if job.mode == RunMode.MULTIRUN else None
         group = group or sweep or choices.get("experiment")
         tags = [choices.get(choice) for choice in ("experiment", "data", "model", "sampling")] + tags
-    return Labels(job_type, name, group, tuple(dict.fromkeys(str(tag) for tag in tags if tag)))
+    return Labels(name, group, tuple(dict.fromkeys(str(tag) for tag in tags if tag)))
 
 
-def run_id(folder: str | Path, job_type: str) -> str:
+def run_id(folder: str | Path) -> str:
     """The identity of a run: a hash of its folder, so that a resumed run goes on with its own curves."""
-    return hashlib.sha256(f"{Path(folder).resolve()}\n{job_type}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{Path(folder).resolve()}\n{JOB_TYPE}".encode()).hexdigest()[:16]
 
 
 class CsvLogger(lightning.logger.Logger):
@@ -194,7 +194,7 @@ class WandbLogger(lightning.WandbLogger):
     Args:
         folder: The run's folder.
         config: The whole config as plain dicts.
-        labels: Job type, name, group and tags.
+        labels: Name, group and tags.
         project: The W&B project.
         entity: The W&B team or user; the login's by default.
         offline: Whether nothing is sent.
@@ -212,11 +212,11 @@ class WandbLogger(lightning.WandbLogger):
         super().__init__(
             name=labels.name,
             save_dir=folder,
-            id=run_id(folder, labels.job_type),
+            id=run_id(folder),
             project=project,
             entity=entity,
             config=config,
-            job_type=labels.job_type,
+            job_type=JOB_TYPE,
             group=labels.group,
             tags=[tag[:64] for tag in labels.tags],
             # Lightning's own `offline` would keep the whole process offline, a multirun's later jobs too.

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import random
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +13,29 @@ from torch.utils.data import DataLoader
 
 from sapnet.data.synthetic import SyntheticScenes
 from sapnet.data.synthetic.distributions import DISTRIBUTIONS
+from sapnet.data.synthetic.scenes import Scene
 from sapnet.errors import UserError
 
 SIZE = (64, 80)
+IMAGES = ("blurred", "sharp", "extent")
 
 
-def test_items_have_the_promised_form() -> None:
-    item = SyntheticScenes("val", 13, SIZE)[12]
+@pytest.fixture(scope="module")
+def scenes() -> Callable[..., SyntheticScenes]:
+    """Makes a data set of small scenes; what a test does not name is the same in all of them."""
+
+    def make(count: int = 3, split: str = "train", size: tuple[int, int] = SIZE, **settings: Any) -> SyntheticScenes:
+        return SyntheticScenes(split, count, size, **settings)
+
+    return make
+
+
+def seed_all(seed: int) -> None:
+    torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+
+
+def test_items_have_the_promised_form(scenes: Callable) -> None:
+    item = scenes(13, "val")[12]
     assert item["name"] == "val/000012"
     for key in ("blurred", "sharp"):
         assert item[key].shape == (3, *SIZE) and item[key].dtype == torch.float32
@@ -30,38 +48,38 @@ def test_items_have_the_promised_form() -> None:
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_items_do_not_depend_on_the_workers(workers: int, distribution: str) -> None:
-    direct, dataset = (SyntheticScenes("train", 6, SIZE, seed=5, distribution=distribution) for _ in range(2))
+def test_items_do_not_depend_on_the_workers(workers: int, distribution: str, scenes: Callable) -> None:
+    direct, dataset = (scenes(6, seed=5, distribution=distribution) for _ in range(2))
     loaded = list(DataLoader(dataset, batch_size=2, num_workers=workers))
     for index in reversed(range(6)):
         batch, item = loaded[index // 2], direct[index]
         assert batch["name"][index % 2] == item["name"]
-        for key in ("blurred", "sharp", "extent"):
+        for key in IMAGES:
             assert torch.equal(batch[key][index % 2], item[key])
 
 
-def test_global_random_state_is_neither_read_nor_written() -> None:
-    dataset = SyntheticScenes("train", 3, SIZE)
-    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+def test_global_random_state_is_neither_read_nor_written(scenes: Callable) -> None:
+    dataset = scenes()
+    seed_all(1)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     first = dataset[2]
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1]) and before[2] == random.getstate()
-    torch.manual_seed(2), np.random.seed(2), random.seed(2)
+    seed_all(2)
     assert torch.equal(first["blurred"], dataset[2]["blurred"])
 
 
-def test_count_of_scenes_does_not_change_a_scene() -> None:
-    few, lots = SyntheticScenes("train", 3, SIZE), SyntheticScenes("train", 3000, SIZE)
+def test_count_of_scenes_does_not_change_a_scene(scenes: Callable) -> None:
+    few, lots = scenes(3), scenes(3000)
     assert torch.equal(few[-1]["blurred"], lots[2]["blurred"])
     with pytest.raises(IndexError):
         few[3]
 
 
-def test_splits_and_seeds_share_neither_paths_nor_textures() -> None:
+def test_splits_and_seeds_share_neither_paths_nor_textures(scenes: Callable) -> None:
     cameras, thumbs = set(), []
     for split, seed in (("train", 0), ("val", 0), ("test", 0), ("train", 1), ("test", 1)):
-        dataset = SyntheticScenes(split, 12, (32, 32), seed)
+        dataset = scenes(12, split, (32, 32), seed=seed)
         for index in range(12):
             cameras.add(dataset.scene(index).camera.coefficients.tobytes())
             thumbs.append(dataset[index]["sharp"].flatten())
@@ -70,8 +88,8 @@ def test_splits_and_seeds_share_neither_paths_nor_textures() -> None:
     assert (distance + torch.eye(60)).min() > 0.05
 
 
-def test_gamma_changes_the_blurred_image_alone() -> None:
-    linear, stored = SyntheticScenes("train", 4, SIZE, gamma=2.2)[3], SyntheticScenes("train", 4, SIZE, gamma=None)[3]
+def test_gamma_changes_the_blurred_image_alone(scenes: Callable) -> None:
+    linear, stored = (scenes(4, gamma=gamma)[3] for gamma in (2.2, None))
     assert torch.equal(linear["sharp"], stored["sharp"]) and torch.equal(linear["extent"], stored["extent"])
     gap = 255.0 * (linear["blurred"] - stored["blurred"])
     assert gap.min() >= -1.01 and gap.max() > 5.0  # a mean in linear light is never darker
@@ -81,16 +99,16 @@ def test_gamma_changes_the_blurred_image_alone() -> None:
     ("change", "word"),
     [
         ({"split": "valid"}, "train, val, test"),
-        ({"scenes": 0}, "scenes is 0"),
+        ({"count": 0}, "scenes is 0"),
         ({"size": (16, 64)}, "size is"),
         ({"seed": -1}, "seed is -1"),
         ({"gamma": 0.0}, "gamma is 0.0"),
         ({"distribution": "local"}, "distribution is 'local': choose one of synthetic, synthetic_local"),
     ],
 )
-def test_arguments_out_of_range_are_named(change: dict, word: str) -> None:
+def test_arguments_out_of_range_are_named(change: dict, word: str, scenes: Callable) -> None:
     with pytest.raises(UserError, match=word):
-        SyntheticScenes(**{"split": "train", "scenes": 1, **change})
+        scenes(**change)
 
 
 # What trained weights and results rest on: scenes that change make every number measured on them void.
@@ -134,8 +152,7 @@ FROZEN_BLOCKS = {  # by distribution, split, index: grey means of 4 x 4 blocks o
 }
 
 
-def plan_numbers(distribution: str, split: str, index: int) -> list:
-    scene = SyntheticScenes(split, 100, (64, 64), distribution=distribution).scene(index)
+def plan_numbers(scene: Scene) -> list[str]:
     paths = [(layer.path.coefficients, layer.share, *layer.corner, layer.image.shape) for layer in scene.layers]
     flat = np.concatenate([np.ravel(part) for path in [(scene.camera.coefficients,), *paths] for part in path])
     return [f"{number:.6e}" for number in flat + 0.0]
@@ -146,16 +163,17 @@ def blocks(image: torch.Tensor) -> list[float]:
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-def test_motion_of_the_scenes_is_the_frozen_one(distribution: str) -> None:
-    numbers = [plan_numbers(distribution, split, index) for split in ("train", "val", "test") for index in range(8)]
+def test_motion_of_the_scenes_is_the_frozen_one(distribution: str, scenes: Callable) -> None:
+    sets = [scenes(100, split, (64, 64), distribution=distribution) for split in ("train", "val", "test")]
+    numbers = [plan_numbers(dataset.scene(index)) for dataset in sets for index in range(8)]
     assert hashlib.sha256(json.dumps(numbers).encode()).hexdigest() == FROZEN_PLANS[distribution]
 
 
 @pytest.mark.parametrize("which", FROZEN_BLOCKS)
-def test_pictures_of_the_scenes_are_the_frozen_ones(which: tuple[str, str, int]) -> None:
+def test_pictures_of_the_scenes_are_the_frozen_ones(which: tuple[str, str, int], scenes: Callable) -> None:
     """Coarse means with room for another OpenCV's rounding and lettering, not for other scenes."""
     distribution, split, index = which
-    item = SyntheticScenes(split, 100, (64, 64), distribution=distribution)[index]
+    item = scenes(100, split, (64, 64), distribution=distribution)[index]
     blurred, extent = FROZEN_BLOCKS[which]
     assert np.abs(255.0 * np.array(blocks(item["blurred"])) - blurred).mean() < 3.0
     assert np.abs(10.0 * np.array(blocks(item["extent"])) - extent).mean() < 2.0

@@ -59,6 +59,34 @@ def test_it_goes_on_where_it_stopped_on_another_number_of_threads_too(tmp_path: 
     assert len(read_results(path)) == 6, "lines of other data are not taken for ours"
 
 
+def test_a_repeated_evaluation_finds_its_results_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, network, again = tmp_path / "results.jsonl", Network(), Network()
+    with caplog.at_level("INFO"):
+        first = evaluate_images(network, items(), CPU, path, {"data": "made up", "checkpoint": "c"})
+        assert "nothing is evaluated again" not in caplog.text
+        assert evaluate_images(again, items(), CPU, path, {"data": "made up", "checkpoint": "c"}) == first
+    assert again.sizes == [] and len(read_results(path)) == 3
+    assert caplog.text.count("nothing is evaluated again") == 1
+    evaluate_images(again, items(), CPU, path, {"data": "made up", "checkpoint": "d"})
+    assert len(again.sizes) == 4 and len(read_results(path)) == 6
+
+
+def test_images_that_are_missing_are_restored_and_not_measured_again(tmp_path: Path) -> None:
+    path, saved = tmp_path / "results.jsonl", {}
+
+    def save(item: dict, images: list[torch.Tensor]) -> None:
+        saved[item["name"]] = images[-1]
+
+    evaluate_images(Network(), items(), CPU, path, {})
+    before, network = path.read_bytes(), Network()
+    saved["1"] = "there already"
+    evaluate_images(network, items(), CPU, path, {}, save, lacks=lambda name: name not in saved)
+    assert path.read_bytes() == before and saved["1"] == "there already" and len(network.sizes) == 2
+    assert torch.equal(saved["2"], items()[2]["blurred"] * 0.95)
+    evaluate_images(network, items(), CPU, path, {}, save)
+    assert len(network.sizes) == 2, "what is measured is restored again only where an image lacks"
+
+
 def test_what_is_done_is_not_read_again(tmp_path: Path) -> None:
     class Files(list):
         read = 0
@@ -112,7 +140,7 @@ def test_another_window_is_another_result_and_a_line_without_one_is_of_whole_ima
 def test_lines_of_another_protocol_or_device_are_not_ours(tmp_path: Path) -> None:
     path, network = tmp_path / "results.jsonl", Network()
     ours = evaluate_images(network, items(1), CPU, path, {"data": "made up"})[0]
-    for other in ({"protocol": "another"}, {"device": "cuda"}, {"torch": "1.0"}):
+    for other in ({"protocol": "another"}, {"device": "cuda"}, {"torch": "1.0"}, {"sapnet": "9.9"}):
         path.unlink()
         append_result(path, {**ours, **other})
         evaluate_images(network, items(1), CPU, path, {"data": "made up"})

@@ -1,11 +1,13 @@
 """The commands as a user runs them: what they leave behind, and how they end on bad input."""
 
+import csv
 import hashlib
 import json
 import pickle
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -17,6 +19,10 @@ pytestmark = pytest.mark.slow
 
 def lines(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def steps_of(checkpoint) -> int:
+    return torch.load(checkpoint, weights_only=True)["sapnet"]["generator_steps"]
 
 
 def photo(path, height=20, width=30, seed=0):
@@ -32,7 +38,16 @@ def test_training_leaves_config_checkpoints_curves_and_results(trained):
     assert (trained / "checkpoints" / "last.ckpt").is_file() and (trained / "checkpoints" / "best.ckpt").is_file()
     results = lines(trained / "results.jsonl")
     assert [line["name"] for line in results] == ["test/000000", "test/000001"]
-    assert all(len(line["stage_psnr"]) == 3 and line["generator_steps"] == 3 for line in results)
+    steps = {kind: steps_of(trained / "checkpoints" / f"{kind}.ckpt") for kind in ("best", "last")}
+    assert steps["last"] == 3
+    for line in results:
+        assert len(line["stage_psnr"]) == 3
+        assert (line["checkpoint_kind"], line["generator_steps"]) == ("best", steps["best"])
+    with open(trained / "metrics.csv") as file:
+        validated = [line for line in csv.DictReader(file) if line["val/psnr"]]
+    best = max(validated, key=lambda line: float(line["val/psnr"]))
+    assert [line["generator_steps"] for line in validated] == ["2", "3"], "the last step is validated too"
+    assert steps["best"] == int(best["generator_steps"])
     assert {line["model"] for line in results} == {
         "model=small sampling=uniform_network model.stem=4 model.channels=[4,4,6]"
     }
@@ -45,10 +60,11 @@ def test_training_leaves_config_checkpoints_curves_and_results(trained):
 
 
 def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, tmp_path):
-    words = ["sapnet.evaluate", f"checkpoint={trained}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
+    words = ["sapnet.evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
     words += [word for word in TINY if word.startswith("data.")]
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert f"checkpoint: best, of step {steps_of(trained / 'checkpoints' / 'best.ckpt')}" in done.stdout + done.stderr
     first = lines(tmp_path / "results.jsonl")
     expected = lines(trained / "results.jsonl")
     for ours, theirs in zip(first, expected, strict=True):
@@ -60,10 +76,27 @@ def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, t
     assert again[0] == first[0] and again[1]["stage_psnr"] == first[1]["stage_psnr"]
 
 
+def test_a_repeated_evaluation_writes_the_images_that_are_missing_and_nothing_else(trained, tmp_path):
+    (tmp_path / "results.jsonl").write_bytes((trained / "results.jsonl").read_bytes())
+    words = ["sapnet.evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
+    words += [*(word for word in TINY if word.startswith("data.")), "save_images=true"]
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0 and "nothing is evaluated again" in done.stdout + done.stderr, done.stderr
+    assert (tmp_path / "results.jsonl").read_bytes() == (trained / "results.jsonl").read_bytes()
+    (folder,) = (tmp_path / "images").iterdir()
+    assert sorted(path.name for path in (folder / "test").iterdir()) == ["000000.png", "000001.png"]
+    done = run(*words, "data.scene_seed=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours, other = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
+    assert [line["name"] for line in ours] == [line["name"] for line in other]
+    assert ours[0]["input_psnr"] != other[0]["input_psnr"], "other scenes of the same name are other data"
+    assert len(list((tmp_path / "images").iterdir())) == 2, "and their images are kept apart"
+
+
 def test_another_window_is_another_result(trained_nu, tmp_path):
     """Of the same checkpoint in the same folder, beside what training measured over whole images."""
     (tmp_path / "results.jsonl").write_bytes((trained_nu / "results.jsonl").read_bytes())
-    words = ["sapnet.evaluate", f"checkpoint={trained_nu}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
+    words = ["sapnet.evaluate", f"checkpoint={trained_nu}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
     done = run(*words, *(word for word in TINY if word.startswith("data.")), "window=32", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     whole, local = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
@@ -188,14 +221,18 @@ def test_the_demo_says_what_its_points_are_worth(tmp_path):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert {"learned", "random", "none"} <= summary["points_db"].keys() and summary["steps"] == 3
     assert {"gain_db", "policy_auc_error", "policy_auc_extent"} <= summary.keys()
+    assert f"{summary['seconds']:.3f} s per image" in done.stdout + done.stderr, "and not the time of the whole run"
+    assert summary["seconds"] < 1 < summary["run_seconds"] and summary["checkpoint_kind"] == "best"
     assert summary["policy"]["worth"]["words"] in done.stdout + done.stderr
     assert (tmp_path / "out" / "demo.png").stat().st_size > 1000
 
 
 def test_training_may_end_with_a_study(tmp_path):
-    words = [*TINY, "sampling=nu", "data.size=64", "study=map", "hydra.run.dir=out"]
+    words = [*TINY, "sampling=nu", "data.size=64", "study=map", "evaluate_checkpoint=last", "hydra.run.dir=out"]
     done = run("sapnet.train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    (line, *_) = lines(tmp_path / "out" / "results.jsonl")
+    assert (line["checkpoint_kind"], line["generator_steps"]) == ("last", 3)
     found = json.loads((tmp_path / "out" / "policy.json").read_text())
     assert {row["truth"] for row in found["agreement"]} == {"error", "extent"}
     assert [row["inference"] for row in found["inference"]] == ["top", "dither", "draw"]

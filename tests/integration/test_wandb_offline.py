@@ -65,7 +65,7 @@ def read_runs(folder: Path) -> list[OfflineRun]:
 def test_a_run_holds_config_labels_curves_and_pictures(tmp_path):
     train(tmp_path)
     (run,) = read_runs(tmp_path)
-    assert (run.id, run.group, run.job_type, run.name) == (run_id(tmp_path, "train"), "widths", "train", "width 4")
+    assert (run.id, run.group, run.job_type, run.name) == (run_id(tmp_path), "widths", "train", "width 4")
     assert sorted(run.tags) == ["noise", "small"]
     assert run.config["model"] == {"width": 4, "again": 4} and run.config["data"] == {"sizes": [1, 2]}
     assert run.step_metrics["*"] == "generator_steps"
@@ -104,5 +104,5 @@ def test_a_resumed_run_goes_on_under_its_id_at_its_steps(tmp_path):
             for step in steps:
                 logger.log_metrics({"train/loss": 0.5, "generator_steps": float(step)}, 0)
     first, second = read_runs(tmp_path)
-    assert first.id == second.id == run_id(tmp_path, "train") != run_id(tmp_path, "eval")
+    assert first.id == second.id == run_id(tmp_path)
     assert [row["_step"] for run in (first, second) for row in run.history] == [1, 2, 3, 4]

@@ -19,9 +19,9 @@ def places(folder):
     return lambda row, seed: folder / row / f"seed{seed}"
 
 
-def write(folder, row, seed, values):
+def write(folder, row, seed, values, **context):
     for i, value in enumerate(values):
-        line = {"name": f"{i:03d}", "stage_psnr": [0.0, value], "stage_ssim": [0.0, 0.9], "seconds": 0.5}
+        line = {"name": f"{i:03d}", "stage_psnr": [0.0, value], "stage_ssim": [0.0, 0.9], "seconds": 0.5, **context}
         append_result(folder / row / f"seed{seed}" / "results.jsonl", line)
     made = {"command": f"sapnet-train seed={seed}", "commit": "abc1234", "config_hash": f"hash{seed}"}
     (folder / row / f"seed{seed}" / "done.json").write_text(json.dumps(made))
@@ -37,6 +37,44 @@ def test_gains_are_paired_by_image_and_seed(tmp_path):
     assert random["psnr_seed_sd_db"] == pytest.approx(np.sqrt(0.5))
     assert oracle["gain_db"] == pytest.approx(0.5) and oracle["gain_ci95_low_db"] == pytest.approx(0.5)
     assert oracle["gain_by_seed_db"] == pytest.approx([0.5, 0.5])
+
+
+def test_an_evaluation_that_was_repeated_is_not_averaged_with_the_new_one(tmp_path):
+    """As a second run of the same command leaves it: 4 images of one checkpoint, then 2 of another."""
+    base = {"checkpoint_kind": "best", "data": "synthetic"}
+    for seed in (0, 1):
+        write(tmp_path, "random", seed, [20.0, 21.0, 22.0, 23.0], checkpoint="old", generator_steps=2, **base)
+        write(tmp_path, "random", seed, [30.0, 31.0], checkpoint="new", generator_steps=4, **base)
+        write(tmp_path, "oracle", seed, [31.0, 32.0], checkpoint="c", generator_steps=4, **base)
+    random, oracle = compare(STUDY, places(tmp_path))
+    assert random["psnr_db"] == 30.5 and random["images"] == 2 and oracle["gain_db"] == 1
+    assert random["evaluated_checkpoint"] == "best, 4 steps"
+    assert "Evaluated checkpoint: best, 4 steps" in as_markdown(STUDY, [random, oracle], {})
+
+
+def test_the_checkpoint_that_a_study_names_is_read(tmp_path):
+    rows = {"random": ["evaluate_checkpoint=last"], "oracle": []}
+    study = Study("t", "random", (0,), rows)
+    for row in rows:
+        write(tmp_path, row, 0, [20.0, 21.0], checkpoint="b", checkpoint_kind="best")
+        write(tmp_path, row, 0, [30.0, 31.0], checkpoint="l", checkpoint_kind="last")
+    assert [line["psnr_db"] for line in compare(study, places(tmp_path))] == [30.5, 20.5]
+
+
+def test_results_that_do_not_go_together_are_refused(tmp_path):
+    write(tmp_path, "random", 0, [20.0, 21.0])
+    write(tmp_path, "random", 1, [20.0, 21.0, 22.0])
+    with pytest.raises(UserError, match=r"seed1/results.jsonl is of 3 images, of which 2 are among the 2"):
+        compare(STUDY, places(tmp_path))
+    write(tmp_path, "random", 0, [20.0, 21.0, 22.0])
+    for seed in (0, 1):
+        write(tmp_path, "oracle", seed, [20.0, 21.0])
+    with pytest.raises(UserError, match=r"oracle and random were tested on different images"):
+        compare(STUDY, places(tmp_path))
+    write(tmp_path, "oracle", 0, [20.0, 21.0, 22.0], budget=0.5)
+    write(tmp_path, "oracle", 0, [20.0, 21.0, 22.0], budget=0.1)
+    with pytest.raises(UserError, match=r"several evaluations \(budget: 0.5 and 0.1\)"):
+        compare(STUDY, places(tmp_path))
 
 
 def test_a_row_without_a_result_says_so(tmp_path):

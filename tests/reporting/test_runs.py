@@ -17,6 +17,15 @@ def test_a_run_is_known_by_its_overrides_and_not_by_the_place_of_its_data(tmp_pa
     assert tested.is_relative_to(runs.folder(WORDS)) and tested != runs.folder(WORDS, ["data=reds"])
 
 
+def test_runs_evaluated_at_the_last_checkpoint_keep_their_place_and_others_have_their_own(tmp_path):
+    """Runs of earlier versions were all evaluated at the last one; `best` is the default now."""
+    runs = Runs(tmp_path)
+    last, best = runs.folder(["evaluate_checkpoint=last", "steps=1"]), runs.folder(["steps=1"])
+    assert last.name == "87088bf649e0" and best != last
+    assert best == runs.folder(["steps=1", "evaluate_checkpoint=best"])
+    assert last == runs.folder(["steps=1", "evaluate_checkpoint=best", "evaluate_checkpoint=last"])
+
+
 def test_a_run_that_needs_data_says_so_before_it_begins(tmp_path):
     with pytest.raises(UserError, match="data_root=FOLDER"):
         Runs(tmp_path).do(WORDS)

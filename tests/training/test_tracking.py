@@ -143,25 +143,24 @@ def test_a_torn_last_row_is_dropped(tmp_path):
 
 def test_labels_come_from_the_choices(tmp_path, hydra_job):
     config = hydra_job(tmp_path, "experiment=table3")
-    assert labels(config, "eval") == Labels("eval", None, "table3", ("table3", "noise", "free"))
+    assert labels(config) == Labels(None, "table3", ("table3", "noise", "free"))
 
 
 def test_a_sweep_is_a_group_and_the_config_has_the_last_word(tmp_path, hydra_job):
     config = hydra_job(tmp_path, "hydra.mode=MULTIRUN", "hydra.sweep.dir=outputs/sweeps/monday", "experiment=table3")
-    assert labels(config, "train").group == "monday"
+    assert labels(config).group == "monday"
     config.group, config.name = "mine", "first"
-    assert labels(config, "train") == Labels("train", "first", "mine", ("table3", "noise", "free"))
+    assert labels(config) == Labels("first", "mine", ("table3", "noise", "free"))
 
 
 def test_without_hydra_only_the_config_speaks():
     config = OmegaConf.create({"tags": ["b", "a", "b"]})
-    assert labels(config, "table") == Labels("table", None, None, ("b", "a"))
+    assert labels(config) == Labels(None, None, ("b", "a"))
 
 
-def test_the_id_is_that_of_the_folder_and_the_kind_of_job(tmp_path, monkeypatch):
+def test_the_id_is_that_of_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run_id("run", "train") == run_id(tmp_path / "x" / ".." / "run", "train")
-    assert len({run_id("run", "train"), run_id("run", "eval"), run_id("run2", "train")}) == 3
+    assert run_id("run") == run_id(tmp_path / "x" / ".." / "run") != run_id("run2")
 
 
 # --- the end

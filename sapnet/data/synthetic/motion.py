@@ -27,13 +27,6 @@ class Path:
         """A path that stays where it is."""
         return cls(np.zeros((4, 3)))
 
-    @classmethod
-    def straight(cls, dx: float, dy: float) -> "Path":
-        """A steady translation by (dx, dy) pixels from the exposure's first to its last instant."""
-        coefficients = np.zeros((4, 3))
-        coefficients[:2, 0] = dx / 2, dy / 2
-        return cls(coefficients)
-
 
 def transforms(
     poses: Float[np.ndarray, "n 4"], centre: tuple[float, float] | Float[np.ndarray, "n 2"]

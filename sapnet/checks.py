@@ -1,0 +1,214 @@
+"""Checks of what the user gives, made before anything is built: ranges of config values, and places to write to."""
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from sapnet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in a range.
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value; None for no bound.
+        whole: Whether it has to be an integer.
+        above: Whether `low` itself is excluded.
+        below: Whether `high` itself is excluded.
+        null: What `null` stands for; empty where it is not allowed.
+    """
+
+    low: float
+    high: float | None = None
+    whole: bool = False
+    above: bool = False
+    below: bool = False
+    null: str = ""
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value is in the range."""
+        if value is None:
+            return bool(self.null)
+        kinds = int if self.whole else int | float
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+            return False
+        if value < self.low or (self.above and value == self.low):
+            return False
+        return self.high is None or (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        low = f"{'above' if self.above else 'from'} {self.low:g}"
+        if self.high is None:
+            text = f"{kind} {low}" if self.above else f"{kind}, {self.low:g} or more"
+        else:
+            high = f"{self.high:.10g}"
+            text = f"{kind} {low} " + (f"to below {high}" if self.below else f"to {high}")
+        return text + (f", or null for {self.null}" if self.null else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some words or plain values."""
+
+    options: tuple[Any, ...]
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value is one of them."""
+        return any(type(value) is type(option) and value == option for option in self.options)
+
+    def __str__(self) -> str:
+        words = ["null" if option is None else str(option).lower() for option in self.options]
+        return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A word or a path."""
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value is text."""
+        return isinstance(value, str)
+
+    def __str__(self) -> str:
+        return "text"
+
+
+@dataclass(frozen=True)
+class Several:
+    """A list whose entries all follow one rule.
+
+    Attributes:
+        each: Rule of an entry.
+        empty: Whether the list may be empty.
+        null: As of `Number`.
+    """
+
+    each: Number | Text
+    empty: bool = False
+    null: str = ""
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value is such a list."""
+        if value is None:
+            return bool(self.null)
+        if not isinstance(value, list | ListConfig) or not (len(value) or self.empty):
+            return False
+        return all(self.each.allows(entry) for entry in value)
+
+    def __str__(self) -> str:
+        text = f"a list; each entry is {self.each}"
+        return text + (f"; or null for {self.null}" if self.null else "")
+
+
+_COUNT = Number(1, whole=True)
+_SEED = Number(0, 2**32 - 1, whole=True)
+_FLAG = Choice((True, False))
+_SHARE = Number(0, 1)
+
+#: What the values of the commands' configs may be; a key is checked where a config has it.
+RULES: Mapping[str, Number | Choice | Several] = {
+    # Training.
+    "steps": _COUNT,
+    "stagewise": Several(Number(0, 1, below=True), empty=True),
+    "seed": _SEED,
+    "resume": Choice(("auto", "must", "never")),
+    "validate_every": _COUNT,
+    "checkpoint_every": Number(1, whole=True, null="none between validations"),
+    "evaluate": _FLAG,
+    "evaluate_checkpoint": Choice(("best", "last")),
+    "optim.optimizer.lr": Number(0, above=True),
+    "optim.clip_norm": Number(0, above=True, null="no clipping"),
+    "optim.scheduler.every": _COUNT,
+    "optim.scheduler.warm_up": Number(0, 1, below=True),
+    "loss.epsilon": Number(0, above=True),
+    "policy.rate": Number(0, above=True),
+    "policy.pretrain": _SHARE,
+    "policy.settle": _SHARE,
+    # Networks.
+    "model.stem": _COUNT,
+    "model.channels": Several(_COUNT),
+    "model.stages": Number(1, 4, whole=True),
+    "sampling.budget": Number(-1, 3, above=True, null="the budget of the training"),
+    "window": Number(1, whole=True, null="the whole image"),
+    # Data; `data.train` and so on are numbers of scenes, or folders.
+    "data.crop": Number(16, whole=True),
+    "data.batch": _COUNT,
+    "data.eval_batch": _COUNT,
+    "data.workers": Number(0, whole=True, null="one a core, four at most"),
+    "data.seed": _SEED,
+    "data.scene_seed": _SEED,
+    "data.size": Number(32, whole=True),
+    "data.train": _COUNT,
+    "data.val": _COUNT,
+    "data.test": _COUNT,
+    "data.val_share": Number(0, 1, below=True),
+    "data.gamma": Number(1, 4, null="an average of the stored values"),
+    # Evaluation, demo, studies, counting.
+    "save_images": _FLAG,
+    "study": Choice(("map", "policy", "points", True, False, None)),
+    "training_seconds": Number(0, above=True),
+    "picture_scenes": _COUNT,
+    "seeds": Several(_SEED, null="those of the study"),
+    "jobs": _COUNT,
+    "overrides": Several(Text(), empty=True),
+    "checkpoints": Several(Text(), empty=True),
+    "render_only": _FLAG,
+    "height": _COUNT,
+    "width": _COUNT,
+    "depth": _COUNT,
+    "measure": _FLAG,
+}
+_ABSENT = object()
+
+
+def check_values(config: DictConfig) -> None:
+    """Check every value of a composed config that `RULES` knows.
+
+    Raises:
+        UserError: One is of the wrong kind or out of range; the sentence names the key, the value and what is allowed.
+    """
+    for key, rule in RULES.items():
+        value = OmegaConf.select(config, key, default=_ABSENT)
+        if value is _ABSENT or isinstance(value, DictConfig) or (value is None and _parent_is_null(config, key)):
+            continue
+        if not rule.allows(value):
+            raise UserError(f"{key}={_shown(value)}: give {rule}.")
+
+
+def _parent_is_null(config: DictConfig, key: str) -> bool:
+    # `data: null` has no crop to speak of.
+    group = key.rpartition(".")[0]
+    return bool(group) and OmegaConf.select(config, group) is None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, ListConfig):
+        return f"[{','.join(map(_shown, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make sure that files can be written to a folder, which need not be there yet; nothing is left behind.
+
+    Raises:
+        UserError: They cannot: a file is in the way, the file system is read-only, or permission is missing.
+    """
+    folder = Path(folder)
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists() or place.is_symlink())
+    if not nearest.is_dir():
+        raise UserError(f"{folder}: {nearest} is a file, not a folder; choose another place, or move the file away.")
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder}: nothing can be written to {nearest} ({error.strerror or error}); choose another folder."
+        ) from error

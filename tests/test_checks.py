@@ -1,0 +1,135 @@
+"""Values out of range and places that cannot be written, before anything is built."""
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from sapnet.checks import RULES, check_values, check_writable
+from sapnet.entry import CONFIG_DIR
+from sapnet.errors import UserError
+from sapnet.models.sapnet.network import HIERARCHIES
+from sapnet.reporting.rows import read_study
+
+EXPERIMENTS = CONFIG_DIR.parent / "experiments"
+COMMANDS = ("train", "evaluate", "demo", "reproduce", "count", "benchmark", "check_data")
+
+
+def composed(command: str, *words: str):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra.compose(command, list(words))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_own_values_are_allowed(command):
+    check_values(composed(command))
+
+
+@pytest.mark.parametrize("command", ["train", "demo"])
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("steps=abc", "steps=abc: give a whole number, 1 or more."),
+        ("steps=-5", "steps=-5: give a whole number, 1 or more."),
+        ("steps=0", "steps=0: give a whole number, 1 or more."),
+        ("steps=3.5", "steps=3.5: give a whole number, 1 or more."),
+        ("steps=true", "steps=true: give a whole number, 1 or more."),
+        ("data.crop=0", "data.crop=0: give a whole number, 16 or more."),
+        ("data.batch=0", "data.batch=0: give a whole number, 1 or more."),
+        ("data.workers=-1", "data.workers=-1: give a whole number, 0 or more, or null for one a core, four at most."),
+        ("validate_every=0", "validate_every=0: give a whole number, 1 or more."),
+        ("checkpoint_every=0", "checkpoint_every=0: give a whole number, 1 or more, or null for none between valid"),
+        ("optim.optimizer.lr=-1", "optim.optimizer.lr=-1: give a number above 0."),
+        ("optim.optimizer.lr=fast", "optim.optimizer.lr=fast: give a number above 0."),
+        ("optim.optimizer.lr=.inf", "optim.optimizer.lr=.inf: give a number above 0."),
+        ("seed=abc", "seed=abc: give a whole number from 0 to 4294967295."),
+        ("seed=-1", "seed=-1: give a whole number from 0 to 4294967295."),
+        ("model.stages=5", "model.stages=5: give a whole number from 1 to 4."),
+        ("model.channels=[16,0]", "model.channels=[16,0]: give a list; each entry is a whole number, 1 or more."),
+        ("stagewise=[0,1]", "stagewise=[0,1]: give a list; each entry is a number from 0 to below 1."),
+        ("evaluate=perhaps", "evaluate=perhaps: give true or false."),
+        ("resume=yes", "resume=yes: give auto, must or never."),
+        ("study=pionts", "study=pionts: give map, policy, points, true, false or null."),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_what_is_allowed(command, word, sentence):
+    with pytest.raises(UserError) as caught:
+        check_values(composed(command, word))
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("evaluate", "window=0"),
+        ("evaluate", "window=abc"),
+        ("evaluate", "sampling.budget=-1"),
+        ("evaluate", "sampling.budget=3.1"),
+        ("evaluate", "data.test=0"),
+        ("evaluate", "save_images=2"),
+        ("demo", "training_seconds=0"),
+        ("demo", "picture_scenes=0"),
+        ("reproduce", "jobs=0"),
+        ("reproduce", "seeds=abc"),
+        ("reproduce", "seeds=[]"),
+        ("reproduce", "seeds=[0,-1]"),
+        ("reproduce", "overrides=abc"),
+        ("benchmark", "checkpoints=a.ckpt"),
+        ("count", "height=0"),
+    ],
+)
+def test_other_commands_have_ranges_too(command, word):
+    with pytest.raises(UserError, match=word.partition("=")[0]):
+        check_values(composed(command, word))
+
+
+@pytest.mark.parametrize("word", ["sampling.budget=3", "sampling.budget=-0.99", "sampling.budget=0", "window=256"])
+def test_the_ends_of_ranges_are_allowed(word):
+    check_values(composed("evaluate", word))
+
+
+def test_folders_of_images_are_no_numbers_of_scenes():
+    check_values(composed("train", "data=folder", "data.train.blurred=a", "data.train.sharp=b"))
+
+
+def test_no_data_and_no_network_have_no_values():
+    check_values(OmegaConf.create({"data": None, "model": None, "steps": 1}))
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_of_the_studies_are_allowed(path):
+    for scale in ("paper", "mini") if path.stem != "scales" else ():
+        try:
+            study = read_study(path, scale)
+        except UserError:  # not all studies have both
+            continue
+        words = study.overrides(next(iter(study.rows)), 0)
+        check_values(composed("train", *(word.replace("{data}", "DATA") for word in words)))
+
+
+def test_the_numbers_of_stages_are_those_of_the_network():
+    rule = RULES["model.stages"]
+    assert [n for n in range(-1, 9) if rule.allows(n)] == sorted(HIERARCHIES)
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "place"),
+    [
+        (["check_data"], "run.dir", "outputs/check_data"),
+        (["reproduce", "table=4", "root=R"], "run.dir", "R/logs/4_mini"),
+        (["reproduce", "table=4", "row=Net9", "root=R"], "sweep.subdir", "Net9"),
+    ],
+)
+def test_the_folders_that_the_configs_name_are_those_that_hydra_takes(words, key, place):
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = hydra.compose(words[0], words[1:], return_hydra_config=True)
+    assert OmegaConf.select(config.hydra, key) == place
+
+
+def test_a_place_that_cannot_be_written_is_named_and_a_good_one_is_left_as_it_was(tmp_path):
+    check_writable(tmp_path / "new" / "deep")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is a file, not a folder"):
+        check_writable(tmp_path / "file" / "deep")
+    with pytest.raises(UserError, match="/proc"):
+        check_writable("/proc/none")

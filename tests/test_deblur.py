@@ -1,0 +1,28 @@
+"""What `sapnet-deblur` refuses before it loads a network."""
+
+import argparse
+
+import pytest
+
+from sapnet.deblur import pairs_of_paths, parser, pixels
+from sapnet.errors import UserError
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_restored(tmp_path):
+    source = tmp_path / "photo.png"
+    source.touch()
+    for folder in (tmp_path / "photo.png" / "deep", "/proc/none"):
+        with pytest.raises(UserError, match="choose another"):
+            pairs_of_paths(source, tmp_path / folder / "out.png", overwrite=False)
+    target = tmp_path / "new" / "out.png"
+    assert pairs_of_paths(source, target, overwrite=False) == [(source, target)]
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"], "nothing is made yet"
+
+
+@pytest.mark.parametrize("text", ["0", "-16", "1.5", "wide"])
+def test_a_window_is_a_positive_number_of_pixels(text, capsys):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text}: give a whole number"):
+        pixels(text)
+    with pytest.raises(SystemExit):
+        parser().parse_args(["p.png", "-o", "o.png", "-c", "c.ckpt", f"--window={text}"])
+    assert "give a whole number" in capsys.readouterr().err
