@@ -1,5 +1,10 @@
 """`sapnet-train`, `python -m sapnet.train`: train a network, then evaluate it on the test images."""
 
+from sapnet import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before the imports below, which take seconds
+
 import logging
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from sapnet.evaluation.runner import as_table
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.training.assemble import build_module, build_trainer
 from sapnet.training.checkpoints import check_same_architecture, resume_from
+from sapnet.training.saving import interruptible, only_training
 from sapnet.training.tracking import tracked
 
 log = logging.getLogger(__name__)
@@ -23,8 +29,15 @@ def fit(config: DictConfig, folder: Path) -> Path:
     """Train what the config describes and return the last checkpoint, below ``folder/checkpoints``.
 
     Raises:
-        UserError: The data, the checkpoint to go on from, or a value of the config cannot be used.
+        UserError: The data, the checkpoint to go on from, or a value of the config cannot be used; or another process
+            trains in this folder.
+        Interrupted: A signal came; the last checkpoint is saved.
     """
+    with only_training(folder):
+        return _fit(config, folder)
+
+
+def _fit(config: DictConfig, folder: Path) -> Path:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
@@ -37,11 +50,9 @@ def fit(config: DictConfig, folder: Path) -> Path:
         check_same_architecture(module.network, module.model, checkpoint)
     with tracked(config, folder, "train") as loggers:
         trainer = build_trainer(config, folder, loggers)
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-        last = folder / "checkpoints" / "last.ckpt"
-        # The callback saves after validations, which need not fall on the last step.
-        trainer.save_checkpoint(last)
-    return last
+        with interruptible(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+    return folder / "checkpoints" / "last.ckpt"
 
 
 @entry_point("train")

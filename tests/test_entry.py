@@ -315,7 +315,7 @@ def test_the_configs_of_an_installed_package_come_first(tmp_path):
     package = tmp_path / "sapnet"
     (package / "conf").mkdir(parents=True)
     (tmp_path / "conf").mkdir()
-    for name in ("__init__.py", "entry.py", "errors.py"):
+    for name in ("__init__.py", "entry.py", "errors.py", "interrupts.py"):
         shutil.copy(Path(sapnet.entry.__file__).parent / name, package / name)
     script = "import sapnet.entry; print(sapnet.entry.CONFIG_DIR)"
     out = subprocess.check_output([sys.executable, "-c", script], cwd=tmp_path, text=True)

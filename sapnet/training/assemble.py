@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from sapnet.errors import UserError
@@ -18,7 +18,8 @@ from sapnet.training.checkpoints import AtomicCheckpointIO
 from sapnet.training.panels import PanelCallback
 from sapnet.training.progress import NonFiniteGuard, StepProgress, StopAtSteps
 from sapnet.training.restoration import RestorationModule
-from sapnet.training.resuming import SaveEvery, StepRandomness
+from sapnet.training.resuming import StepRandomness
+from sapnet.training.saving import BestCheckpoint, SaveLast
 
 
 def build_module(config: DictConfig) -> RestorationModule:
@@ -39,7 +40,14 @@ def build_module(config: DictConfig) -> RestorationModule:
 def quieten() -> None:
     """Keep to ourselves what Lightning tells of its own affairs: they are nothing a user can act on."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (".*LeafSpec.*", ".*smaller than the logging interval.*", ".*does not have many workers.*"):
+    for message in (
+        ".*LeafSpec.*",
+        ".*smaller than the logging interval.*",
+        ".*does not have many workers.*",
+        ".*Checkpoint directory.*exists and is not empty.*",
+        # Of checkpoints of earlier versions, which saved the last one by another callback.
+        ".*callbacks used to create the checkpoint need to be provided.*",
+    ):
         warnings.filterwarnings("ignore", message)
 
 
@@ -56,18 +64,19 @@ def build_trainer(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -
 
 
 def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
-    checkpoints, every = folder / "checkpoints", config.checkpoint_every
+    checkpoints, every, minutes = folder / "checkpoints", config.checkpoint_every, config.checkpoint_minutes
     if every is not None and every < 1:
-        raise UserError(f"checkpoint_every={every}: give a number of steps, or null for none beside the validations.")
-    saving = {"dirpath": checkpoints, "auto_insert_metric_name": False, "enable_version_counter": False}
+        raise UserError(f"checkpoint_every={every}: give a number of steps, or null for none.")
+    if minutes is not None and minutes <= 0:
+        raise UserError(f"checkpoint_minutes={minutes}: give a number of minutes, or null for none.")
+    best = {"filename": "best", "monitor": "val/psnr", "mode": "max"}
     return [
         StepRandomness(config.seed),
         StepProgress(config.steps),
         StopAtSteps(config.steps),
         NonFiniteGuard(),
         PanelCallback(folder / "panels"),
-        *([SaveEvery(every, checkpoints / "last.ckpt")] if every else []),
         # The best one first: the last one then knows of it.
-        ModelCheckpoint(filename="best", monitor="val/psnr", mode="max", **saving),
-        ModelCheckpoint(filename="last", save_on_train_epoch_end=False, **saving),
+        BestCheckpoint(checkpoints, auto_insert_metric_name=False, enable_version_counter=False, **best),
+        SaveLast(checkpoints / "last.ckpt", every, minutes),
     ]
