@@ -69,7 +69,7 @@ def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
         raise UserError(f"checkpoint_every={every}: give a number of steps, or null for none.")
     if minutes is not None and minutes <= 0:
         raise UserError(f"checkpoint_minutes={minutes}: give a number of minutes, or null for none.")
-    best = {"filename": "best", "monitor": "val/psnr", "mode": "max"}
+    best = {"filename": "best", "monitor": "val/psnr", "mode": "max", "save_on_train_epoch_end": False}
     return [
         StepRandomness(config.seed),
         StepProgress(config.steps),

@@ -47,6 +47,7 @@ class BestCheckpoint(ModelCheckpoint):
         if best and all(os.path.isfile(path) for path in best):
             paths = {key: self._here(state_dict[key]) for key in self._PATHS}
             super().load_state_dict(state_dict | paths | {"best_k_models": best, "dirpath": self.dirpath})
+            self.current_score = state_dict["current_score"]  # Lightning leaves it out
 
     def _here(self, path: str) -> str:
         return os.path.join(self.dirpath, os.path.basename(path)) if path else path

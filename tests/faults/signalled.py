@@ -1,4 +1,4 @@
-"""Runs a command and sends signals to itself at a given moment: `python signalled.py MOMENT STEP SIGNAL MODULE ARGUMENTS...`.
+"""Runs a command that sends itself a signal: `python signalled.py MOMENT STEP SIGNAL MODULE ARGUMENTS...`.
 
 Moments: `step` (in the middle of generator step STEP, between the generator's optimizer and what follows), `log` (after
 its checkpoint would have been written, before its metrics are logged), `validation` (in the first batch of the

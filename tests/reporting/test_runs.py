@@ -36,7 +36,7 @@ def test_a_run_that_is_done_is_not_done_again(tmp_path):
 
 
 def test_a_mark_without_results_is_not_believed(tmp_path):
-    """As earlier versions left it where a signal had ended the training; now it asks for the data, which is not there."""
+    """Earlier versions left one where a signal had ended the training. Here it asks for data that is not there."""
     runs = Runs(tmp_path)
     runs.folder(WORDS).mkdir()
     (runs.folder(WORDS) / "done.json").write_text("{}")
