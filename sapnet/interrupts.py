@@ -56,7 +56,10 @@ def install() -> None:
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """Let a signal raise `Interrupted` in the block. Without effect outside the main thread."""
+    """Let a signal raise `Interrupted` in the block. Without effect outside the main thread.
+
+    After a signal the handlers stay as they are: the process ends, and the same signal may come a second time.
+    """
     global _received, _depth
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     if _depth == 0:
@@ -67,9 +70,10 @@ def raising() -> Iterator[None]:
         yield
     finally:
         _depth -= 1
-        for signum, handler in before.items():
-            if handler is not None and _in_main_thread():
-                signal.signal(signum, handler)
+        if _received is None and _in_main_thread():
+            for signum, handler in before.items():
+                if handler is not None:
+                    signal.signal(signum, handler)
 
 
 def note() -> None:
