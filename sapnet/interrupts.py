@@ -7,6 +7,7 @@ process at once. While its task runs (`raising`) it raises `Interrupted`. While 
 Only the standard library is imported here, since entry points call `install` before anything else.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -146,3 +147,10 @@ def _note(signum: int, frame: FrameType | None = None) -> bool:
 def _raise(signum: int, frame: FrameType | None = None) -> None:
     if _note(signum):
         raise Interrupted(signum)
+
+
+@atexit.register
+def _keep_exit_code() -> None:
+    # Python takes its handlers away last of all; the same signal a second time would then change the exit code.
+    if _received is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

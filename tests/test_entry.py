@@ -291,7 +291,7 @@ def run_program(configs: Path, *arguments: str, ignore: int | None = None, **env
 
 
 @pytest.mark.parametrize(("signum", "word"), [(signal.SIGTERM, "Terminated"), (signal.SIGINT, "Interrupted")])
-@pytest.mark.parametrize("mode", [["act=wait"], ["-m", "act=wait,return"], ["-m", "act=swallow,return"]])
+@pytest.mark.parametrize("mode", [["act=wait"], ["act=wait,return", "-m"], ["act=swallow,return", "-m"]])
 def test_a_signal_is_a_sentence_and_its_exit_code(configs, signum, word, mode):
     """In a multirun it ends the sweep."""
     with run_program(configs, "input=x", *mode) as program:
