@@ -22,7 +22,7 @@ import numpy as np
 from sapnet.data.folder import FolderData
 from sapnet.data.images import write_image
 from sapnet.data.pairs import find_pairs
-from sapnet.data.samples import PairFiles, quiet_worker
+from sapnet.data.samples import PairFiles
 from sapnet.data.tiles import cut_tiles
 from sapnet.data.transforms import RandomCrops
 
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    quiet_worker(0)
+    cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
         whole, tiles = given.root or Path(folder) / "made", Path(folder) / "tiles"
         if given.root is None:

@@ -1,5 +1,10 @@
 """`python -m sapnet.benchmark table=1 data_root=FOLDER`: Table 1 or 2 from the networks and images that are there."""
 
+from sapnet import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before the imports below, which take seconds
+
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,5 +1,10 @@
 """`python -m sapnet.check_data data=gopro data.root=GOPRO_Large`: whether a data set is whole and readable."""
 
+from sapnet import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before the imports below, which take seconds
+
 import hydra
 from omegaconf import DictConfig
 

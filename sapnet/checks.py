@@ -122,6 +122,7 @@ RULES: Mapping[str, Number | Choice | Several] = {
     "resume": Choice(("auto", "must", "never")),
     "validate_every": _COUNT,
     "checkpoint_every": Number(1, whole=True, null="none between validations"),
+    "checkpoint_minutes": Number(0, above=True, null="none between validations"),
     "evaluate": _FLAG,
     "evaluate_checkpoint": Choice(("best", "last")),
     "optim.optimizer.lr": Number(0, above=True),

@@ -1,5 +1,10 @@
 """`python -m sapnet.count model=sapnet sampling=nu`: what a network costs, by operator, by place and by layer."""
 
+from sapnet import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before the imports below, which take seconds
+
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path

@@ -1,5 +1,10 @@
 """`sapnet-deblur photo.jpg -o out.png --checkpoint best.ckpt`: restore one's own photos."""
 
+from sapnet import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before the imports below, which take seconds
+
 import argparse
 import sys
 from pathlib import Path
@@ -137,14 +142,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run the command; a mistake ends in one sentence and exit code 1."""
+    arguments = parser().parse_args()
     try:
-        run(parser().parse_args())
+        with interrupts.raising():
+            run(arguments)
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("Interrupted; finished images stay.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except interrupts.Interrupted as stop:
+        interrupts.leave(interrupts.Interrupted(stop.signum, "finished images stay"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,10 @@
 """`make demo`, `python -m sapnet.demo`: train a small network and its policy, measure both, draw what they do."""
 
+from sapnet import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before the imports below, which take seconds
+
 import logging
 import shutil
 import time
@@ -28,6 +33,7 @@ from sapnet.provenance import write_json
 from sapnet.train import fit
 from sapnet.training.assemble import build_module, network_name
 from sapnet.training.checkpoints import network_from_checkpoint
+from sapnet.training.saving import only_training
 
 log = logging.getLogger(__name__)
 
@@ -105,10 +111,11 @@ def main(config: DictConfig) -> float:
     start = time.perf_counter()
     folder = Path(HydraConfig.get().runtime.output_dir)
     # Of an earlier demo; the run must neither go on from it nor mix with its results.
-    for stale in ("checkpoints", "panels"):
-        shutil.rmtree(folder / stale, ignore_errors=True)
-    for stale in ("results.jsonl", "metrics.csv"):
-        (folder / stale).unlink(missing_ok=True)
+    with only_training(folder):
+        for stale in ("checkpoints", "panels"):
+            shutil.rmtree(folder / stale, ignore_errors=True)
+        for stale in ("results.jsonl", "metrics.csv"):
+            (folder / stale).unlink(missing_ok=True)
 
     step = seconds_per_step(config)
     config.steps = max(1, min(config.steps, int(config.training_seconds / step)))

@@ -1,7 +1,8 @@
 """What the command-line entry points share: where the configs lie, and how a mistake ends.
 
 A mistake of the user ends as one sentence on standard error and exit code 1, in a single run and in a multirun (whose
-other jobs go on). An interrupt ends with exit code 130. With HYDRA_FULL_ERROR=1 the stack trace is shown instead.
+other jobs go on). With HYDRA_FULL_ERROR=1 the stack trace is shown instead. SIGTERM ends a command with exit code 143
+and Ctrl-C with 130, a multirun as a whole; `sapnet.interrupts` says how.
 """
 
 import difflib
@@ -10,9 +11,10 @@ import functools
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,8 +30,10 @@ from omegaconf.errors import (
     MissingMandatoryValue,
 )
 
+from sapnet import interrupts
 from sapnet.checks import check_values
 from sapnet.errors import UserError
+from sapnet.interrupts import Interrupted
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -51,8 +55,8 @@ Task = Callable[[DictConfig], Any]
 def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
     """Turn `task(config)` into a command: Hydra's command line over `CONFIG_DIR/<config_name>.yaml`.
 
-    Exit codes: 0; 1 after a mistake or an error (in a multirun: of any job); 130 after an interrupt. The plain function
-    stays reachable as `command.__wrapped__`.
+    Exit codes: 0; 1 after a mistake or an error (in a multirun: of any job); 143 after SIGTERM, 130 after Ctrl-C. The
+    plain function stays reachable as `command.__wrapped__`.
     """
 
     # Read here, for `main` sets it too; a launcher's workers get the value with the pickled job.
@@ -63,35 +67,45 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def job(config: DictConfig) -> Any:
-            try:
-                check_values(config)
-                return task(config)
-            except Exception as error:
-                in_task.append(True)
-                if trace_wanted:
-                    raise
-                _end_job(error)
+            # Here as well as below, since some launchers run jobs in other processes.
+            with interrupts.raising():
+                try:
+                    check_values(config)
+                    result = task(config)
+                    interrupts.check()
+                    return result
+                except Exception as error:
+                    in_task.append(True)
+                    if interrupts.received() and mistake(error) is None:
+                        # Such as that of a loader whose worker process has died of the same signal.
+                        raise Interrupted(interrupts.received()) from error
+                    if trace_wanted:
+                        raise
+                    _end_job(error)
 
         command = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)
 
         @functools.wraps(task)
         def main() -> None:
-            if trace_wanted:
-                command()
-                return
             # A log file on a full disk would print a stack trace at each message.
-            logging.raiseExceptions = False
-            with _errors_handed_on():
+            logging.raiseExceptions = trace_wanted
+            with interrupts.raising(), nullcontext() if trace_wanted else _errors_handed_on():
                 try:
                     command()
+                except Interrupted as stop:
+                    interrupts.leave(stop)
                 except (KeyboardInterrupt, SystemExit) as stop:
-                    # Lightning turns an interrupt into a SystemExit of code 1.
-                    if not any(isinstance(link, KeyboardInterrupt) for link in _chain(stop)):
+                    # Lightning turns an interrupt that it sees itself into a SystemExit of code 1.
+                    if trace_wanted or not any(isinstance(link, KeyboardInterrupt) for link in _chain(stop)):
                         raise
-                    _exit("Interrupted; what was saved stays in the run's folder.", code=130)
+                    interrupts.leave(Interrupted(signal.SIGINT))
                 except CompactHydraException as error:
+                    if trace_wanted:
+                        raise
                     _exit(_composition_mistake(error, config_name))
                 except Exception as error:
+                    if trace_wanted:
+                        raise
                     # Before the task: Hydra cannot name the run's folder, or cannot write it.
                     sentence = None if in_task else mistake(error) or _missing_place(error)
                     if sentence is None:
@@ -223,6 +237,6 @@ def _errors_handed_on() -> Iterator[None]:
             os.environ[_TRACE] = before
 
 
-def _exit(sentence: str, code: int = 1) -> NoReturn:
+def _exit(sentence: str) -> NoReturn:
     print(sentence, file=sys.stderr, flush=True)
-    raise SystemExit(code)
+    raise SystemExit(1)

@@ -1,5 +1,10 @@
 """`sapnet-evaluate`, `python -m sapnet.evaluate`: measure a checkpoint, or published weights, on a data set's tests."""
 
+from sapnet import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before the imports below, which take seconds
+
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -1,5 +1,10 @@
 """`python -m sapnet.reproduce table=4 scale=mini`: rebuild a study row by row, and render its table."""
 
+from sapnet import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before the imports below, which take seconds
+
 import logging
 import time
 from collections.abc import Sequence
@@ -18,12 +23,13 @@ from sapnet.data.samples import usable_cores
 from sapnet.entry import CONFIG_DIR, entry_point
 from sapnet.errors import UserError
 from sapnet.files import write_atomically
+from sapnet.interrupts import Interrupted
 from sapnet.provenance import write_json
 from sapnet.reporting import points
 from sapnet.reporting.kept import Kept, read_kept, write_kept
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture, gains_table
 from sapnet.reporting.rows import Study, compare, data_words, read_study
-from sapnet.reporting.runs import Runs
+from sapnet.reporting.runs import Runs, Stopped
 
 log = logging.getLogger(__name__)
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
@@ -51,7 +57,11 @@ def costs(study: Study) -> dict[str, dict[str, float]]:
 
 
 def train(study: Study, names: list[str], runs: Runs, jobs: int, kept: Kept | None = None) -> list[str]:
-    """Train rows with all seeds, several at a time, save what was kept; return what failed."""
+    """Train rows with all seeds, several at a time, save what was kept; return what failed.
+
+    Raises:
+        Interrupted: A signal came; it was passed on to the runs, and they have ended.
+    """
     known = {} if kept is None else kept.runs
     wanted = [(name, seed) for seed in study.seeds for name in names if (name, seed) not in known]
     if len(wanted) < len(names) * len(study.seeds):
@@ -63,6 +73,9 @@ def train(study: Study, names: list[str], runs: Runs, jobs: int, kept: Kept | No
         log.info("%s, seed %d: in %s, where metrics.csv grows", name, seed, runs.folder(study.overrides(name, seed)))
         try:
             runs.do(study.overrides(name, seed), study.test)
+        except Stopped as stop:
+            log.info("%s, seed %d: %s", name, seed, stop or "not begun")
+            return
         except UserError as error:
             word = str(error)
             failures.append(f"{name}, seed {seed}: {word}")
@@ -72,7 +85,14 @@ def train(study: Study, names: list[str], runs: Runs, jobs: int, kept: Kept | No
         log.info("%d of %d: %s, seed %d: %s; about %.0f min left", len(finished), len(wanted), name, seed, word, left)
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(run, *zip(*wanted, strict=True)))
+        try:
+            list(pool.map(run, *zip(*wanted, strict=True)))
+        except Interrupted as stop:
+            # The runs save a checkpoint and end; the pool waits for that.
+            runs.children.stop(stop.signum)
+            pool.shutdown(cancel_futures=True)
+            remark = f"{len(finished)} of {len(wanted)} runs have ended, and the same command goes on with the others"
+            raise Interrupted(stop.signum, remark) from None
     return failures
 
 

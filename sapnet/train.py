@@ -1,5 +1,10 @@
 """`sapnet-train`, `python -m sapnet.train`: train a network, then evaluate it on the test images."""
 
+from sapnet import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before the imports below, which take seconds
+
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +28,7 @@ from sapnet.training.assemble import build_module, build_trainer, check_precisio
 from sapnet.training.checkpoints import load_checkpoint
 from sapnet.training.comparison import Change, changes_since
 from sapnet.training.restoration import RestorationModule
+from sapnet.training.saving import interruptible, only_training
 from sapnet.training.starting import Start, choose_start
 from sapnet.training.tracking import tracked
 
@@ -33,14 +39,26 @@ def fit(config: DictConfig, folder: Path) -> Path:
     """Train what the config describes and return the last checkpoint, below ``folder/checkpoints``.
 
     Raises:
-        UserError: The data, the checkpoint to resume from, or a value of the config cannot be used.
+        UserError: The data, the checkpoint to resume from, or a value of the config cannot be used; or another process
+            trains in this folder.
+        Interrupted: A signal came; the last checkpoint is saved.
     """
     check_precision(config)
-    last = folder / "checkpoints" / "last.ckpt"
-    start = choose_start(last.parent, config.resume, config.ckpt_path, config.init_from)
-    checkpoint = None if start.checkpoint is None else load_checkpoint(start.checkpoint)
+    with only_training(folder):
+        return _fit(config, folder)
+
+
+def _read_start(config: DictConfig, folder: Path) -> tuple[Start, dict[str, Any] | None, list[Change] | None]:
+    start = choose_start(folder / "checkpoints", config.resume, config.ckpt_path, config.init_from)
+    if start.checkpoint is None:
+        return start, None, []
+    checkpoint = load_checkpoint(start.checkpoint)
+    return start, checkpoint, changes_since(checkpoint, config, start.checkpoint)
+
+
+def _fit(config: DictConfig, folder: Path) -> Path:
     # Before anything is built or written.
-    changes = [] if checkpoint is None else changes_since(checkpoint, config, start.checkpoint)
+    start, checkpoint, changes = _read_start(config, folder)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = hydra.utils.instantiate(config.data)
     # Before the network, since missing or broken data is the most likely mistake.
@@ -58,10 +76,9 @@ def fit(config: DictConfig, folder: Path) -> Path:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
     with tracked(config, folder) as loggers:
         trainer = build_trainer(config, folder, loggers)
-        trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint)
-        # The callback saves after validations, which need not fall on the last step.
-        trainer.save_checkpoint(last)
-    return last
+        with interruptible(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint)
+    return folder / "checkpoints" / "last.ckpt"
 
 
 def _take_weights(module: RestorationModule, path: Path) -> list[str]:

@@ -50,6 +50,13 @@ def main(config):
     if config.act == "wait":
         print("waiting", flush=True)
         time.sleep(60)
+    if config.act == "swallow":
+        # As where the exception is raised inside a destructor.
+        try:
+            print("waiting", flush=True)
+            time.sleep(60)
+        except BaseException:
+            return
     if config.act == "mistake":
         raise UserError(f"rate={config.optim.rate} is too high.")
     if config.act == "bug":
@@ -320,27 +327,58 @@ def test_other_exits_keep_their_code(command):
     assert command("input=x", task=lambda config: sys.exit(7))[0] == 7
 
 
-def run_program(configs: Path, *arguments: str, preexec_fn=None, **environment: str) -> subprocess.Popen:
+def run_program(
+    configs: Path, *arguments: str, ignore: int | None = None, preexec_fn=None, **environment: str
+) -> subprocess.Popen:
     path = os.pathsep.join([str(Path(sapnet.entry.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     program = configs.parent / "app.py"
     program.write_text(PROGRAM)
+
+    def heed() -> None:
+        # A shell's background jobs ignore interrupts, and their children would too.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if ignore is not None:
+            signal.signal(ignore, signal.SIG_IGN)
+
     return subprocess.Popen(
         [sys.executable, str(program), str(configs), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": path, **environment},
-        # A shell's background jobs ignore interrupts, and their children would too.
-        preexec_fn=preexec_fn or (lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)),
+        preexec_fn=preexec_fn or heed,
     )
 
 
-def test_ctrl_c_is_a_sentence_and_130(configs):
-    with run_program(configs, "input=x", "act=wait") as program:
+@pytest.mark.parametrize(("signum", "word"), [(signal.SIGTERM, "Terminated"), (signal.SIGINT, "Interrupted")])
+@pytest.mark.parametrize("mode", [["act=wait"], ["act=wait,return", "-m"], ["act=swallow,return", "-m"]])
+def test_a_signal_is_a_sentence_and_its_exit_code(configs, signum, word, mode):
+    """In a multirun it ends the sweep."""
+    with run_program(configs, "input=x", *mode) as program:
+        assert program.stdout.readline() == "waiting\n"
+        for _ in range(2):  # as from a terminal and a parent process
+            program.send_signal(signum)
+        out, err = program.communicate(timeout=30)
+    assert (program.returncode, err) == (128 + signum, f"{word}; what was saved stays in the run's folder.\n")
+    assert out == "", "the next job has begun"
+
+
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored(configs):
+    """As a shell's background jobs and `nohup` do it."""
+    with run_program(configs, "input=x", "act=wait", ignore=signal.SIGINT) as program:
         assert program.stdout.readline() == "waiting\n"
         program.send_signal(signal.SIGINT)
-        _, err = program.communicate(timeout=30)
-    assert (program.returncode, err) == (130, "Interrupted; what was saved stays in the run's folder.\n")
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.wait(timeout=1)
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(timeout=30) == 143
+
+
+def test_the_exit_code_is_the_signals_where_the_stack_trace_is_asked_for_too(configs):
+    with run_program(configs, "input=x", "act=wait", HYDRA_FULL_ERROR="1") as program:
+        assert program.stdout.readline() == "waiting\n"
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(timeout=30) == 143
 
 
 def test_the_stack_trace_is_there_for_who_asks(configs):
@@ -373,7 +411,7 @@ def test_the_configs_of_an_installed_package_come_first(tmp_path):
     package = tmp_path / "sapnet"
     (package / "conf").mkdir(parents=True)
     (tmp_path / "conf").mkdir()
-    for name in ("__init__.py", "checks.py", "entry.py", "errors.py"):
+    for name in ("__init__.py", "checks.py", "entry.py", "errors.py", "interrupts.py"):
         shutil.copy(Path(sapnet.entry.__file__).parent / name, package / name)
     script = "import sapnet.entry; print(sapnet.entry.CONFIG_DIR)"
     out = subprocess.check_output([sys.executable, "-c", script], cwd=tmp_path, text=True)

@@ -1,4 +1,4 @@
-"""A file is there whole or not at all."""
+"""Atomic file writes and file locks."""
 
 import os
 import subprocess
@@ -14,6 +14,63 @@ def test_a_file_is_written_into_folders_that_are_not_there_yet(tmp_path):
     write_atomically(str(tmp_path / "a" / "b.txt"), memoryview(b"two"))
     assert (tmp_path / "a" / "b.txt").read_bytes() == b"two"
     assert os.listdir(tmp_path / "a") == ["b.txt"]
+
+
+WRITE = """
+import sys
+from sapnet.files import write_atomically
+for _ in range(60):
+    write_atomically(sys.argv[1], sys.argv[2].encode() * 50_000)
+"""
+
+
+def test_two_writers_to_one_file_never_mix(tmp_path):
+    path = tmp_path / "b.txt"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITE, path, letter], stderr=subprocess.PIPE) for letter in "ab"]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            seen.add(path.read_bytes())
+    assert [(writer.returncode, writer.stderr.read()) for writer in writers] == [(0, b"")] * 2
+    assert seen == {b"a" * 50_000, b"b" * 50_000}
+    assert os.listdir(tmp_path) == ["b.txt"]
+
+
+DIE_WHILE_WRITING = """
+import os, signal, sys
+from sapnet import files
+files.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+files.write_atomically(sys.argv[1], b"half")
+"""
+STOP_WHILE_WRITING = """
+import os, sys
+from sapnet import files
+def wait(descriptor, plain=os.fsync):
+    if files.os.fsync is wait:
+        print("writing", flush=True)
+        input()
+        files.os.fsync = plain
+files.os.fsync = wait
+files.write_atomically(sys.argv[1], b"slow")
+"""
+
+
+def test_the_next_writer_removes_what_killed_ones_left_and_nothing_else(tmp_path):
+    path = tmp_path / "b[1].txt"
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", DIE_WHILE_WRITING, path], check=False)
+    write_atomically(tmp_path / "c.txt", b"another file")
+    assert len(list(tmp_path.glob("*.partial"))) == 1, "each killed writer removes what the one before has left"
+    slow = subprocess.Popen(
+        [sys.executable, "-c", STOP_WHILE_WRITING, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert slow.stdout.readline() == b"writing\n"
+    write_atomically(path, b"fast")
+    assert path.read_bytes() == b"fast"
+    assert len(list(tmp_path.glob("*.partial"))) == 1, "one that is still at work stays"
+    slow.communicate(b"\n", timeout=30)
+    assert slow.returncode == 0 and path.read_bytes() == b"slow"
+    assert sorted(os.listdir(tmp_path)) == ["b[1].txt", "c.txt"]
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
@@ -54,4 +111,35 @@ def test_a_lock_is_let_go_of_by_a_killed_process(tmp_path):
         assert b"BlockingIOError" in subprocess.run(command, capture_output=True, check=False).stderr
         holder.kill()
     with exclusive(tmp_path / "a" / "lock"):
+        pass
+
+
+def test_a_lock_that_is_held_is_not_waited_for_where_that_is_not_wanted(tmp_path):
+    with exclusive(tmp_path / "lock"), pytest.raises(BlockingIOError), exclusive(tmp_path / "lock", wait=False):
+        pass
+    with exclusive(tmp_path / "lock", wait=False):
+        pass
+
+
+HAND_ON = """
+import subprocess, sys
+from sapnet.files import exclusive
+with exclusive(sys.argv[1]) as lock:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], pass_fds=(lock.fileno(),), stdin=0)
+    print(child.pid, flush=True)
+    child.wait()
+"""
+
+
+def test_a_child_that_was_handed_the_lock_holds_it_after_its_parent_was_killed(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HAND_ON, tmp_path / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+        with pytest.raises(BlockingIOError), exclusive(tmp_path / "lock", wait=False):
+            pass
+        parent.stdin.write(b"\n")
+    with exclusive(tmp_path / "lock"):  # until the child ends
         pass

@@ -1,6 +1,7 @@
 """Samples in memory and where they come from: files, a cache, and the step to tensors."""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -145,8 +146,14 @@ class WholeImages(Dataset[Item]):
 
 
 def quiet_worker(_: int) -> None:
-    """Keep OpenCV to one thread in a loader's process, so that the processes do not fight for the cores."""
+    """Prepare a loader's process: OpenCV with one thread, and no end by a signal that reaches the main process too.
+
+    The main process, which may be in the middle of a step, ends its loaders when it ends. A loader that has got SIGTERM
+    and is still there after a minute ends on its own.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
 
 
 def usable_cores() -> int:

@@ -5,9 +5,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 from sapnet.errors import UserError
 from sapnet.evaluation.checkpoints import evaluated_checkpoint
@@ -21,6 +25,47 @@ DATA = "{data}"
 DIVERGED = "Training stopped at generator step"
 #: Steps that a killed training loses at most.
 CHECKPOINT_EVERY = 250
+#: Exit codes of a run that a signal ended (`sapnet.interrupts`).
+INTERRUPTED = (130, 143)
+#: Seconds between two looks at a lock that another process holds.
+_POLL_SECONDS = 0.5
+
+
+class Stopped(Exception):
+    """The study ends by a signal, so this run is not begun, or has not come to its end."""
+
+
+class Children:
+    """The processes of the runs at work, to which a signal is passed on."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()
+        self.stopping = False
+
+    def run(self, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess:
+        """Run a process to its end and return what it wrote.
+
+        Raises:
+            Stopped: `stop` was called before.
+        """
+        with self._lock:
+            if self.stopping:
+                raise Stopped
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            process = subprocess.Popen(command, **pipes, **options)
+            self._running.add(process)
+        out, error = process.communicate()
+        with self._lock:
+            self._running.discard(process)
+        return subprocess.CompletedProcess(command, process.returncode, out, error)
+
+    def stop(self, signum: int) -> None:
+        """Pass a signal on to all processes that run, and let no other begin."""
+        with self._lock:
+            self.stopping = True
+            for process in self._running:
+                process.send_signal(signum)
 
 
 @dataclass(frozen=True)
@@ -33,11 +78,13 @@ class Runs:
         root: Holds one folder per run.
         data: The folder of the data sets, for overrides that speak of it.
         threads: Of each run.
+        children: The processes at work.
     """
 
     root: Path
     data: str | None = None
     threads: int = 1
+    children: Children = field(default_factory=Children, compare=False)
 
     def folder(self, overrides: Sequence[str], test: Sequence[str] = ()) -> Path:
         """Return where a training, or its test on other data, keeps ``results.jsonl`` and ``done.json``."""
@@ -52,6 +99,7 @@ class Runs:
 
         Raises:
             UserError: It failed, with the last line it wrote; or the overrides need data, and there is none.
+            Stopped: `children.stop` was called.
         """
         folder = self.folder(overrides)
         said = {"overrides": list(overrides)}
@@ -62,13 +110,12 @@ class Runs:
             self._once(self.folder(overrides, test), "sapnet.evaluate", words, {**said, "test": list(test)}, trained)
 
     def _once(self, folder: Path, module: str, words: Sequence[str], said: dict, before: str = "") -> None:
-        marker, diverged = folder / "done.json", folder / "diverged.json"
-        if marker.is_file() or diverged.is_file():
+        if _is_done(folder):
             return
         words = [self._resolve(word) for word in words]
-        with exclusive(folder / ".lock") as lock:
+        with self._locked(folder) as lock:
             # Whoever held it may have done it.
-            if marker.is_file() or diverged.is_file():
+            if _is_done(folder):
                 return
             origin = {**said, "command": f"{before}python -m {module} {' '.join(words)}", "commit": commit()}
             origin["versions"] = versions()
@@ -76,16 +123,33 @@ class Runs:
             environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
             command = [sys.executable, "-m", module, *words, f"hydra.run.dir={folder}"]
             # Handed the lock: where this process is killed, nobody joins the one that goes on.
-            handed = {"pass_fds": (lock.fileno(),), "env": environment}
-            done = subprocess.run(command, **handed, capture_output=True, text=True, check=False)
-            if done.returncode:
-                last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
-                if not last.startswith(DIVERGED):
-                    raise UserError(last)
-                write_atomically(diverged, json.dumps({**origin, "error": last}).encode())
+            done = self.children.run(command, pass_fds=(lock.fileno(),), env=environment)
+            last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+            if done.returncode and last.startswith(DIVERGED):
+                write_atomically(folder / "diverged.json", json.dumps({**origin, "error": last}).encode())
                 return
+            if self.children.stopping and (done.returncode in INTERRUPTED or done.returncode < 0):
+                raise Stopped(last)
+            if done.returncode:
+                raise UserError(last)
+            if not _has_results(folder):
+                raise UserError(f"{folder}: the run has ended without results: {last}")
             origin["config_hash"] = config_hash((folder / ".hydra" / "config.yaml").read_bytes())
-            write_atomically(marker, json.dumps(origin).encode())
+            write_atomically(folder / "done.json", json.dumps(origin).encode())
+
+    @contextmanager
+    def _locked(self, folder: Path) -> Iterator[IO]:
+        # Not by a lock that is waited for: a thread that waits for one cannot be stopped.
+        with ExitStack() as stack:
+            lock = None
+            while lock is None:
+                if self.children.stopping:
+                    raise Stopped
+                try:
+                    lock = stack.enter_context(exclusive(folder / ".lock", wait=False))
+                except BlockingIOError:
+                    time.sleep(_POLL_SECONDS)
+            yield lock
 
     def _resolve(self, word: str) -> str:
         if DATA not in word:
@@ -99,6 +163,16 @@ def _identity(overrides: Sequence[str]) -> list[str]:
     # Runs of earlier versions were evaluated at their last checkpoint and did not say so: they keep their place.
     words = [word for word in overrides if not word.startswith(EVALUATED)]
     return words if evaluated_kind(overrides) == "last" else [*words, f"{EVALUATED}{evaluated_kind(overrides)}"]
+
+
+def _is_done(folder: Path) -> bool:
+    # Results too: the mark alone was once given to trainings that a signal had ended.
+    return (folder / "diverged.json").is_file() or ((folder / "done.json").is_file() and _has_results(folder))
+
+
+def _has_results(folder: Path) -> bool:
+    results = folder / "results.jsonl"
+    return results.is_file() and results.stat().st_size > 0
 
 
 def _short(words: Sequence[str]) -> str:

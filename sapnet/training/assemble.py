@@ -9,7 +9,7 @@ import hydra
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from sapnet.errors import UserError
@@ -19,7 +19,8 @@ from sapnet.training.checkpoints import AtomicCheckpointIO
 from sapnet.training.panels import PanelCallback
 from sapnet.training.progress import NonFiniteGuard, StepProgress, StopAtSteps
 from sapnet.training.restoration import RestorationModule
-from sapnet.training.resuming import SaveEvery, StepRandomness
+from sapnet.training.resuming import StepRandomness
+from sapnet.training.saving import BestCheckpoint, SaveLast
 
 
 def build_module(config: DictConfig) -> RestorationModule:
@@ -74,7 +75,9 @@ def quieten() -> None:
     data = (".*smaller than the logging interval.*", ".*does not have many workers.*")
     # Of resumed trainings, in their run folder or from another's checkpoint.
     folders = (".*Checkpoint directory .* exists and is not empty.*", ".*dirpath has changed from.*")
-    for message in (".*LeafSpec.*", *data, *folders):
+    # Of checkpoints of earlier versions, which saved the last one by another callback.
+    earlier = ".*callbacks used to create the checkpoint need to be provided.*"
+    for message in (".*LeafSpec.*", *data, *folders, earlier):
         warnings.filterwarnings("ignore", message)
 
 
@@ -91,16 +94,15 @@ def build_trainer(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -
 
 
 def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
-    checkpoints, every = folder / "checkpoints", config.checkpoint_every
-    saving = {"dirpath": checkpoints, "auto_insert_metric_name": False, "enable_version_counter": False}
+    checkpoints, every, minutes = folder / "checkpoints", config.checkpoint_every, config.checkpoint_minutes
+    best = {"filename": "best", "monitor": "val/psnr", "mode": "max", "save_on_train_epoch_end": False}
     return [
         StepRandomness(config.seed),
         StepProgress(config.steps),
         StopAtSteps(config.steps),
         NonFiniteGuard(checkpoints),
         PanelCallback(folder / "panels"),
-        *([SaveEvery(every, checkpoints / "last.ckpt")] if every else []),
         # The best one first: the last one then knows of it.
-        ModelCheckpoint(filename="best", monitor="val/psnr", mode="max", **saving),
-        ModelCheckpoint(filename="last", save_on_train_epoch_end=False, **saving),
+        BestCheckpoint(checkpoints, auto_insert_metric_name=False, enable_version_counter=False, **best),
+        SaveLast(checkpoints / "last.ckpt", every, minutes),
     ]

@@ -132,7 +132,7 @@ class CsvLogger(lightning.logger.Logger):
         values, step = _at_step(metrics, step)
         row = {STEP: step} | {name: f"{float(value):.7g}" for name, value in values.items()}  # float32's digits
         if not self._columns:
-            self._continue_at(step)
+            self._continue_at(step, set(values))
         if new := [name for name in row if name not in self._columns]:
             self._columns += new
             self._rewrite(_read_rows(self._file))
@@ -142,11 +142,17 @@ class CsvLogger(lightning.logger.Logger):
     def finish(self, exit_code: int) -> None:
         """Nothing: every row is on the disk already."""
 
-    def _continue_at(self, step: int | None) -> None:
+    def _continue_at(self, step: int | None, names: set[str]) -> None:
+        def kept(row: dict[str, str]) -> bool:
+            if step is None or not row[STEP] or int(row[STEP]) < step:
+                return True
+            # Of a training step whose validation the resumed run catches up on.
+            return int(row[STEP]) == step and not any(row[name] for name in (names & row.keys()) - {"epoch"})
+
         rows = _read_rows(self._file)
         if rows:
             self._columns = list(rows[0])
-            self._rewrite([row for row in rows if step is None or not row[STEP] or int(row[STEP]) < step])
+            self._rewrite([row for row in rows if kept(row)])
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         text = io.StringIO(newline="")

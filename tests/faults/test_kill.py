@@ -39,8 +39,8 @@ def end(process: subprocess.Popen) -> int:
     return process.returncode
 
 
-def content(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+def content(folder: Path, name: str = "last") -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
 def assert_equal(one: Any, other: Any, where: str = "checkpoint") -> None:

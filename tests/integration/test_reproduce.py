@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -109,6 +110,38 @@ def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
         steps = [int(line["generator_steps"]) for line in csv.DictReader(file) if line["train/loss"]]
     assert steps == sorted(set(steps)) and steps[-1] == 600
     assert len((folder / "results.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_study_and_its_run_with_a_checkpoint(tmp_path, signum, code):
+    """Not done, the row is gone on with where it stopped."""
+    words = ["table=controls", "scale=smoke", f"root={tmp_path}/out", "seeds=[0]", "row=U"]
+    longer = 'overrides=["steps=150","validate_every=150","trainer.log_every_n_steps=1"]'
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - a background job's children ignore it
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "preexec_fn": heed}
+    study = subprocess.Popen(
+        [sys.executable, "-m", "sapnet.reproduce", *words, longer], cwd=tmp_path, env=environment, **pipes
+    )
+    deadline = time.monotonic() + 240
+    while not list((tmp_path / "out").glob("runs/*/metrics.csv")):
+        assert time.monotonic() < deadline and study.poll() is None, study.communicate()
+        time.sleep(0.05)
+    study.send_signal(signum)
+    out, error = study.communicate(timeout=240)
+    assert study.returncode == code and "Traceback" not in error, error
+    sentence = "0 of 1 runs have ended, and the same command goes on with the others."
+    assert error.splitlines()[-1].endswith(sentence)
+    assert out.count("last.ckpt holds step") == 1, out
+    saved = list((tmp_path / "out").glob("runs/*/checkpoints/last.ckpt"))
+    assert len(saved) == 1 and not list((tmp_path / "out").glob("runs/*/done.json"))
+    if signum == signal.SIGTERM:
+        assert run("sapnet.reproduce", *words, longer, cwd=tmp_path).returncode == 0
+        (folder,) = (tmp_path / "out" / "runs").iterdir()
+        assert (folder / "done.json").is_file()
+        with open(folder / "metrics.csv") as file:
+            steps = [int(line["generator_steps"]) for line in csv.DictReader(file) if line["train/loss"]]
+        assert steps == list(range(1, 151)), "it went on where it stopped, and repeated nothing"
 
 
 @pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]])

@@ -1,10 +1,13 @@
+import signal
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sapnet.errors import UserError
 from sapnet.files import exclusive
-from sapnet.reporting.runs import Runs
+from sapnet.reporting.runs import Children, Runs, Stopped
 
 WORDS = ["data=gopro", "data.root={data}/GOPRO_Large", "seed=0"]
 
@@ -37,7 +40,17 @@ def test_a_run_that_is_done_is_not_done_again(tmp_path):
     runs = Runs(tmp_path)
     runs.folder(WORDS).mkdir()
     (runs.folder(WORDS) / "done.json").write_text("{}")
+    (runs.folder(WORDS) / "results.jsonl").write_text("{}\n")
     runs.do(WORDS)
+
+
+def test_a_mark_without_results_is_not_believed(tmp_path):
+    """Earlier versions left one where a signal had ended the training. Here it asks for data that is not there."""
+    runs = Runs(tmp_path)
+    runs.folder(WORDS).mkdir()
+    (runs.folder(WORDS) / "done.json").write_text("{}")
+    with pytest.raises(UserError, match="data_root=FOLDER"):
+        runs.do(WORDS)
 
 
 def test_who_waited_for_a_run_does_not_repeat_it(tmp_path):
@@ -48,8 +61,29 @@ def test_who_waited_for_a_run_does_not_repeat_it(tmp_path):
         waiting = pool.submit(runs.do, overrides)
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.2)
+        (folder / "results.jsonl").write_text("{}\n")
         (folder / "done.json").write_text("{}")
     assert waiting.result() is None and not (folder / "begun.json").exists()
+
+
+def test_who_waits_for_a_run_can_be_stopped(tmp_path):
+    runs, overrides = Runs(tmp_path), ["steps=1"]
+    with ThreadPoolExecutor(1) as pool, exclusive(runs.folder(overrides) / ".lock"):
+        waiting = pool.submit(runs.do, overrides)
+        runs.children.stop(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            waiting.result(timeout=10)
+
+
+def test_a_signal_is_passed_on_to_the_processes_that_run(tmp_path):
+    children, code = Children(), "import time; print('up', flush=True); time.sleep(60)"
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(children.run, [sys.executable, "-c", code]) for _ in range(2)]
+        time.sleep(0.5)
+        children.stop(signal.SIGTERM)
+        assert [each.result(timeout=10).returncode for each in running] == [-signal.SIGTERM] * 2
+    with pytest.raises(Stopped):
+        children.run([sys.executable, "-c", code])
 
 
 @pytest.mark.slow

@@ -24,19 +24,21 @@ from pathlib import Path
 from sapnet.training.checkpoints import AtomicCheckpointIO
 torch.set_num_threads(1)
 io, path = AtomicCheckpointIO(), Path(sys.argv[1])
-partial, mid_write = path.with_name(f".{path.name}.partial"), 0
+mid_write = 0
+def partial():
+    return list(path.parent.glob(".last.ckpt.*.partial"))
 for attempt in range(12):
     io.save_checkpoint({"step": 0, "weights": torch.zeros(8)}, path)
     child = os.fork()
     if child == 0:
         for step in range(1, 10**6):
             io.save_checkpoint({"step": step, "weights": torch.full((1_000_000,), float(step))}, path)
-    while not partial.exists():
+    while not partial():
         pass
     time.sleep(0.002 * attempt)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    mid_write += partial.exists()
+    mid_write += bool(partial())
     content = io.load_checkpoint(path)
     assert (content["weights"] == content["step"]).all()
 io.save_checkpoint({"step": 1}, path)

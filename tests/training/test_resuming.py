@@ -1,11 +1,8 @@
-"""Randomness that needs no state, and checkpoints between validations, counted in generator steps."""
+"""Randomness that needs no state."""
 
-from pathlib import Path
-
-import pytorch_lightning as pl
 import torch
 
-from sapnet.training.resuming import SaveEvery, StepRandomness, step_seed
+from sapnet.training.resuming import StepRandomness, step_seed
 from tests.training.two_optimizers import TwoOptimizers, fit
 
 
@@ -23,16 +20,6 @@ class Draws(TwoOptimizers):
     def validation_step(self, batch, batch_idx):
         torch.rand(3)
         super().validation_step(batch, batch_idx)
-
-
-class Note(pl.Callback):
-    """The generator steps at which a checkpoint was written."""
-
-    def __init__(self):
-        self.steps: list[int] = []
-
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
-        self.steps.append(pl_module.generator_steps)
 
 
 def test_seeds_differ_by_seed_step_and_process() -> None:
@@ -53,9 +40,25 @@ def test_draws_depend_on_the_step_and_not_on_what_drew_before() -> None:
     assert not set(drawn[0].values()) & set(drawn[2].values())
 
 
-def test_checkpoints_come_every_so_many_generator_steps(tmp_path: Path) -> None:
-    """Lightning's own count would be twice as high: one step for each optimizer."""
-    note, path = Note(), tmp_path / "deep" / "last.ckpt"
-    fit(TwoOptimizers(), max_epochs=2, callbacks=[SaveEvery(3, path), note], enable_progress_bar=False)
-    assert note.steps == [3, 6]
-    assert torch.load(path, weights_only=True)["sapnet"]["generator_steps"] == 6
+class ValidationDraws(TwoOptimizers):
+    """Notes what each validation would draw."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawn: list[float] = []
+
+    def validation_step(self, batch, batch_idx):
+        self.drawn.append(torch.rand(()).item())
+        super().validation_step(batch, batch_idx)
+
+
+def test_a_validation_draws_the_same_whatever_came_before() -> None:
+    """So that a resumed run may do it first, where the run before it was stopped in it."""
+    drawn = []
+    for before in (0, 1):
+        module = ValidationDraws()
+        torch.manual_seed(before)
+        options = {"num_sanity_val_steps": 0, "enable_progress_bar": False}
+        fit(module, callbacks=[StepRandomness(0)], **options)
+        drawn.append(module.drawn)
+    assert drawn[0] == drawn[1] and len(set(drawn[0])) == len(drawn[0]) == 2
