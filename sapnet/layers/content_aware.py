@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from sapnet.layers.attention import ClusterAttention, FullAttention, Normalisation
 from sapnet.layers.filtering import PixelDependentFilter
 from sapnet.layers.windows import PointWindows
+from sapnet.ops import backend
+from sapnet.ops.attention import attend_and_fuse
 from sapnet.ops.heads import Head, apply_heads
 from sapnet.ops.points import gather, overwrite, scatter
 
@@ -122,12 +124,17 @@ class ContentAware(nn.Module):
         local = self.filter(canvas, values, points, made[: len(self.filter.heads)])
         if self.fusion == "none":
             return local
+        if self._fuses(values, windows):
+            branches = [
+                getattr(self, name).branch(None if name == "self_attention" else source, of[name])
+                for name in self._attentions()
+            ]
+            return attend_and_fuse(grid, local, of["fusion"], branches)
         parts = []
-        for name, pooled in (("self_attention", grid), ("cross_attention", source)):
-            attention = getattr(self, name)
-            if attention is not None:
-                p = {"p": of[name]} if name in of else {}
-                parts.append(attention(values, grid, pooled, windows, **p))
+        for name in self._attentions():
+            p = {"p": of[name]} if name in of else {}
+            pooled = grid if name == "self_attention" else source
+            parts.append(getattr(self, name)(values, grid, pooled, windows, **p))
         attended = sum(parts[1:], parts[0])
         if self.fusion == "add":
             return attended + local
@@ -136,10 +143,23 @@ class ContentAware(nn.Module):
         # In mixed precision the filter is computed in float32, the rest is not.
         return torch.lerp(local, attended.to(local.dtype), of["fusion"].to(local.dtype))
 
+    def _attentions(self) -> list[str]:
+        return [name for name in ("self_attention", "cross_attention") if getattr(self, name) is not None]
+
+    def _fuses(self, values: Tensor, windows: PointWindows | None) -> bool:
+        # The compiled kernel has the default's attention alone: softmax, both masks, one global window, fusion by mask.
+        if self.fusion != "mask" or windows is not None or values.numel() == 0:
+            return False
+        usual = all(
+            isinstance(a, ClusterAttention) and a.normalisation == "softmax" and a.mask_space is not None
+            for a in (getattr(self, name) for name in self._attentions())
+        )
+        return usual and backend.fuses(values)
+
     def _heads(self) -> dict[str | int, Head]:
         # All that is predicted from the points' own features: the filter's first, by number, then the others by name.
         heads: dict[str | int, Head] = dict(enumerate(self.filter.heads))
-        for name in ("self_attention", "cross_attention"):
+        for name in self._attentions():
             attention = getattr(self, name)
             if isinstance(attention, ClusterAttention) and attention.normalisation == "softmax":
                 heads[name] = Head(attention.f_p, "softmax")
