@@ -35,6 +35,8 @@ template <typename T> struct Attention {
   long pieces() const { return std::min(threads / std::gcd(b, static_cast<long>(threads)), h); }
   long parts() const { return b * pieces(); }
   long workers() const { return std::max(1L, std::min<long>(threads, parts())); }
+  // Numbers that a worker needs at once for a tile, in any phase.
+  long scratch() const { return (kTile + maps() + 1) * (wide() + 2 * deep() + 2 * maps()); }
   long kept() const { return b * (n() * (m + 1) + m * (c + 1) + 2 * c); }
 
   // Places what a branch keeps: q without its `scale`, [b][n][m] and [b][m]; mask [b][n]; raw [b][m][c]; gain (M_C) and
@@ -91,29 +93,33 @@ template <typename T> void pack_columns(const Attention<T>& p, T* to) {
   }
 }
 
-// Q's logits of some rows, their largest in each column, the taps of M_S, [attention][image][tap][n], and sums over space.
+// Q's logits of some rows, the largest of each column, the taps of M_S, [attention][image][tap][n], and sums over space.
 template <typename T>
-void look(const Attention<T>& p, long image, long begin, long end, const T* packed, T* product, T* most, T* sum, T* taps) {
+void look(const Attention<T>& p, long image, long begin, long end, const T* packed, T* scratch, T* most, T* sum,
+          T* taps) {
   const long n = p.n(), c = p.c, m = p.m, wide = p.wide();
-  std::vector<T> some(c);
+  T *product = scratch, *some = product + kTile * wide;
   std::fill_n(most, wide, -std::numeric_limits<T>::infinity());
   std::fill_n(sum, c, T(0));
   each_tile(begin * p.w, end * p.w, [&](long first, long rows) {
     const T* x = p.grid + (image * n + first) * c;
     multiply<false>(rows, wide, c, x, c, packed, wide, product, wide, false);
-    std::fill(some.begin(), some.end(), T(0));
+    std::fill_n(some, c, T(0));
     for (long t = 0; t < rows; t++) {
       const T* row = product + t * wide;
 #pragma omp simd
       for (long o = 0; o < wide; o++) most[o] = row[o] > most[o] ? row[o] : most[o];
-      add(c, x + t * c, some.data());
+      add(c, x + t * c, some);
     }
-    add(c, some.data(), sum);
+    add(c, some, sum);
     for (long a = 0; a < p.count; a++) {
       const T *from = product + a * p.columns(), *bias = p.of[a].query_bias;
       T *q = p.of[a].q + (image * n + first) * m, *tap = taps + (a * p.b + image) * kSpace * n + first;
-      for (long t = 0; t < rows; t++)
-        for (long k = 0; k < m; k++) q[t * m + k] = from[t * wide + k] + bias[k];
+      with_maps(m, [&](auto m) {
+        for (long t = 0; t < rows; t++)
+#pragma omp simd
+          for (long k = 0; k < m; k++) q[t * m + k] = from[t * wide + k] + bias[k];
+      });
       for (long k = 0; k < kSpace; k++)
         for (long t = 0; t < rows; t++) tap[k * n + t] = from[t * wide + p.m + k];
     }
@@ -141,28 +147,36 @@ void mask_rows(const Attention<T>& p, const Branch<T>& of, long image, long begi
 
 // Exponentials of the logits of some rows, their sums, and what they and the mask pool of the source.
 template <typename T>
-void pool(const Attention<T>& p, const Branch<T>& of, long image, long begin, long end, const T* most, T* total, T* pooled) {
+void pool(const Attention<T>& p, const Branch<T>& of, long image, long begin, long end, const T* most, T* scratch,
+          T* total, T* pooled) {
   const long n = p.n(), c = p.c, m = p.m, deep = p.deep();
-  Buffer<T> share(kTile * m), copy(kTile * deep), product(m * deep), some(m);
+  T *share = scratch, *copy = share + kTile * m, *product = copy + kTile * deep, *some = product + m * deep;
   std::fill_n(total, m, T(0));
   std::fill_n(pooled, m * deep, T(0));
   each_tile(begin * p.w, end * p.w, [&](long first, long rows) {
     T* q = of.q + (image * n + first) * m;
     const T* mask = of.mask + image * n + first;
-    for (long t = 0; t < rows; t++)
-      for (long k = 0; k < m; k++) q[t * m + k] -= most[k];
+    with_maps(m, [&](auto m) {
+      for (long t = 0; t < rows; t++)
+#pragma omp simd
+        for (long k = 0; k < m; k++) q[t * m + k] -= most[k];
+    });
 #pragma omp simd
     for (long i = 0; i < rows * m; i++) q[i] = exponential(q[i]);
-    std::fill_n(some.data, m, T(0));
-    for (long t = 0; t < rows; t++) {
-      add(m, q + t * m, some.data);
-      for (long k = 0; k < m; k++) share.data[t * m + k] = q[t * m + k] * mask[t];
-    }
-    add(m, some.data, total);
-    const T* source = padded(of.source + (image * n + first) * c, rows, c, deep, copy.data);
+    std::fill_n(some, m, T(0));
+    with_maps(m, [&](auto m) {
+      for (long t = 0; t < rows; t++)
+#pragma omp simd
+        for (long k = 0; k < m; k++) {
+          some[k] += q[t * m + k];
+          share[t * m + k] = q[t * m + k] * mask[t];
+        }
+    });
+    add(m, some, total);
+    const T* source = padded(of.source + (image * n + first) * c, rows, c, deep, copy);
     // Summed up tile by tile: a single sum over a large image would lose digits.
-    multiply<true>(m, deep, rows, share.data, m, source, deep, product.data, deep, false);
-    add(m * deep, product.data, pooled);
+    multiply<true>(m, deep, rows, share, m, source, deep, product, deep, false);
+    add(m * deep, product, pooled);
   });
 }
 
@@ -190,7 +204,8 @@ template <typename T>
 void finish(const Attention<T>& p, const Branch<T>& of, long image, const T* sum, const T* total, const T* part_pooled,
             long step, T* pooled) {
   const long c = p.c, m = p.m, deep = p.deep();
-  T *mean = of.mean + image * c, *gain = of.gain + image * c, *scale = of.scale + image * m, *raw = of.raw + image * m * c;
+  T *mean = of.mean + image * c, *gain = of.gain + image * c;
+  T *scale = of.scale + image * m, *raw = of.raw + image * m * c;
   std::fill_n(mean, c, T(0)), std::fill_n(scale, m, T(0)), std::fill_n(raw, m * c, T(0));
   for (long i = image * p.pieces(); i < (image + 1) * p.pieces(); i++) {
     add(c, sum + i * c, mean), add(m, total + i * p.count * m, scale);
@@ -211,16 +226,15 @@ void finish(const Attention<T>& p, const Branch<T>& of, long image, const T* sum
 
 template <typename T> void attention_forward(const Attention<T>& p, T* out) {
   const long c = p.c, m = p.m, wide = p.wide(), deep = p.deep(), parts = p.parts(), step = p.count * m * deep;
-  Buffer<T> pooled(p.count * p.b * m * deep), products(p.workers() * kTile * std::max(wide, deep));
-  auto product = [&](long worker) { return products.data + worker * kTile * std::max(wide, deep); };
+  Buffer<T> pooled(p.count * p.b * m * deep), scratch(p.workers() * p.scratch());
   {
     Buffer<T> packed(c * wide), taps(p.count * p.b * kSpace * p.n()), most(parts * wide), sum(parts * c);
     Buffer<T> total(parts * p.count * m), part_pooled(parts * step);
     pack_columns(p, packed.data);
     p.each_part(p.h, [&](long j, long i, long image, long begin, long end) {
-      look(p, image, begin, end, packed.data, product(j), most.data + i * wide, sum.data + i * c, taps.data);
+      look(p, image, begin, end, packed.data, scratch.data + j * p.scratch(), most.data + i * wide, sum.data + i * c, taps.data);
     });
-    p.each_part(p.h, [&](long, long i, long image, long begin, long end) {
+    p.each_part(p.h, [&](long j, long i, long image, long begin, long end) {
       std::vector<T> largest(m);
       for (long a = 0; a < p.count; a++) {
         const Branch<T>& of = p.of[a];
@@ -231,8 +245,8 @@ template <typename T> void attention_forward(const Attention<T>& p, T* out) {
           largest[k] = value + of.query_bias[k];
         }
         mask_rows(p, of, image, begin, end, taps.data + (a * p.b + image) * kSpace * p.n());
-        pool(p, of, image, begin, end, largest.data(), total.data + (i * p.count + a) * m,
-             part_pooled.data + i * step + a * m * deep);
+        pool(p, of, image, begin, end, largest.data(), scratch.data + j * p.scratch(),
+             total.data + (i * p.count + a) * m, part_pooled.data + i * step + a * m * deep);
       }
     });
     for (long a = 0; a < p.count; a++)
@@ -241,7 +255,7 @@ template <typename T> void attention_forward(const Attention<T>& p, T* out) {
                pooled.data + (a * p.b + image) * m * deep);
   }
   p.each_part(p.l, [&](long j, long, long image, long begin, long end) {
-    T* attended = product(j);
+    T* attended = scratch.data + j * p.scratch();
     each_tile(begin, end, [&](long first, long rows) {
       const long at = image * p.l + first;
       distribute(p, image, first, rows, pooled.data, attended);

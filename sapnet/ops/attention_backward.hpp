@@ -14,16 +14,16 @@ template <typename T> struct AttentionGradients {
 // The gradients at the points, and the pooled maps' from some points, part_pooled[attention][m][deep].
 template <typename T>
 void from_points(const Attention<T>& p, long image, long begin, long end, const T* grad, const T* pooled,
-                 const T* across, T* part_pooled, const AttentionGradients<T>& to) {
+                 const T* across, T* scratch, T* part_pooled, const AttentionGradients<T>& to) {
   const long c = p.c, m = p.m, deep = p.deep(), maps = p.maps();
-  Buffer<T> attended(kTile * deep), shares(kTile * maps);
+  T *attended = scratch, *shares = attended + kTile * deep;
   std::fill_n(part_pooled, p.count * m * deep, T(0));
   each_tile(begin, end, [&](long first, long rows) {
     const long at = image * p.l + first;
-    distribute(p, image, first, rows, pooled, attended.data);
+    distribute(p, image, first, rows, pooled, attended);
     for (long t = 0; t < rows; t++) {
       const T *g = grad + (at + t) * c, *from = p.local + (at + t) * c, share = p.fusion[at + t];
-      T *row = attended.data + t * deep, *local = to.local + (at + t) * c, dot = 0;
+      T *row = attended + t * deep, *local = to.local + (at + t) * c, dot = 0;
 #pragma omp simd reduction(+ : dot)
       for (long i = 0; i < c; i++) {
         dot += g[i] * (row[i] - from[i]);
@@ -34,11 +34,15 @@ void from_points(const Attention<T>& p, long image, long begin, long end, const 
     }
     for (long a = 0; a < p.count; a++) {
       const T* right = across + (a * p.b + image) * c * maps;
-      multiply<false>(rows, maps, c, attended.data, deep, right, maps, shares.data, maps, false);
+      multiply<false>(rows, maps, c, attended, deep, right, maps, shares, maps, false);
       T* back = to.of[a].p + at * m;
-      for (long t = 0; t < rows; t++) std::copy_n(shares.data + t * maps, m, back + t * m);
+      with_maps(m, [&](auto m) {
+        for (long t = 0; t < rows; t++)
+#pragma omp simd
+          for (long k = 0; k < m; k++) back[t * m + k] = shares[t * maps + k];
+      });
       const T* given = p.of[a].p + at * m;
-      multiply<true>(m, deep, rows, given, m, attended.data, deep, part_pooled + a * m * deep, deep, true);
+      multiply<true>(m, deep, rows, given, m, attended, deep, part_pooled + a * m * deep, deep, true);
     }
   });
 }
@@ -74,36 +78,43 @@ void from_maps(const Attention<T>& p, const Branch<T>& of, long image, T* pooled
   }
 }
 
+// to[rows][c] (+)= a[rows, depth] b[depth, deep]; `copy` takes what is wider than c.
+template <typename T>
+void put(long rows, long c, long depth, const T* a, long lda, const T* b, long deep, T* copy, T* to, bool adds) {
+  if (c == deep) return multiply<false>(rows, deep, depth, a, lda, b, deep, to, deep, adds);
+  multiply<false>(rows, deep, depth, a, lda, b, deep, copy, deep, false);
+  for (long t = 0; t < rows; t++) {
+    if (adds) add(c, copy + t * deep, to + t * c);
+    else std::copy_n(copy + t * deep, c, to + t * c);
+  }
+}
+
 // At some rows of the grid: the source's gradient (added to where `adds`), that of Q's logits, in columns of the rows of
 // `columns`, and that of M_S's logits, in the interior of `frame`, [h + 2][w + 2].
 template <typename T>
 void from_pool(const Attention<T>& p, const Branch<T>& of, long image, long begin, long end, const T* pooled,
-               const T* across, const T* dot, T* columns, T* frame, T* to_source, bool adds) {
+               const T* across, const T* dot, T* scratch, T* columns, T* frame, T* to_source, bool adds) {
   const long n = p.n(), c = p.c, m = p.m, w = p.w, wide = p.wide(), deep = p.deep(), maps = p.maps();
-  Buffer<T> shares(kTile * maps), weights(kTile * m), back(kTile * deep);
+  T *shares = scratch, *weights = shares + kTile * maps, *back = weights + kTile * maps;
   each_tile(begin * w, end * w, [&](long first, long rows) {
     const long at = image * n + first;
     const T *q = of.q + at * m, *mask = of.mask + at;
-    multiply<false>(rows, maps, c, of.source + at * c, c, across, maps, shares.data, maps, false);
-    for (long t = 0; t < rows; t++) {
-      const T *e = q + t * m, *share = shares.data + t * maps, s = mask[t];
-      T *to = columns + (at + t) * wide, *weight = weights.data + t * m, sum = 0;
+    multiply<false>(rows, maps, c, of.source + at * c, c, across, maps, shares, maps, false);
+    with_maps(m, [&](auto m) {
+      for (long t = 0; t < rows; t++) {
+        const T *e = q + t * m, *share = shares + t * maps, s = mask[t];
+        T *to = columns + (at + t) * wide, *weight = weights + t * m, sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (long k = 0; k < m; k++) {
-        sum += e[k] * share[k];
-        to[k] = e[k] * (s * share[k] - dot[k]);
-        weight[k] = e[k] * s;
+        for (long k = 0; k < m; k++) {
+          sum += e[k] * share[k];
+          to[k] = e[k] * (s * share[k] - dot[k]);
+          weight[k] = e[k] * s;
+        }
+        const long y = (first + t) / w, x = (first + t) % w;
+        frame[(y + 1) * (w + 2) + x + 1] = s * (T(1) - s) * sum;
       }
-      const long y = (first + t) / w, x = (first + t) % w;
-      frame[(y + 1) * (w + 2) + x + 1] = s * (T(1) - s) * sum;
-    }
-    if (!to_source) return;
-    multiply<false>(rows, deep, m, weights.data, m, pooled, deep, back.data, deep, false);
-    for (long t = 0; t < rows; t++) {
-      T* to = to_source + (at + t) * c;
-      if (adds) add(c, back.data + t * deep, to);
-      else std::copy_n(back.data + t * deep, c, to);
-    }
+    });
+    if (to_source) put(rows, c, m, weights, m, pooled, deep, back, to_source + at * c, adds);
   });
 }
 
@@ -118,13 +129,13 @@ template <typename T> struct ColumnSums {
 // The columns' gradients put through the product that made them, at some rows of the grid.
 template <typename T>
 void from_columns(const Attention<T>& p, long image, long begin, long end, const T* frames, const T* packed,
-                  const T* mean, T* columns, ColumnSums<T>& sums, T* to_grid, bool adds) {
+                  const T* mean, T* scratch, T* columns, ColumnSums<T>& sums, T* to_grid, bool adds) {
   const long n = p.n(), c = p.c, w = p.w, wide = p.wide(), deep = p.deep(), depth = p.count * p.columns();
   const long frame = (p.h + 2) * (w + 2);
-  Buffer<T> copy(kTile * deep), back(kTile * deep), some(wide);
+  T *copy = scratch, *some = copy + kTile * deep;
   each_tile(begin * w, end * w, [&](long first, long rows) {
     T* gradient = columns + (image * n + first) * wide;
-    std::fill_n(some.data, wide, T(0));
+    std::fill_n(some, wide, T(0));
     for (long t = 0; t < rows; t++) {
       const long y = (first + t) / w, x = (first + t) % w;
       T* row = gradient + t * wide;
@@ -133,18 +144,14 @@ void from_columns(const Attention<T>& p, long image, long begin, long end, const
         for (long k = 0; k < kSpace; k++) row[a * p.columns() + p.m + k] = from[-(k / 3) * (w + 2) - k % 3];
       }
       std::fill(row + depth, row + wide, T(0));
-      add(wide, row, some.data);
+      add(wide, row, some);
     }
-    add(wide, some.data, sums.bias.data);
-    const T* x = padded(p.grid + (image * n + first) * c, rows, c, deep, copy.data);
+    add(wide, some, sums.bias.data);
+    const T* x = padded(p.grid + (image * n + first) * c, rows, c, deep, copy);
     multiply<true>(depth, deep, rows, gradient, wide, x, deep, sums.weight.data, deep, true);
-    multiply<false>(rows, deep, depth, gradient, wide, packed, deep, back.data, deep, false);
-    for (long t = 0; t < rows; t++) {
-      T *to = to_grid + (image * n + first + t) * c, *row = back.data + t * deep;
-      if (adds) add(c, to, row);
-#pragma omp simd
-      for (long i = 0; i < c; i++) to[i] = row[i] + mean[i];
-    }
+    T* to = to_grid + (image * n + first) * c;
+    put(rows, c, depth, gradient, wide, packed, deep, copy, to, adds);
+    for (long t = 0; t < rows; t++) add(c, mean, to + t * c);
   });
 }
 
@@ -171,6 +178,7 @@ template <typename T> void attention_backward(const Attention<T>& p, const T* gr
   const long count = p.count, map = m * deep, flipped = c * maps, frame = (p.h + 2) * (p.w + 2);
   Buffer<T> pooled(count * b * map), across(count * b * flipped), part_pooled(parts * count * map);
   Buffer<T> dot(count * b * m), mean(b * c), columns(b * p.n() * wide), frames(count * b * frame);
+  Buffer<T> scratch(p.workers() * p.scratch());
   for (long i = 0; i < count * b; i++) {
     gain_maps(p, p.of[i / b], i % b, pooled.data + i * map);
     T* flip = across.data + i * flipped;
@@ -178,8 +186,9 @@ template <typename T> void attention_backward(const Attention<T>& p, const T* gr
     for (long k = 0; k < m; k++)
       for (long o = 0; o < c; o++) flip[o * maps + k] = pooled.data[i * map + k * deep + o];
   }
-  p.each_part(p.l, [&](long, long i, long image, long begin, long end) {
-    from_points(p, image, begin, end, grad, pooled.data, across.data, part_pooled.data + i * count * map, to);
+  p.each_part(p.l, [&](long j, long i, long image, long begin, long end) {
+    from_points(p, image, begin, end, grad, pooled.data, across.data, scratch.data + j * p.scratch(),
+                part_pooled.data + i * count * map, to);
   });
   std::fill_n(mean.data, b * c, T(0));
   for (long a = 0; a < count; a++) {
@@ -198,10 +207,10 @@ template <typename T> void attention_backward(const Attention<T>& p, const T* gr
   std::fill_n(frames.data, count * b * frame, T(0));
   for (long a = 0; a < count; a++) {
     const bool own = p.of[a].own;
-    p.each_part(p.h, [&](long, long, long image, long begin, long end) {
+    p.each_part(p.h, [&](long j, long, long image, long begin, long end) {
       const long i = a * b + image;
       from_pool(p, p.of[a], image, begin, end, pooled.data + i * map, across.data + i * flipped, dot.data + i * m,
-                columns.data + a * p.columns(), frames.data + i * frame, own ? to.grid : to.of[a].source, own && begun);
+                scratch.data + j * p.scratch(), columns.data + a * p.columns(), frames.data + i * frame, own ? to.grid : to.of[a].source, own && begun);
     });
     begun |= own;
   }
@@ -212,8 +221,8 @@ template <typename T> void attention_backward(const Attention<T>& p, const T* gr
   std::vector<std::unique_ptr<ColumnSums<T>>> sums(p.workers());
   for (auto& each : sums) each = std::make_unique<ColumnSums<T>>(wide, deep);
   p.each_part(p.h, [&](long j, long, long image, long begin, long end) {
-    from_columns(p, image, begin, end, frames.data, packed.data, mean.data + image * c, columns.data, *sums[j], to.grid,
-                 begun);
+    from_columns(p, image, begin, end, frames.data, packed.data, mean.data + image * c,
+                 scratch.data + j * p.scratch(), columns.data, *sums[j], to.grid, begun);
   });
   for (long a = 0; a < count; a++) unpack_columns(p, sums, a, to.of[a]);
 }
