@@ -13,7 +13,7 @@ from sapnet.layers.windows import PointWindows
 from sapnet.ops import backend
 from sapnet.ops.attention import attend_and_fuse
 from sapnet.ops.heads import Head, apply_heads
-from sapnet.ops.points import gather, overwrite, scatter
+from sapnet.ops.points import gather, overwrite, put, scatter, take
 
 
 @dataclass(frozen=True)
@@ -214,16 +214,19 @@ class ContentAwareBlock(nn.Module):
             in_place: Whether refined points may be written into the canvas itself, where no gradients are wanted.
             gate: Factor of each point's update; None: 1. Its gradient at 1 is the first-order value of the point.
         """
-        _, height, width, _ = canvas.shape
         sampled = points is not None
-        values = gather(canvas, points) if sampled else canvas.flatten(1, 2)
         stride = self.grid_stride if sampled and not self.full_size_q else 1
-        # Copied once, where every reader would copy it.
-        grid = regrid(canvas, height // stride, width // stride).contiguous()
+        if sampled and stride > 1:
+            values, grid, rest = take(canvas, points, stride)
+        else:
+            values, rest = gather(canvas, points) if sampled else canvas.flatten(1, 2), None
+            grid = canvas.contiguous()
         if source is not None:
             source = regrid(source, grid.shape[1], grid.shape[2]).contiguous()
         update = self.project(torch.relu(self.content_aware(canvas, values, points, grid, source, windows)))
         refined = values + (update if gate is None else gate.unsqueeze(-1) * update)
         if not sampled:
             return refined.view_as(canvas)
-        return (overwrite if in_place else scatter)(canvas, refined, points)
+        if in_place:
+            return overwrite(canvas, refined, points)
+        return scatter(canvas, refined, points) if rest is None else put(rest, refined, points)

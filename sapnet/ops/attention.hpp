@@ -93,7 +93,7 @@ template <typename T> void pack_columns(const Attention<T>& p, T* to) {
   }
 }
 
-// Q's logits of some rows, the largest of each column, the taps of M_S, [attention][image][tap][n], and sums over space.
+// Q's logits of some rows, the largest of each column, M_S's taps, [attention][image][tap][n], and sums over space.
 template <typename T>
 void look(const Attention<T>& p, long image, long begin, long end, const T* packed, T* scratch, T* most, T* sum,
           T* taps) {
@@ -232,7 +232,8 @@ template <typename T> void attention_forward(const Attention<T>& p, T* out) {
     Buffer<T> total(parts * p.count * m), part_pooled(parts * step);
     pack_columns(p, packed.data);
     p.each_part(p.h, [&](long j, long i, long image, long begin, long end) {
-      look(p, image, begin, end, packed.data, scratch.data + j * p.scratch(), most.data + i * wide, sum.data + i * c, taps.data);
+      look(p, image, begin, end, packed.data, scratch.data + j * p.scratch(), most.data + i * wide, sum.data + i * c,
+           taps.data);
     });
     p.each_part(p.h, [&](long j, long i, long image, long begin, long end) {
       std::vector<T> largest(m);

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sapnet.errors import UserError
 from sapnet.ops import cpu
 
 
@@ -51,8 +52,19 @@ def attend_and_fuse(
         local: The local branch at the points.
         fusion: `M_fus` at the points.
         branches: One or two attentions.
+
+    Raises:
+        UserError: A source is not of the grid's shape, or a tensor not of its dtype.
     """
-    return _Attention.apply(grid, local, fusion, *(x for branch in branches for x in branch))
+    inputs = (grid, local, fusion, *(x for branch in branches for x in branch))
+    # The kernel sees addresses alone.
+    for x in inputs:
+        if x is not None and x.dtype != grid.dtype:
+            raise UserError(f"the grid is {grid.dtype}, another tensor of the attention {x.dtype}: convert one of them")
+    for branch in branches:
+        if branch.source is not None and branch.source.shape != grid.shape:
+            raise UserError(f"the source must be {list(grid.shape)} like the grid, not {list(branch.source.shape)}")
+    return _Attention.apply(*inputs)
 
 
 class _Attention(torch.autograd.Function):

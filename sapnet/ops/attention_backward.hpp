@@ -47,9 +47,9 @@ void from_points(const Attention<T>& p, long image, long begin, long end, const 
   });
 }
 
-// Through M_C and the softmax's scale. `pooled`: the gradient of the pooled maps in, that of q^T source before the scale
-// out, [m][deep]; across: the same the other way round; dot: of q with its gradient over space, times the scale;
-// mean: what each position's gradient gets, added.
+// Through M_C and the softmax's scale. pooled: in, the gradient of the pooled maps, [m][deep]; out, that of q^T source
+// before the scale; across: the same, transposed; dot: of q with its gradient over space, times the scale; mean: what
+// each position's gradient gets, added.
 template <typename T>
 void from_maps(const Attention<T>& p, const Branch<T>& of, long image, T* pooled, T* across, T* dot, T* mean,
                const BranchGradients<T>& to) {
@@ -89,8 +89,8 @@ void put(long rows, long c, long depth, const T* a, long lda, const T* b, long d
   }
 }
 
-// At some rows of the grid: the source's gradient (added to where `adds`), that of Q's logits, in columns of the rows of
-// `columns`, and that of M_S's logits, in the interior of `frame`, [h + 2][w + 2].
+// At some rows of the grid: the source's gradient, added to what is there if `adds`; that of Q's logits, in columns of
+// the rows of `columns`; and that of M_S's logits, inside the border of `frame`, [h + 2][w + 2].
 template <typename T>
 void from_pool(const Attention<T>& p, const Branch<T>& of, long image, long begin, long end, const T* pooled,
                const T* across, const T* dot, T* scratch, T* columns, T* frame, T* to_source, bool adds) {
@@ -100,8 +100,10 @@ void from_pool(const Attention<T>& p, const Branch<T>& of, long image, long begi
     const long at = image * n + first;
     const T *q = of.q + at * m, *mask = of.mask + at;
     multiply<false>(rows, maps, c, of.source + at * c, c, across, maps, shares, maps, false);
+    // Where the tile begins in the frame; a row of the grid is followed by two numbers of the border.
+    T* to_frame = frame + (first / w + 1) * (w + 2) + first % w + 1;
     with_maps(m, [&](auto m) {
-      for (long t = 0; t < rows; t++) {
+      for (long t = 0, x = first % w; t < rows; t++) {
         const T *e = q + t * m, *share = shares + t * maps, s = mask[t];
         T *to = columns + (at + t) * wide, *weight = weights + t * m, sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -110,8 +112,8 @@ void from_pool(const Attention<T>& p, const Branch<T>& of, long image, long begi
           to[k] = e[k] * (s * share[k] - dot[k]);
           weight[k] = e[k] * s;
         }
-        const long y = (first + t) / w, x = (first + t) % w;
-        frame[(y + 1) * (w + 2) + x + 1] = s * (T(1) - s) * sum;
+        *to_frame++ = s * (T(1) - s) * sum;
+        if (++x == w) x = 0, to_frame += 2;
       }
     });
     if (to_source) put(rows, c, m, weights, m, pooled, deep, back, to_source + at * c, adds);
@@ -136,15 +138,15 @@ void from_columns(const Attention<T>& p, long image, long begin, long end, const
   each_tile(begin * w, end * w, [&](long first, long rows) {
     T* gradient = columns + (image * n + first) * wide;
     std::fill_n(some, wide, T(0));
-    for (long t = 0; t < rows; t++) {
-      const long y = (first + t) / w, x = (first + t) % w;
+    for (long t = 0, x = first % w, at = (first / w + 2) * (w + 2) + x + 2; t < rows; t++, at++) {
       T* row = gradient + t * wide;
       for (long a = 0; a < p.count; a++) {
-        const T* from = frames + (a * p.b + image) * frame + (y + 2) * (w + 2) + x + 2;
+        const T* from = frames + (a * p.b + image) * frame + at;
         for (long k = 0; k < kSpace; k++) row[a * p.columns() + p.m + k] = from[-(k / 3) * (w + 2) - k % 3];
       }
       std::fill(row + depth, row + wide, T(0));
       add(wide, row, some);
+      if (++x == w) x = 0, at += 2;
     }
     add(wide, some, sums.bias.data);
     const T* x = padded(p.grid + (image * n + first) * c, rows, c, deep, copy);
@@ -210,7 +212,8 @@ template <typename T> void attention_backward(const Attention<T>& p, const T* gr
     p.each_part(p.h, [&](long j, long, long image, long begin, long end) {
       const long i = a * b + image;
       from_pool(p, p.of[a], image, begin, end, pooled.data + i * map, across.data + i * flipped, dot.data + i * m,
-                scratch.data + j * p.scratch(), columns.data + a * p.columns(), frames.data + i * frame, own ? to.grid : to.of[a].source, own && begun);
+                scratch.data + j * p.scratch(), columns.data + a * p.columns(), frames.data + i * frame,
+                own ? to.grid : to.of[a].source, own && begun);
     });
     begun |= own;
   }
