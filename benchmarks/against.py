@@ -5,7 +5,7 @@
 
 Two processes, one for each checkout, take single steps in turns on one thread, so that both see the same machine. A
 ratio is that of two steps that follow each other. The processor's time suffers less than the wall clock's from whatever
-else runs. The other checkout needs `benchmarks.cases` as it is here. About 2 minutes.
+else runs. About 2 minutes.
 """
 
 import argparse
@@ -31,12 +31,13 @@ from sapnet.reporting.runs import commit
 
 _HERE = Path(__file__).parent.parent
 
-# Runs in both checkouts, so it may use only what both have: a step for each line that it reads.
+# A step for each line that it reads. It runs in both checkouts, so it may use only what older ones have too.
 _WORKER = """
 import sys, time, torch
-from benchmarks.cases import Subject, compose_overrides
+from benchmarks import cases
 torch.set_num_threads(1)
-subject = Subject(compose_overrides(["model=mini", sys.argv[1]]), torch.device("cpu"))
+cases.MODELS["mini"] = ["model=mini", sys.argv[1]]
+subject = cases.Subject(cases.compose("mini"), torch.device("cpu"))
 with subject.training(torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))) as step:
     for _ in sys.stdin:
         wall, processor = time.perf_counter(), time.process_time()
