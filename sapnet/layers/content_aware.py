@@ -215,14 +215,14 @@ class ContentAwareBlock(nn.Module):
             gate: Factor of each point's update; None: 1. Its gradient at 1 is the first-order value of the point.
         """
         sampled = points is not None
-        stride = self.grid_stride if sampled and not self.full_size_q else 1
+        stride = self._stride(sampled)
         if sampled and stride > 1:
             values, grid, rest = take(canvas, points, stride)
         else:
             values, rest = gather(canvas, points) if sampled else canvas.flatten(1, 2), None
             grid = canvas.contiguous()
         if source is not None:
-            source = regrid(source, grid.shape[1], grid.shape[2]).contiguous()
+            source = self.source_grid(source, canvas, sampled)
         update = self.project(torch.relu(self.content_aware(canvas, values, points, grid, source, windows)))
         refined = values + (update if gate is None else gate.unsqueeze(-1) * update)
         if not sampled:
@@ -230,3 +230,19 @@ class ContentAwareBlock(nn.Module):
         if in_place:
             return overwrite(canvas, refined, points)
         return scatter(canvas, refined, points) if rest is None else put(rest, refined, points)
+
+    def source_grid(
+        self, source: Float[Tensor, "b h2 w2 c"], canvas: Float[Tensor, "b h w c"], sampled: bool
+    ) -> Float[Tensor, "b h3 w3 c"]:
+        """Bring a source to the grid that attention pools, once, where several blocks on a canvas read it.
+
+        Args:
+            source: What :meth:`forward` takes; already on the grid, it is returned as it is.
+            canvas: The one to be refined.
+            sampled: Whether points of it are chosen.
+        """
+        stride = self._stride(sampled)
+        return regrid(source, canvas.shape[1] // stride, canvas.shape[2] // stride).contiguous()
+
+    def _stride(self, sampled: bool) -> int:
+        return self.grid_stride if sampled and not self.full_size_q else 1
