@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sapnet.errors import UserError
 from sapnet.layers.canvas import MapConv
 from sapnet.layers.windows import PointWindows, tokens
+from sapnet.ops.attention import Branch
 
 Normalisation = Literal["softmax", "elu_normalised", "elu_unnormalised"]
 
@@ -80,6 +81,16 @@ class ClusterAttention(nn.Module):
         if p is None:
             p = self._normalise(self.f_p(points))
         return p @ pooled if windows is None else windows.ungroup(windows.group(p) @ pooled)
+
+    def branch(self, source: Float[Tensor, "b h w c"] | None, p: Float[Tensor, "b l maps"]) -> Branch:
+        """What the compiled operator needs of this attention; only with masks and softmax.
+
+        Args:
+            source: The features to be pooled; None: the grid.
+            p: `P`, predicted beside other heads.
+        """
+        layers = self.f_q, self.mask_space, self.mask_channels
+        return Branch(source, p, *(parameter for layer in layers for parameter in (layer.weight, layer.bias)))
 
     def _normalise(self, logits: Tensor) -> Tensor:
         if self.normalisation == "softmax":

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from sapnet.layers.attention import ClusterAttention, FullAttention, Normalisation
 from sapnet.layers.filtering import PixelDependentFilter
 from sapnet.layers.windows import PointWindows
+from sapnet.ops import backend
+from sapnet.ops.attention import attend_and_fuse
 from sapnet.ops.heads import Head, apply_heads
-from sapnet.ops.points import gather, overwrite, scatter
+from sapnet.ops.points import gather, overwrite, put, scatter, take
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,17 @@ class ContentAware(nn.Module):
         local = self.filter(canvas, values, points, made[: len(self.filter.heads)])
         if self.fusion == "none":
             return local
+        if self._fuses(values, windows):
+            branches = [
+                getattr(self, name).branch(None if name == "self_attention" else source, of[name])
+                for name in self._attentions()
+            ]
+            return attend_and_fuse(grid, local, of["fusion"], branches)
         parts = []
-        for name, pooled in (("self_attention", grid), ("cross_attention", source)):
-            attention = getattr(self, name)
-            if attention is not None:
-                p = {"p": of[name]} if name in of else {}
-                parts.append(attention(values, grid, pooled, windows, **p))
+        for name in self._attentions():
+            p = {"p": of[name]} if name in of else {}
+            pooled = grid if name == "self_attention" else source
+            parts.append(getattr(self, name)(values, grid, pooled, windows, **p))
         attended = sum(parts[1:], parts[0])
         if self.fusion == "add":
             return attended + local
@@ -141,10 +148,23 @@ class ContentAware(nn.Module):
         # In mixed precision the filter is computed in float32, the rest is not.
         return torch.lerp(local, attended.to(local.dtype), of["fusion"].to(local.dtype))
 
+    def _attentions(self) -> list[str]:
+        return [name for name in ("self_attention", "cross_attention") if getattr(self, name) is not None]
+
+    def _fuses(self, values: Tensor, windows: PointWindows | None) -> bool:
+        # The compiled kernel has the default's attention alone: softmax, both masks, one global window, fusion by mask.
+        if self.fusion != "mask" or windows is not None or values.numel() == 0:
+            return False
+        usual = all(
+            isinstance(a, ClusterAttention) and a.normalisation == "softmax" and a.mask_space is not None
+            for a in (getattr(self, name) for name in self._attentions())
+        )
+        return usual and backend.fuses(values)
+
     def _heads(self) -> dict[str | int, Head]:
         # All that is predicted from the points' own features: the filter's first, by number, then the others by name.
         heads: dict[str | int, Head] = dict(enumerate(self.filter.heads))
-        for name in ("self_attention", "cross_attention"):
+        for name in self._attentions():
             attention = getattr(self, name)
             if isinstance(attention, ClusterAttention) and attention.normalisation == "softmax":
                 heads[name] = Head(attention.f_p, "softmax")
@@ -199,16 +219,35 @@ class ContentAwareBlock(nn.Module):
             in_place: Whether refined points may be written into the canvas itself, where no gradients are wanted.
             gate: Factor of each point's update; None: 1. Its gradient at 1 is the first-order value of the point.
         """
-        _, height, width, _ = canvas.shape
         sampled = points is not None
-        values = gather(canvas, points) if sampled else canvas.flatten(1, 2)
-        stride = self.grid_stride if sampled and not self.full_size_q else 1
-        # Copied once, where every reader would copy it.
-        grid = regrid(canvas, height // stride, width // stride).contiguous()
+        stride = self._stride(sampled)
+        if sampled and stride > 1:
+            values, grid, rest = take(canvas, points, stride)
+        else:
+            values, rest = gather(canvas, points) if sampled else canvas.flatten(1, 2), None
+            grid = canvas.contiguous()
         if source is not None:
-            source = regrid(source, grid.shape[1], grid.shape[2]).contiguous()
+            source = self.source_grid(source, canvas, sampled)
         update = self.project(torch.relu(self.content_aware(canvas, values, points, grid, source, windows)))
         refined = values + (update if gate is None else gate.unsqueeze(-1) * update)
         if not sampled:
             return refined.view_as(canvas)
-        return (overwrite if in_place else scatter)(canvas, refined, points)
+        if in_place:
+            return overwrite(canvas, refined, points)
+        return scatter(canvas, refined, points) if rest is None else put(rest, refined, points)
+
+    def source_grid(
+        self, source: Float[Tensor, "b h2 w2 c"], canvas: Float[Tensor, "b h w c"], sampled: bool
+    ) -> Float[Tensor, "b h3 w3 c"]:
+        """Bring a source to the grid that attention pools, once, where several blocks on a canvas read it.
+
+        Args:
+            source: What :meth:`forward` takes; already on the grid, it is returned as it is.
+            canvas: The one to be refined.
+            sampled: Whether points of it are chosen.
+        """
+        stride = self._stride(sampled)
+        return regrid(source, canvas.shape[1] // stride, canvas.shape[2] // stride).contiguous()
+
+    def _stride(self, sampled: bool) -> int:
+        return self.grid_stride if sampled and not self.full_size_q else 1

@@ -1,4 +1,5 @@
-// The pixel-dependent filter and its gradients on CPUs. Plain pointers, no torch: cpu.py is the caller.
+// The pixel-dependent filter, the heads and the attention with their gradients on CPUs. Plain pointers, no torch: cpu.py
+// is the caller.
 //
 // Points are taken in tiles, taps in groups. The readings of a tile and a group (bilinear, times V) fill a buffer that
 // stays in the L1 or L2 cache, and one small matrix product mixes them by the fixed weight. Backward recomputes them.
@@ -6,6 +7,7 @@
 #include <atomic>
 #include <new>
 
+#include "attention_backward.hpp"
 #include "backward.hpp"
 #include "heads.hpp"
 #include "taps.hpp"
@@ -66,6 +68,30 @@ template <typename T> Heads<T> heads(const T* x, const T* weight, const T* bias,
           static_cast<T>(scale), static_cast<int>(shape[4])};
 }
 
+// shape: b, h, w, c, m, l, number of attentions, threads. inputs: grid, local, fusion; then each attention's in the order
+// of Branch, its source null where that is the grid.
+template <typename T> Attention<T> attention(const T* const* inputs, const int64_t* s, T* state) {
+  Attention<T> p{s[0], s[1], s[2], s[3], s[4], s[5], s[6], static_cast<int>(s[7]), inputs[0], inputs[1], inputs[2], {}};
+  for (long a = 0; a < p.count; a++) {
+    const T* const* i = inputs + 3 + 8 * a;
+    p.of[a] = {i[0] ? i[0] : p.grid, i[1], i[2], i[3], i[4], i[5], i[6], i[7], !i[0], {}, {}, {}, {}, {}, {}};
+  }
+  p.keep(state);
+  return p;
+}
+
+// to: the gradients in the order of the inputs; a source's is null where it is not needed.
+template <typename T>
+void attention_backward(const T* const* inputs, const int64_t* shape, T* state, const T* grad, T* const* to) {
+  const Attention<T> p = attention(inputs, shape, state);
+  AttentionGradients<T> gradients{to[0], to[1], to[2], {}};
+  for (long a = 0; a < p.count; a++) {
+    T* const* i = to + 3 + 8 * a;
+    gradients.of[a] = {i[0], i[1], i[2], i[3], i[4], i[5], i[6], i[7]};
+  }
+  attention_backward(p, grad, gradients);
+}
+
 // kernel, offsets, points and, backward, the gradients may be null. Both return a Status.
 #define EXPORT(T, SUFFIX)                                                                                            \
   extern "C" int forward_##SUFFIX(const T* canvas, const T* weight, const T* kernel, const T* offsets,               \
@@ -91,6 +117,13 @@ template <typename T> Heads<T> heads(const T* x, const T* weight, const T* bias,
       heads_backward(heads(x, weight, bias, shape, scale), out, grads, to_x, to_weight, to_bias);                    \
       return kDone;                                                                                                  \
     });                                                                                                              \
+  }                                                                                                                  \
+  extern "C" int attention_forward_##SUFFIX(const T* const* inputs, const int64_t* shape, T* state, T* out) {        \
+    return guarded([&] { return attention_forward(attention(inputs, shape, state), out), kDone; });                  \
+  }                                                                                                                  \
+  extern "C" int attention_backward_##SUFFIX(const T* const* inputs, const int64_t* shape, T* state, const T* grad,  \
+                                             T* const* to) {                                                         \
+    return guarded([&] { return attention_backward(inputs, shape, state, grad, to), kDone; });                       \
   }
 
 EXPORT(float, float32)

@@ -1,9 +1,13 @@
-"""Which code computes the filter: compiled for this CPU, or plain torch."""
+"""Which code computes the operators: compiled for this CPU, or plain torch."""
 
 import functools
 import os
 import warnings
 from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from sapnet.errors import UserError
 from sapnet.ops import cpu, reference
@@ -39,3 +43,16 @@ def choose(device: str) -> ModuleType:
         )
         return reference
     return cpu
+
+
+def fuses(features: Tensor) -> bool:
+    """Whether the compiled kernel takes the place of several usual operators on these features.
+
+    It does in float32 and float64 on the CPU, but neither under autocast nor while operators are counted or traced:
+    whoever does that is to see the usual ones, in the layers that they belong to.
+    """
+    if features.device.type != "cpu" or features.dtype not in (torch.float32, torch.float64):
+        return False
+    if torch.is_autocast_enabled("cpu") or is_in_torch_dispatch_mode():
+        return False
+    return choose("cpu") is cpu

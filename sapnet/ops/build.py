@@ -12,7 +12,8 @@ from pathlib import Path
 
 SOURCES = (
     "adaptive_filter.cpp",
-    *("backward.hpp", "bands.hpp", "gemm.hpp", "heads.hpp", "taps.hpp", "weight.hpp", "work.hpp"),
+    *("attention.hpp", "attention_backward.hpp", "backward.hpp", "bands.hpp", "gemm.hpp", "heads.hpp"),
+    *("taps.hpp", "weight.hpp", "work.hpp"),
 )
 
 # No -ffast-math: NaN and infinity must pass through.

@@ -1,4 +1,4 @@
-"""The filter on CPUs, by the compiled kernel."""
+"""The filter, the heads and the attention on CPUs, by the compiled kernel."""
 
 import ctypes
 import functools
@@ -32,6 +32,8 @@ def load() -> ctypes.CDLL:
         for way, others in (("forward", 1), ("backward", 5)):
             types = [*[ctypes.c_void_p] * 4, ctypes.c_double, *[ctypes.c_void_p] * others]
             getattr(kernel, f"heads_{way}_{kind}").argtypes = types
+        getattr(kernel, f"attention_forward_{kind}").argtypes = [ctypes.c_void_p] * 4
+        getattr(kernel, f"attention_backward_{kind}").argtypes = [ctypes.c_void_p] * 5
     return kernel
 
 
@@ -94,10 +96,48 @@ def heads_backward(
     gradients = [torch.empty_like(x) for x in (features, weight, bias)]
     call = load().heads_backward_float32 if features.dtype == torch.float32 else load().heads_backward_float64
     shape = _heads_shape(features, weight, kinds, widths)
-    given = (ctypes.c_void_p * len(grads))(*map(_address, grads))
     inputs = map(_address, (features, weight, bias))
-    _succeed(call(*inputs, shape, scale, _address(out), given, *map(_address, gradients)), features)
+    _succeed(call(*inputs, shape, scale, _address(out), _addresses(grads), *map(_address, gradients)), features)
     return tuple(gradients)
+
+
+def attention_forward(inputs: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """The fused result and what backward needs beside the inputs, see `sapnet.ops.attention`.
+
+    Args:
+        inputs: Grid, local branch and fusion mask, then the fields of each `Branch`; all contiguous.
+    """
+    grid, local = inputs[:2]
+    b, h, w, c, m, _, count, _ = shape = _attention_shape(inputs)
+    state = grid.new_empty(count * b * (h * w * (m + 1) + m * (c + 1) + 2 * c))
+    out = torch.empty_like(local)
+    kernel = load()
+    call = kernel.attention_forward_float32 if grid.dtype == torch.float32 else kernel.attention_forward_float64
+    _succeed(call(_addresses(inputs), shape, _address(state), _address(out)), grid)
+    return out, state
+
+
+def attention_backward(
+    grad: Tensor, inputs: Sequence[Tensor | None], state: Tensor, needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Gradients of the inputs; None for a source that needs none."""
+    grid, (grad,) = inputs[0], _contiguous(grad)
+    gradients = [torch.empty_like(x) if wanted else None for x, wanted in zip(inputs, needed)]
+    kernel = load()
+    call = kernel.attention_backward_float32 if grid.dtype == torch.float32 else kernel.attention_backward_float64
+    shape = _attention_shape(inputs)
+    _succeed(call(_addresses(inputs), shape, _address(state), _address(grad), _addresses(gradients)), grid)
+    return gradients
+
+
+def _attention_shape(inputs: Sequence[Tensor | None]) -> ctypes.Array:
+    grid, p = inputs[0], inputs[4]
+    numbers = (*grid.shape, p.shape[2], p.shape[1], (len(inputs) - 3) // 8, torch.get_num_threads())
+    return (ctypes.c_int64 * 8)(*numbers)
+
+
+def _addresses(tensors: Sequence[Tensor | None]) -> ctypes.Array:
+    return (ctypes.c_void_p * len(tensors))(*map(_address, tensors))
 
 
 def _heads_shape(features: Tensor, weight: Tensor, kinds: list[int], widths: list[int]) -> ctypes.Array:

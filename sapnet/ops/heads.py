@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from sapnet.ops import backend, cpu
 
@@ -39,7 +38,7 @@ def apply_heads(
         The results in the order of the heads.
     """
     heads = list(heads)
-    if not _together(features):
+    if not backend.fuses(features):
         return [activate(head.linear(features), head.activation, scale) for head in heads]
     weight = torch.cat([head.linear.weight for head in heads])
     bias = torch.cat([head.linear.bias for head in heads])
@@ -57,15 +56,6 @@ def activate(logits: Tensor, activation: Activation, scale: float = 1.0) -> Tens
         case "softmax":
             return logits.softmax(-1)
     return logits
-
-
-def _together(features: Tensor) -> bool:
-    if features.device.type != "cpu" or features.dtype not in (torch.float32, torch.float64):
-        return False
-    # Who counts or traces operators is to see the usual ones, in the layers that they belong to.
-    if torch.is_autocast_enabled("cpu") or is_in_torch_dispatch_mode():
-        return False
-    return backend.choose("cpu") is cpu
 
 
 class _Heads(torch.autograd.Function):

@@ -2,7 +2,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions, regrid
+from benchmarks.cases import builder, compose_overrides
+from sapnet.layers.content_aware import ContentAware, ContentAwareBlock, ContentAwareOptions, regrid
+from sapnet.layers.windows import PointWindows, cover
+from sapnet.ops import backend, cpu, reference
 
 
 def randomise(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -130,3 +133,58 @@ def test_regrid_takes_half_equal_and_double():
 
 def test_the_name_that_earlier_checkpoints_carry_is_read():
     assert ContentAwareOptions(normalisation="elu") == ContentAwareOptions(normalisation="elu_normalised")
+
+
+@pytest.fixture
+def attended(monkeypatch):
+    """The calls of the compiled attention."""
+    if backend.choose("cpu") is not cpu:
+        pytest.skip("the kernel cannot be built here")
+    calls, real = [], cpu.attention_forward
+    monkeypatch.setattr(cpu, "attention_forward", lambda inputs: calls.append(len(inputs)) or real(inputs))
+    return calls
+
+
+@pytest.mark.parametrize("sampling", ["uniform_network", "random"])
+def test_all_attention_of_the_default_network_is_compiled(sampling, attended):
+    """Without this the network would still be right, and a training step slower by a tenth or more."""
+    network = builder(compose_overrides(["model=mini", f"sampling={sampling}"]))()
+    run = network(torch.rand(1, 3, 32, 32))
+    blocks = [m for m in network.modules() if isinstance(m, ContentAware)]
+    assert len(attended) == len(blocks) == 36
+    both = sum(block.cross_attention is not None for block in blocks)
+    assert sorted(attended) == [11] * (36 - both) + [19] * both
+    (run[-1] if isinstance(run, list) else run[0][-1]).sum().backward()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"normalisation": "elu_normalised"},
+        {"normalisation": "elu_unnormalised"},
+        {"masks": False},
+        {"fusion": "add"},
+        {"fusion": "concat"},
+        {"full_attention": True},
+        {"self_attention": False, "cross_attention": False},
+    ],
+)
+def test_the_other_options_take_the_usual_operators(other, attended):
+    cross = other.get("cross_attention", True)
+    block = ContentAwareBlock(4, ContentAwareOptions(kernel_size=3, **other), cross=cross, lowest=True)
+    block(torch.rand(1, 4, 4, 4), None, torch.rand(1, 4, 4, 4))
+    assert not attended
+
+
+def test_windows_autocast_and_the_reference_take_the_usual_operators(attended, monkeypatch):
+    block = randomise(ContentAwareBlock(4, ContentAwareOptions(kernel_size=3)))
+    canvas = torch.randn(1, 8, 8, 4)
+    usual = block(canvas)
+    assert len(attended) == 1
+    windows = PointWindows(cover(8, 8, (4, 4), 4), (1, 8, 8), None)
+    block(canvas, windows=windows)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        block(canvas)
+    monkeypatch.setattr(backend, "choose", lambda device: reference)
+    torch.testing.assert_close(block(canvas), usual, rtol=1e-4, atol=1e-5)
+    assert len(attended) == 1

@@ -212,10 +212,14 @@ class Stage(nn.Module):
         decoded: list[Tensor] = []
         for i, scale in reversed(list(enumerate(self.scales))):
             x = self.merge[i + 1](decoded[0], encoded[i]) if decoded else encoded[i]
+            chosen, source = self._points(points, scale), encoded[i]
+            if self.decoder[i]:
+                # Once for all blocks, and once back.
+                source = self.decoder[i][0].source_grid(source, x, chosen is not None)
             for block in self.decoder[i]:
                 # What the encoder made is read again.
                 in_place = not torch.is_grad_enabled() and x is not encoded[i]
-                x = block(x, self._points(points, scale), encoded[i], local.get(scale), in_place, gates.get(scale))
+                x = block(x, chosen, source, local.get(scale), in_place, gates.get(scale))
             decoded.insert(0, x)
         return decoded
 

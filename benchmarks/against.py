@@ -1,0 +1,158 @@
+"""A training step of the small network in this checkout beside the same step in another one, in turns.
+
+    git worktree add ../before 602514f
+    python -m benchmarks.against ../before
+
+Two processes, one for each checkout, take single steps in turns on one thread, so that both see the same machine. A
+ratio is that of two steps that follow each other. The processor's time suffers less than the wall clock's from whatever
+else runs. About 2 minutes.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.mini_step import NETWORKS
+from benchmarks.networks import positive
+from benchmarks.tables import table
+from sapnet.errors import UserError
+from sapnet.evaluation.runner import environment
+from sapnet.files import write_atomically
+from sapnet.reporting.runs import commit
+
+_HERE = Path(__file__).parent.parent
+
+# A step for each line that it reads. It runs in both checkouts, so it may use only what older ones have too.
+_WORKER = """
+import sys, time, torch
+from benchmarks import cases
+torch.set_num_threads(1)
+cases.MODELS["mini"] = ["model=mini", sys.argv[1]]
+subject = cases.Subject(cases.compose("mini"), torch.device("cpu"))
+with subject.training(torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))) as step:
+    for _ in sys.stdin:
+        wall, processor = time.perf_counter(), time.process_time()
+        step()
+        print(time.perf_counter() - wall, time.process_time() - processor, flush=True)
+"""
+
+
+class Worker:
+    """A process that takes steps of one network in one checkout.
+
+    Args:
+        checkout: Root of the checkout.
+        sampling: Override that names the network.
+    """
+
+    def __init__(self, checkout: Path, sampling: str):
+        self.checkout = checkout
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _WORKER, sampling],
+            cwd=checkout,
+            env={**os.environ, "PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+    def step(self) -> tuple[float, float]:
+        """Take a step; seconds of the wall clock and of the processor.
+
+        Raises:
+            UserError: The checkout cannot take it.
+        """
+        try:
+            print(file=self.process.stdin, flush=True)
+            wall, processor = self.process.stdout.readline().split()
+        except (BrokenPipeError, ValueError) as error:
+            raise UserError(f"{self.checkout} takes no step: see its message above") from error
+        return float(wall), float(processor)
+
+
+def measure(other: Path, sampling: str, rounds: int) -> dict[str, Any]:
+    """Return medians of the seconds of a step here and there, and of their ratios.
+
+    Args:
+        other: Root of the other checkout.
+        sampling: Override that names the network.
+        rounds: Steps of each, after two to warm up.
+    """
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(checkout, sampling)) for checkout in (_HERE, other)]
+        pairs = [[worker.step() for worker in workers] for _ in range(rounds + 2)][2:]
+    found: dict[str, Any] = {"rounds": rounds}
+    for i, clock in enumerate(("wall", "processor")):
+        here, there = ([pair[k][i] for pair in pairs] for k in (0, 1))
+        ratios = sorted(b / a for a, b in zip(here, there))
+        found[clock] = {
+            "here": statistics.median(here),
+            "other": statistics.median(there),
+            "ratio": statistics.median(ratios),
+            "quartiles": [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]],
+        }
+    return found
+
+
+def report(record: Mapping[str, Any]) -> str:
+    """Return the ratios as a Markdown table."""
+    head = ["mini step", "clock", f"{record['commit']}, ms", f"{record['other']}, ms", "times as fast"]
+    rows = [
+        [
+            line["model"],
+            clock,
+            *(f"{1e3 * line[clock][which]:.0f}" for which in ("here", "other")),
+            "{:.2f} [{:.2f}, {:.2f}]".format(line[clock]["ratio"], *line[clock]["quartiles"]),
+        ]
+        for line in record["steps"]
+        for clock in ("processor", "wall")
+    ]
+    return (
+        "### A training step of `model=mini` beside another commit's: 8 crops of 64x64, one thread\n\nSingle steps in"
+        f" turns, medians of {record['steps'][0]['rounds']} rounds, in brackets the quartiles of the ratios.\n\n"
+        f"{table(head, rows)}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.against", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("other", type=Path, help="root of the other checkout")
+    parser.add_argument("--name", help="what the table calls it (its folder's name)")
+    parser.add_argument("--rounds", type=positive, default=14, help="steps of each network and checkout (14)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench/against.json"), help="every figure")
+    given = parser.parse_args(arguments)
+    if not (given.other / "benchmarks" / "cases.py").is_file():
+        parser.error(f"{given.other} is no checkout of this project: benchmarks/cases.py is missing")
+    lines = [{"model": name, **measure(given.other, word, given.rounds)} for name, word in NETWORKS.items()]
+    record = {
+        "commit": commit(),
+        "other": given.name or given.other.resolve().name,
+        "environment": environment(torch.device("cpu")),
+        "steps": lines,
+    }
+    print(report(record))
+    write_atomically(given.out, (json.dumps(record, indent=1) + "\n").encode())
+    print(f"\nEvery figure: {given.out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

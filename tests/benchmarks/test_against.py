@@ -1,0 +1,23 @@
+"""The comparison of a training step with another checkout's."""
+
+import pytest
+
+from benchmarks.against import _HERE, main, measure, report
+
+
+@pytest.mark.slow
+def test_a_checkout_beside_itself():
+    found = measure(_HERE, "sampling=uniform_network", rounds=3)
+    assert found["rounds"] == 3
+    for clock in ("wall", "processor"):
+        low, high = found[clock]["quartiles"]
+        assert low <= found[clock]["ratio"] <= high
+    assert found["processor"]["ratio"] == pytest.approx(1, abs=0.3)
+    text = report({"commit": "here", "other": "there", "steps": [{"model": "U", **found}]})
+    assert "| mini step | clock | here, ms | there, ms | times as fast |" in text and text.count("| U |") == 2
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path)])
+    assert "is no checkout of this project" in capsys.readouterr().err
