@@ -32,8 +32,10 @@ test: $(STAMP) lint  ## all tests, two at a time
 test-quick: $(STAMP)  ## the tests without the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
-lint: $(STAMP)  ## the linter
+lint: $(STAMP)  ## the linter, and whether packages are declared and imported alike
 	$(BIN)/ruff check .
+	$(BIN)/deptry --no-ansi sapnet benchmarks
+	$(BIN)/deptry --no-ansi --exclude .venv --ignore DEP002,DEP004 tests
 
 bench: $(STAMP)  ## networks side by side: operations, time against the floor, peak memory; a step of the small one (14 minutes)
 	$(BIN)/python -m benchmarks.networks

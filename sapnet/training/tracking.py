@@ -157,10 +157,20 @@ class CsvLogger(lightning.logger.Logger):
 
 
 class TensorBoardLogger(lightning.TensorBoardLogger):
-    """TensorBoard event files in `<folder>/tensorboard`."""
+    """TensorBoard event files in `<folder>/tensorboard`.
+
+    Raises:
+        UserError: The package `tensorboard`, an extra of this one, is not installed.
+    """
 
     def __init__(self, folder: Path, config: dict[str, Any] | None = None, labels: Labels | None = None):
-        super().__init__(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
+        try:
+            super().__init__(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "logger=tensorboard needs the package tensorboard: install it by pip install 'sapnet[tensorboard]', or"
+                " use logger=csv."
+            ) from error
         self._config = config
 
     @rank_zero_only
