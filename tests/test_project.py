@@ -21,7 +21,7 @@ def pins() -> dict[str, str]:
 
 
 def test_every_declared_package_is_pinned_to_a_version_that_the_project_allows():
-    declared = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+    declared = [*PROJECT["dependencies"], *(each for extra in PROJECT["optional-dependencies"].values() for each in extra)]
     requirements = [r for r in map(Requirement, declared) if canonicalize_name(r.name) != "sapnet"]
     found = pins()
     wrong = [str(r) for r in requirements if not r.specifier.contains(found.get(canonicalize_name(r.name), "0"))]
