@@ -21,7 +21,8 @@ def pins() -> dict[str, str]:
 
 
 def test_every_declared_package_is_pinned_to_a_version_that_the_project_allows():
-    declared = [*PROJECT["dependencies"], *(each for extra in PROJECT["optional-dependencies"].values() for each in extra)]
+    extras = PROJECT["optional-dependencies"].values()
+    declared = [*PROJECT["dependencies"], *(package for extra in extras for package in extra)]
     requirements = [r for r in map(Requirement, declared) if canonicalize_name(r.name) != "sapnet"]
     found = pins()
     wrong = [str(r) for r in requirements if not r.specifier.contains(found.get(canonicalize_name(r.name), "0"))]
