@@ -10,7 +10,7 @@ SCALE ?= mini
 DATA ?=
 DATA_ROOT = $(if $(DATA),data_root=$(DATA))
 
-.PHONY: help install demo test test-quick lint bench bench-ops bench-loading bench-policy profile check-data tiles count table1 table2 table3 table4 table5 table6 study rates controls docs clean
+.PHONY: help install demo test test-quick lint bench bench-ops bench-loading bench-policy profile check-data tiles count table1 table2 table3 table4 table5 table6 study rates controls docs site clean
 
 help:  ## list the targets
 	@grep -hE '^[a-zA-Z0-9_ -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([^:]+):.*## (.*)/  make \1\t\2/' | expand -t 36
@@ -32,8 +32,11 @@ test: $(STAMP) lint  ## all tests, two at a time
 test-quick: $(STAMP)  ## the tests without the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
-lint: $(STAMP)  ## the linter
+lint: $(STAMP)  ## the linter, types, and whether packages are declared and imported alike
 	$(BIN)/ruff check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/deptry --no-ansi sapnet benchmarks
+	$(BIN)/deptry --no-ansi --exclude .venv --ignore DEP002,DEP004 tests
 
 bench: $(STAMP)  ## networks side by side: operations, time against the floor, peak memory; a step of the small one (14 minutes)
 	$(BIN)/python -m benchmarks.networks
@@ -79,6 +82,15 @@ controls: $(STAMP)  ## U and four controls in the full network's three stages, t
 
 docs: $(STAMP)  ## put the figures of experiments/results into README.md and docs/, and count the networks again (minutes)
 	$(BIN)/python -m sapnet.reporting.docs
+	$(BIN)/python docs/scripts/layers.py
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+site: $(VENV)/.docs  ## the documentation with the API reference as web pages in outputs/site
+	$(BIN)/mkdocs build --quiet
+	@echo "outputs/site/index.html; for the search: $(BIN)/python -m http.server --directory outputs/site"
 
 clean:  ## remove the environment and caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist *.egg-info

@@ -100,7 +100,7 @@ def measure(other: Path, sampling: str, rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {"rounds": rounds}
     for i, clock in enumerate(("wall", "processor")):
         here, there = ([pair[k][i] for pair in pairs] for k in (0, 1))
-        ratios = sorted(b / a for a, b in zip(here, there))
+        ratios = sorted(b / a for a, b in zip(here, there, strict=True))
         found[clock] = {
             "here": statistics.median(here),
             "other": statistics.median(there),

@@ -29,7 +29,7 @@ class BenchmarkData(FolderData):
         validate_on_test: As `FolderData`, as are all others.
     """
 
-    title: ClassVar[str]
+    title: str
     """How messages call the set."""
     published: ClassVar[Mapping[str, Published]]
     """Pairs of each split of the whole set."""

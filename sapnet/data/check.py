@@ -55,7 +55,7 @@ def check(data: FolderData) -> list[SplitReport]:
     return reports
 
 
-def as_text(name: str, reports: Sequence[SplitReport]) -> str:
+def as_text(name: str | None, reports: Sequence[SplitReport]) -> str:
     """The reports for a terminal: a table of each split, then all problems."""
     lines = [line for report in reports for line in (*_table(name, report), "")]
     problems = [f"{report.split}: {problem}" for report in reports for problem in report.problems]
@@ -139,7 +139,7 @@ def _compare(pair: Pair) -> str | tuple[tuple[int, int], bool]:
     return sharp.shape[:2], np.array_equal(blurred, sharp)
 
 
-def _table(name: str, report: SplitReport) -> list[str]:
+def _table(name: str | None, report: SplitReport) -> list[str]:
     pairs, published = sum(report.pairs.values()), report.published
     if not report.pairs:
         return [f"{name}, {report.split}: no pairs can be made; {report.files} images decoded"]

@@ -96,7 +96,7 @@ class FolderData(PairData):
     def test_arguments(self) -> dict[str, Any]:
         """The folders of the test images."""
         given = {kind: folder for kind, folder in self.folders["test"].items() if folder} or {"root": self.root}
-        return {kind: str(Path(folder).resolve()) for kind, folder in given.items()}
+        return {kind: str(Path(folder).resolve()) for kind, folder in given.items() if folder}
 
     def find(self, split: str) -> list[Pair]:
         """Pairs on disk of a split, before any is held out.
@@ -105,8 +105,9 @@ class FolderData(PairData):
             UserError: as `source`.
         """
         given = self.folders[split]
-        if given.get("blurred") and given.get("sharp"):
-            return pair_folders(given["blurred"], given["sharp"])
+        blurred, sharp = given.get("blurred"), given.get("sharp")
+        if blurred and sharp:
+            return pair_folders(blurred, sharp)
         for here, missing in (("blurred", "sharp"), ("sharp", "blurred")):
             if given.get(here):
                 raise UserError(f"data.{split}.{here} is given without data.{split}.{missing}: give both.")

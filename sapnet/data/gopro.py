@@ -1,5 +1,6 @@
 """GoPro (Nah et al., CVPR 2017): 2103 training and 1111 test pairs, 1280x720, from 33 sequences."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,7 +38,7 @@ class GoProData(BenchmarkData):
     """
 
     title = "GoPro"
-    published: ClassVar = {
+    published: ClassVar[Mapping[str, Mapping[str, int]]] = {
         split: {f"GOPR{name}": count for name, count in counts.items()}
         for split, counts in (("train", _TRAIN), ("test", _TEST))
     }

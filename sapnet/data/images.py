@@ -11,8 +11,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedIOBase, BytesIO
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -129,7 +130,7 @@ def to_array(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 @contextmanager
-def _open(path: Path, file: BufferedIOBase) -> Iterator[Image.Image]:
+def _open(path: Path, file: IO[bytes]) -> Iterator[Image.Image]:
     try:
         with Image.open(file, formats=_FORMATS) as image:
             yield image
@@ -156,7 +157,7 @@ def _check_kind(path: Path, image: Image.Image, head: bytes) -> None:
 def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             raise UserError(f"{path} is partly transparent: flatten it on a background first.")
     return image.convert("RGB")
 

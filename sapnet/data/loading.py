@@ -1,7 +1,8 @@
 """Training batches as one endless, reproducible stream that a checkpoint can cut anywhere and resume."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from itertools import count, islice
+from typing import cast
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class ResumableLoader:
     """
 
     def __init__(self, dataset: Dataset[Item], batch: int, seed: int, workers: int = 0, rank: int = 0, ranks: int = 1):
-        self._sampler = StreamSampler(len(dataset), batch, seed, rank, ranks)
+        self._sampler = StreamSampler(len(cast(Sized, dataset)), batch, seed, rank, ranks)
         self._loader = DataLoader(
             dataset,
             batch_sampler=self._sampler,

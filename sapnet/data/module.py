@@ -80,7 +80,7 @@ class PairData(pl.LightningDataModule, ABC):
         for split in _SPLITS[stage]:
             if split not in self._sources:
                 source = self.source(split)
-                if split == "train":
+                if split == "train" and source is not None:
                     check_crop(source, self.crop)
                 if source is not None and self.cache:
                     source = Cached(source, usable_cores(), f"{self.name}: {split}")
@@ -91,8 +91,8 @@ class PairData(pl.LightningDataModule, ABC):
 
         With the trainer's `overfit_batches` set it is the same crops in each pass.
         """
-        crops = RandomCrops(self._sources["train"], self.crop, self.seed)
-        if self.trainer and self.trainer.overfit_batches:
+        crops = RandomCrops(self._present("train"), self.crop, self.seed)
+        if self.trainer and getattr(self.trainer, "overfit_batches", 0):
             return DataLoader(crops, self.batch, sampler=[(0, index) for index in range(len(crops))])
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         self._train_loader = ResumableLoader(crops, self.batch, self.seed, self.workers, rank, ranks)
@@ -123,7 +123,7 @@ class PairData(pl.LightningDataModule, ABC):
         Raises:
             UserError: It was not.
         """
-        samples = len(self._sources["train"])
+        samples = len(self._present("train"))
         if state.get("samples", samples) != samples:
             raise UserError(
                 f"the checkpoint was trained on {state['samples']} images and data.train holds {samples}: to train on"
@@ -140,10 +140,16 @@ class PairData(pl.LightningDataModule, ABC):
 
     def whole_images(self, split: str) -> WholeImages:
         """Items of a split that `setup` has found, one whole image at a time, in the order of their names."""
-        return WholeImages(self._sources[split])
+        return WholeImages(self._present(split))
+
+    def _present(self, split: str) -> Source:
+        source = self._sources[split]
+        if source is None:
+            raise ValueError(f"{self.name} has no images for {split}")
+        return source
 
     def _whole(self, split: str) -> DataLoader[Item]:
-        source = self._sources[split]
+        source = self._present(split)
         one_size = len({source.size(index) for index in range(len(source))}) == 1
         return DataLoader(
             WholeImages(source),

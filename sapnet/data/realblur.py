@@ -38,7 +38,8 @@ class RealBlurData(BenchmarkData):
         if kind not in _FOLDERS:
             raise UserError(f"data.kind={kind}: it can be J or R.")
         self.kind, self.title = kind, f"RealBlur-{kind}"
-        super().__init__(root, **{"name": f"realblur_{kind.lower()}"} | options)
+        options.setdefault("name", f"realblur_{kind.lower()}")
+        super().__init__(root, **options)
 
     def image_folders(self, split: str) -> list[Path]:
         """As `BenchmarkData`; training and test scenes lie together."""

@@ -44,15 +44,19 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Count of samples."""
+        ...
 
     def __getitem__(self, index: int) -> Sample:
         """Sample `index`, the same on each call."""
+        ...
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of sample `index`, known without reading it."""
+        ...
 
     def label(self, index: int) -> str:
         """What to call sample `index` in a message to the user: a path, or a name."""
+        ...
 
 
 class PairFiles:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -71,11 +72,12 @@ def _digest(key: tuple) -> str:
 
 def _packed(samples: Cached) -> memoryview:
     every = [samples[index] for index in range(len(samples))]
+    extents = [cast("np.ndarray", sample.extent) for sample in every]
     file = io.BytesIO()
     np.savez(
         file,
         blurred=np.stack([sample.blurred for sample in every]),
         sharp=np.stack([sample.sharp for sample in every]),
-        extent=np.stack([np.rint(sample.extent / EXTENT_STEP).astype(np.uint16) for sample in every]),
+        extent=np.stack([np.rint(extent / EXTENT_STEP).astype(np.uint16) for extent in extents]),
     )
     return file.getbuffer()

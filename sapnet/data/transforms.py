@@ -2,6 +2,7 @@
 
 import os
 import random
+from typing import Any
 
 # albumentations asks the network for its newest version when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -42,7 +43,7 @@ class RandomCrops(Dataset[Item]):
         # One state for all steps: seeded apart, the turn would be a function of the crop's position.
         numbers = np.random.default_rng([self.seed, epoch, index])
         self._transform.set_random_state(numbers, random.Random(int(numbers.integers(2**63))))
-        arrays = {"image": sample.blurred, "sharp": sample.sharp}
+        arrays: dict[str, Any] = {"image": sample.blurred, "sharp": sample.sharp}
         if sample.extent is not None:
             arrays["mask"] = sample.extent
         cut = self._transform(**arrays)

@@ -33,7 +33,7 @@ def psnr(restored: Images, sharp: Images) -> Values:
 
     Equal images give infinity, and so does the mean of a set that holds such a pair.
     """
-    return _each(lambda x, y: _psnr(np.mean((x - y) ** 2)), restored, sharp)
+    return _each(lambda x, y: _psnr(float(np.mean((x - y) ** 2))), restored, sharp)
 
 
 def ssim_matlab3d(restored: Images, sharp: Images) -> Values:
@@ -98,7 +98,7 @@ def _levels(images: Images) -> Iterator[np.ndarray | None]:
                 yield None
                 continue
             image = image.float().clamp(0, 1).mul(255).round().to(torch.uint8)
-        yield cv2.merge(image.cpu().numpy()).astype(np.float64)
+        yield cv2.merge(list(image.cpu().numpy())).astype(np.float64)
 
 
 def _psnr(error: float) -> float:

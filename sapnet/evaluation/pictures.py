@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -81,7 +82,7 @@ def panel(rows: Sequence[Sequence[Cell]], titles: Sequence[str] | Sequence[Seque
     one_for_all = isinstance(titles[0], str) if titles else True
     lines = []
     for number, row in enumerate(drawn):
-        names = titles if one_for_all else titles[number]
+        names = cast("Sequence[str]", titles if one_for_all else titles[number])
         cells = list(row)
         if names and (number == 0 or not one_for_all):
             cells = [np.concatenate([_title(width, name), cell]) for name, cell in zip(names, cells, strict=True)]

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from sapnet.errors import UserError
 from sapnet.evaluation.metrics import psnr
-from sapnet.evaluation.point_values import inputs, unchanged
+from sapnet.evaluation.point_values import Inputs, inputs, unchanged
 from sapnet.evaluation.statistics import paired_interval
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.sampling.state import State
@@ -29,7 +29,7 @@ def without_points(network: AdaptiveNetwork, blurred: Float[Tensor, "b 3 h w"]) 
     def choose(state: State) -> dict[int, Tensor]:
         patches = state.grid[0] * state.grid[1] * len(state.blurred)
         none = torch.empty(patches, 0, dtype=torch.int64, device=state.blurred.device)
-        return dict.fromkeys(network.samplers[str(state.stage)].strides, none)
+        return dict.fromkeys(network.sampler_of(state.stage).strides, none)
 
     return network.generator(blurred, choose)
 
@@ -97,13 +97,13 @@ def _measure(
     network: AdaptiveNetwork,
     others: Mapping[str, nn.ModuleDict],
     budgets: Sequence[float],
-    known: Mapping[str, Tensor | None],
+    known: Inputs,
 ) -> dict[Any, float]:
     def value(image: Tensor) -> float:
         return float(psnr(image[0].float().cpu(), known["sharp"][0].cpu()))
 
     own_budget = network.budget
-    found = {"input": value(known["blurred"])}
+    found: dict[Any, float] = {"input": value(known["blurred"])}
     with unchanged(network):
         for budget in budgets:
             if budget == NO_POINTS:

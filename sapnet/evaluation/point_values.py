@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -54,9 +54,18 @@ def centre(item: Mapping[str, Any], side: int = SIDE) -> dict[str, Any]:
     return {**item, **{key: image[..., top : top + tall, left : left + wide] for key, image in images.items()}}
 
 
-def inputs(item: Mapping[str, Any], device: torch.device) -> dict[str, Tensor | None]:
+class Inputs(TypedDict):
+    """What `AdaptiveNetwork.walk` takes of an item."""
+
+    blurred: Float[Tensor, "1 3 h w"]
+    sharp: Float[Tensor, "1 3 h w"]
+    extent: Float[Tensor, "1 1 h w"] | None
+
+
+def inputs(item: Mapping[str, Any], device: torch.device) -> Inputs:
     """Return what `AdaptiveNetwork.walk` takes of an item, as a batch of one."""
-    return {key: item[key][None].to(device) if key in item else None for key in ("blurred", "sharp", "extent")}
+    blurred, sharp = (item[key][None].to(device) for key in ("blurred", "sharp"))
+    return Inputs(blurred=blurred, sharp=sharp, extent=item["extent"][None].to(device) if "extent" in item else None)
 
 
 def error_before(walk: Walk, stage: int, sharp: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ def rank_correlation(score: Tensor, truth: Tensor) -> float:
     first, second = score.flatten().numpy(), truth.flatten().numpy()
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(spearmanr(first, second).statistic)
+    return float(cast(Any, spearmanr(first, second)).statistic)
 
 
 def auc_of_hardest(score: Tensor, truth: Tensor, share: float = 0.25) -> float:

@@ -10,6 +10,7 @@ come from OpenCV 4.2 and scikit-image 0.17: results carry OpenCV's version, on w
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,16 +72,21 @@ def match_brightness(image: Float[np.ndarray, "h w 3"], target: Float[np.ndarray
     return image if energy == 0 else image * np.float32(np.sum(image * target, dtype=np.float64) / energy)
 
 
+#: No mask; the stubs of OpenCV want one.
+_EVERYWHERE: Any = None
+
+
 def fit_homography(image: Float[np.ndarray, "h w 3"], target: Float[np.ndarray, "h w 3"]) -> tuple[np.ndarray, bool]:
     """The homography from `target` to `image` by ECC, and whether there is none and this is the identity."""
     grey = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (target, image)]
     start = np.eye(3, dtype=np.float32)
     try:
-        _, found = cv2.findTransformECC(*grey, start, cv2.MOTION_HOMOGRAPHY, _STOP, None, 5)
+        _, found = cv2.findTransformECC(grey[0], grey[1], start, cv2.MOTION_HOMOGRAPHY, _STOP, _EVERYWHERE, 5)
     except cv2.error:
         found = None
-    failed = found is None or not np.isfinite(found).all()
-    return (np.eye(3, dtype=np.float32), True) if failed else (found, False)
+    if found is None or not np.isfinite(found).all():
+        return np.eye(3, dtype=np.float32), True
+    return found, False
 
 
 def warp(

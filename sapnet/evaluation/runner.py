@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -55,6 +55,14 @@ def environment(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         **({"tf32_convolutions": torch.backends.cudnn.allow_tf32} if cuda else {}),
     }
+
+
+class Items(Protocol):
+    """Test images, read one at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
 
 
 @torch.no_grad()
@@ -135,7 +143,7 @@ def _figures(images: Sequence[Tensor], sharp: Tensor, protocol: str) -> dict[str
 
 def evaluate_images(
     restore: Restore,
-    items: Sequence[Mapping[str, Any]],
+    items: Items,
     device: torch.device,
     path: Path,
     context: Mapping[str, Any],
@@ -197,7 +205,7 @@ def full_context(context: Mapping[str, Any], device: torch.device, protocol: str
 @torch.no_grad()
 def _complete(
     restore: Restore,
-    items: Sequence[Mapping[str, Any]],
+    items: Items,
     names: Sequence[str],
     device: torch.device,
     path: Path,

@@ -23,6 +23,8 @@ def to_image(canvas: Float[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
 class Conv(nn.Conv2d):
     """Convolution of a canvas, zero-padded so that only the stride changes the size."""
 
+    bias: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
 

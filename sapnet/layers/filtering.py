@@ -54,8 +54,8 @@ class PixelDependentFilter(nn.Module):
     @property
     def heads(self) -> list[Head]:
         """Those of ``V`` and of the offsets, as far as they are switched on."""
-        heads = (Head(self.f_ker), Head(self.f_off, "tanh"))
-        return [head for head in heads if head.linear is not None]
+        kernel = [] if self.f_ker is None else [Head(self.f_ker)]
+        return kernel if self.f_off is None else [*kernel, Head(self.f_off, "tanh")]
 
     def predict(
         self, values: Float[Tensor, "b l c"]

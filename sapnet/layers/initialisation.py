@@ -19,11 +19,12 @@ def preserve_variance(network: nn.Module) -> None:
             if module.weight.is_meta or not module.weight.any():
                 continue
             nn.init.normal_(module.weight, std=_fan_in(module) ** -0.5)
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
+            bias = getattr(module, "bias", None)
+            if bias is not None:
+                nn.init.zeros_(bias)
 
 
-def _fan_in(module: nn.Module) -> float:
+def _fan_in(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear | PixelDependentFilter) -> float:
     if isinstance(module, nn.ConvTranspose2d):
         # A result sums over every `stride`-th tap in each direction.
         return module.weight[:, 0].numel() / (module.stride[0] * module.stride[1])

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sapnet.errors import UserError
+from sapnet.sampling.base import Sampler
 from sapnet.sampling.gates import policy_gates, unit_gates
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.samplers import make_sampler
@@ -34,6 +35,7 @@ class Generator(Protocol):
 
     def __call__(self, blurred: Tensor, choose) -> list[Tensor]:
         """Restore, asking ``choose(State)`` for the points of each non-uniform stage."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class AdaptiveNetwork(nn.Module):
                 f" build it with model.candidates={candidates}, if it has that."
             )
         self.generator = generator
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "budget_control": budget_control,
             "candidates": candidates,
             "seed": seed,
@@ -120,11 +122,20 @@ class AdaptiveNetwork(nn.Module):
             raise UserError(
                 f"this {type(self.generator).__name__} has no stage that samples: use sampling=uniform_network with it."
             )
-        scales = self.generator.scales
+        scales = cast(Generator, self.generator).scales
         by_stage = scales if isinstance(scales, Mapping) else dict.fromkeys(stages, scales)
-        features = self.generator.feature_channels
+        features = cast(Generator, self.generator).feature_channels
         samplers = {str(k): make_sampler(sampler, features, scales=by_stage[k], **settings) for k in stages}
         self.samplers = nn.ModuleDict(samplers).train(self.training)
+
+    @property
+    def sampled_stages(self) -> Sequence[int]:
+        """Indices of the generator's non-uniform stages, from 0."""
+        return cast(Generator, self.generator).sampled_stages
+
+    def sampler_of(self, stage: int) -> Sampler:
+        """Return the sampler of a stage, counted from 0."""
+        return cast(Sampler, self.samplers[str(stage)])
 
     def use_budget(self, budget: float) -> None:
         """Spend another budget from now on, with the same trained weights.
@@ -132,8 +143,8 @@ class AdaptiveNetwork(nn.Module):
         Raises:
             UserError: The budget is impossible.
         """
-        for sampler in self.samplers.values():
-            sampler.use_budget(budget)
+        for stage in self.samplers:
+            self.sampler_of(int(stage)).use_budget(budget)
         self.budget = budget
 
     def use_inference(self, inference: str) -> None:
@@ -200,7 +211,7 @@ class AdaptiveNetwork(nn.Module):
             walk.gates[state.stage] = found
             return found
 
-        extras = {} if gates is None else {"gates": gate}
+        extras: dict[str, Any] = {} if gates is None else {"gates": gate}
         if compare is not None:
 
             def compare_learning(state: State, restore: Callable):
@@ -216,7 +227,7 @@ class AdaptiveNetwork(nn.Module):
     def choose(self, state: State, mode: str | None = None, generator: torch.Generator | None = None) -> Sampling:
         """Choose the points of one stage, as `walk` does."""
         mode = mode or ("draw" if self.training else self.inference)
-        return self.samplers[str(state.stage)](state, mode, generator)
+        return self.sampler_of(state.stage)(state, mode, generator)
 
     def forward(
         self,
@@ -244,8 +255,9 @@ def use_window(network: nn.Module, window: int | None) -> None:
     Raises:
         UserError: The network cannot, or not with this window; None is taken by every network.
     """
-    if hasattr(network, "use_window"):
-        network.use_window(window)
+    limit = getattr(network, "use_window", None)
+    if limit is not None:
+        limit(window)
     elif window is not None:
         raise UserError(
             f"window={window}: {type(network).__name__} has no attention over the image, so there is nothing to limit;"

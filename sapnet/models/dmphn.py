@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Encoder(nn.Module):
         x = patches
         for i, blocks in enumerate(self.blocks):
             x = self.down[i - 1](x) if i else self.stem(x)
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 x = block(x, points.get(2**i))
         return x
 
@@ -66,7 +67,7 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Tensor, "p h w 3"], Float[Tensor, "p h w c0"]]:
         """Decode to an image and, before the last convolution, its features."""
         for i in reversed(range(len(self.blocks))):
-            for block in self.blocks[i]:
+            for block in cast(nn.ModuleList, self.blocks[i]):
                 x = block(x, points.get(2**i))
             if i:
                 x = self.up[i - 1](x)
@@ -145,8 +146,13 @@ class DMPHN(nn.Module):
         self.apply(_initialise)
         if progressive:
             # Every level starts with the blurred image.
-            for level in self.levels:
+            for level in self.typed_levels:
                 nn.init.zeros_(level.decoder.head.weight)
+
+    @property
+    def typed_levels(self) -> list[Level]:
+        """The levels, bottom first."""
+        return cast("list[Level]", list(self.levels))
 
     def forward(self, blurred: Float[Tensor, "b 3 h w"], choose: Choose | None = None) -> list[Tensor]:
         """Restore images of any size from 1x1 up.
@@ -188,7 +194,7 @@ class DMPHN(nn.Module):
             The restored image and the features of each level.
         """
         residual, features = None, []
-        for k, level in enumerate(self.levels):
+        for k, level in enumerate(self.typed_levels):
             encoded = level.encode(image if residual is None else image + residual, {})
             if features:
                 encoded = encoded + features[-1]
@@ -198,13 +204,13 @@ class DMPHN(nn.Module):
             if added is not None and k == len(self.levels) - 2:
                 residual = residual + added
             features.append(encoded)
-        return residual, features
+        return cast(Tensor, residual), features
 
     def _restore_progressively(self, padded: Tensor, size: tuple[int, int], choose: Choose | None) -> list[Tensor]:
         restored, features, last, images = padded, None, None, []
-        for k, level in enumerate(self.levels):
+        for k, level in enumerate(self.typed_levels):
             points: Points = {}
-            if k in self.sampled_stages:
+            if k in self.sampled_stages and choose is not None:
                 points = dict(choose(State(k, level.grid, size, last, restored, padded)))
             encoded = level.encode(restored - 0.5, points)
             if features is not None:
@@ -233,12 +239,18 @@ class StackedDMPHN(nn.Module):
         super().__init__()
         self.stacks = nn.ModuleList(DMPHN(levels, channels) for _ in range(stacks))
 
+    @property
+    def typed_stacks(self) -> list[DMPHN]:
+        """The stacks, first one first."""
+        return cast("list[DMPHN]", list(self.stacks))
+
     def forward(self, blurred: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b 3 h w"]]:
         """Restore images of any size from 1x1 up, RGB in [0, 1]; return the image of every stack, not clamped."""
         height, width = blurred.shape[-2:]
-        image, features, first = pad_to_multiple(blurred, self.stacks[0].multiple) - 0.5, None, None
+        stacks = self.typed_stacks
+        image, features, first = pad_to_multiple(blurred, stacks[0].multiple) - 0.5, None, None
         images = []
-        for stack in self.stacks:
+        for stack in stacks:
             image, features = stack.climb(image, features, first)
             first = image if first is None else first
             images.append(crop_to(image + 0.5, height, width))
@@ -253,4 +265,5 @@ def _initialise(module: nn.Module) -> None:
     # The authors' way to start.
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, std=math.sqrt(0.5 / (math.prod(module.kernel_size) * module.out_channels)))
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

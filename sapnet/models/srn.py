@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -82,24 +83,24 @@ class EncoderDecoder(nn.Module):
         sampled, points, skips = points is not None, points or {}, []
         for i, blocks in enumerate(self.encoder):
             x = torch.relu(self._down(i, x, sampled))
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 x = block(x, points.get(i))
             skips.append(x)
         if self.lstm is not None:
-            memory = self.lstm(x, _resized(memory, x), points.get(len(skips) - 1))
-            x = memory[0]
+            state: Memory = self.lstm(x, _resized(memory, x), points.get(len(skips) - 1))
+            memory, x = state, state[0]
         for i in reversed(range(len(self.decoder))):
             if i < len(skips) - 1:
-                up = self.level if sampled and i == 0 else self.up[i]
+                up = cast(Conv, self.level) if sampled and i == 0 else self.up[i]
                 x = torch.relu(up(x)) + skips[i]
-            for block in self.decoder[i]:
+            for block in cast(nn.ModuleList, self.decoder[i]):
                 x = block(x, points.get(i))
         return self.head(x), x, memory
 
     def _down(self, i: int, x: Tensor, sampled: bool) -> Tensor:
         if i == 0:
             return self.stem(x)
-        conv = self.down[i - 1]
+        conv = cast(Conv, self.down[i - 1])
         if not sampled or i > 1:
             return conv(x)
         return to_canvas(F.conv2d(to_image(x), conv.weight, conv.bias, padding=conv.padding))
@@ -156,14 +157,14 @@ class SRN(nn.Module):
         restored, last, memory, outputs = padded, None, None, []
         for k, factor in enumerate(FACTORS):
             points = None
-            if k in self.sampled_stages:
+            if k in self.sampled_stages and choose is not None:
                 chosen = choose(State(k, (1, 1), (height, width), last, outputs[-1], padded))
                 points = {i: chosen[factor * 2**i] for i in range(1, self.depth)}
             size = (padded.shape[-2] // factor, padded.shape[-1] // factor)
             pair = [_resize(padded, size), _resize(restored.detach(), size)]
             image, last, memory = self.network(to_canvas(torch.cat(pair, dim=1)), memory, points)
             restored = to_image(image)
-            outputs.append(_resize(restored, tuple(padded.shape[-2:])))
+            outputs.append(_resize(restored, (padded.shape[-2], padded.shape[-1])))
         return [crop_to(output, height, width) for output in outputs]
 
 
@@ -176,7 +177,7 @@ def _lstm(gates: Tensor, cell: Tensor) -> Memory:
 def _resized(memory: Memory | None, like: Tensor) -> Memory:
     if memory is None:
         return torch.zeros_like(like), torch.zeros_like(like)
-    hidden, cell = (to_canvas(_resize(to_image(x), tuple(like.shape[1:3]))) for x in memory)
+    hidden, cell = (to_canvas(_resize(to_image(x), (like.shape[1], like.shape[2]))) for x in memory)
     return hidden, cell
 
 

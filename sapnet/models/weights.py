@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from sapnet.errors import UserError
 from sapnet.models.dmphn import DMPHN, StackedDMPHN
+from sapnet.sampling.plugin import PointResBlock
 
 
 def load_published(network: nn.Module, folder: str | Path) -> str:
@@ -45,15 +47,15 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, nn.Mo
     # Name of the file, what it fills, and that part's layers by their names in the file.
     if isinstance(network, DMPHN) and not network.progressive and network.scales == (2, 4):
         stacks = {"": network}
-    elif isinstance(network, StackedDMPHN) and network.stacks[0].scales == (2, 4):
-        stacks = {f"s{i}_": stack for i, stack in enumerate(network.stacks, start=1)}
+    elif isinstance(network, StackedDMPHN) and network.typed_stacks[0].scales == (2, 4):
+        stacks = {f"s{i}_": stack for i, stack in enumerate(network.typed_stacks, start=1)}
     else:
         raise UserError(
             f"weights: none are published for this {type(network).__name__}; "
             "use model=dmphn_1_2_4, model=dmphn_1_2_4_8 or model=dmphn_stack4."
         )
     for prefix, stack in stacks.items():
-        for number, level in enumerate(reversed(stack.levels), start=1):
+        for number, level in enumerate(reversed(stack.typed_levels), start=1):
             encoder, decoder = level.encoder, level.decoder
             layers = {"layer1": encoder.stem, "layer5": encoder.down[0], "layer9": encoder.down[1]}
             yield f"encoder_{prefix}lv{number}", encoder, layers | _blocks((2, 6, 10), encoder.blocks)
@@ -64,7 +66,7 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, nn.Mo
 def _blocks(numbers: Sequence[int], pairs: nn.ModuleList) -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {}
     for number, pair in zip(numbers, pairs, strict=True):
-        for j, block in enumerate(pair):
+        for j, block in enumerate(cast("list[PointResBlock]", pair)):
             layers |= {f"layer{number + j}.0": block.first, f"layer{number + j}.2": block.second}
     return layers
 

@@ -60,19 +60,23 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of canvas, weight, kernel and offsets; an empty tensor for one that is not needed."""
     inputs = _contiguous(canvas, weight, kernel, offsets, points)
-    (grad,) = _contiguous(grad)
-    gradients = [canvas.new_empty(x.shape) if wanted else None for x, wanted in zip(inputs[:4], needed, strict=True)]
+    grad = grad.contiguous()
+    gradients = [
+        canvas.new_empty(x.shape) if wanted and x is not None else None
+        for x, wanted in zip(inputs[:4], needed, strict=True)
+    ]
     shape = _shape(canvas, weight, grad.shape[1])
     call = load().backward_float32 if canvas.dtype == torch.float32 else load().backward_float64
     _succeed(call(*map(_address, inputs), shape, _address(grad), *map(_address, gradients)), canvas)
-    return tuple(canvas.new_empty(0) if g is None else g for g in gradients)
+    of_canvas, of_weight, of_kernel, of_offsets = (canvas.new_empty(0) if g is None else g for g in gradients)
+    return of_canvas, of_weight, of_kernel, of_offsets
 
 
 def heads_forward(
     features: Tensor, weight: Tensor, bias: Tensor, kinds: list[int], widths: list[int], scale: float
 ) -> Tensor:
     """The heads one after another in one flat tensor, see `sapnet.ops.heads`."""
-    features, weight, bias = _contiguous(features, weight, bias)
+    features, weight, bias = (x.contiguous() for x in (features, weight, bias))
     rows = features.numel() // features.shape[-1]
     out = features.new_empty(rows * len(weight))
     call = load().heads_forward_float32 if features.dtype == torch.float32 else load().heads_forward_float64
@@ -92,13 +96,14 @@ def heads_backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of features, weight and bias; None is a gradient of zeros."""
-    features, weight, bias, out, *grads = _contiguous(features, weight, bias, out, *grads)
-    gradients = [torch.empty_like(x) for x in (features, weight, bias)]
+    features, weight, bias, out = (x.contiguous() for x in (features, weight, bias, out))
+    grads = _contiguous(*grads)
+    gradients = torch.empty_like(features), torch.empty_like(weight), torch.empty_like(bias)
     call = load().heads_backward_float32 if features.dtype == torch.float32 else load().heads_backward_float64
     shape = _heads_shape(features, weight, kinds, widths)
     inputs = map(_address, (features, weight, bias))
     _succeed(call(*inputs, shape, scale, _address(out), _addresses(grads), *map(_address, gradients)), features)
-    return tuple(gradients)
+    return gradients
 
 
 def attention_forward(inputs: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
@@ -122,7 +127,7 @@ def attention_backward(
 ) -> list[Tensor | None]:
     """Gradients of the inputs; None for a source that needs none."""
     grid, (grad,) = inputs[0], _contiguous(grad)
-    gradients = [torch.empty_like(x) if wanted else None for x, wanted in zip(inputs, needed)]
+    gradients = [torch.empty_like(x) if wanted else None for x, wanted in zip(inputs, needed, strict=True)]
     kernel = load()
     call = kernel.attention_backward_float32 if grid.dtype == torch.float32 else kernel.attention_backward_float64
     shape = _attention_shape(inputs)

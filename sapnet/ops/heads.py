@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sapnet.ops import backend, cpu
 
 Activation = Literal["none", "tanh", "sigmoid", "softmax"]
-_KINDS = {"none": 0, "tanh": 1, "sigmoid": 2, "softmax": 3}
+_KINDS: dict[Activation, int] = {"none": 0, "tanh": 1, "sigmoid": 2, "softmax": 3}
 
 
 class Head(NamedTuple):
@@ -76,7 +76,7 @@ class _Heads(torch.autograd.Function):
         if not torch.is_grad_enabled():
             return *cpu.heads_backward(grads, features, weight, bias, flat, kinds, widths, scale), None, None, None
         # Differentiated again: from the inputs, by torch.
-        names = {number: name for name, number in _KINDS.items()}
+        names: dict[int, Activation] = {number: name for name, number in _KINDS.items()}
         logits = F.linear(features, weight, bias).split(widths, -1)
         outputs = [activate(part, names[kind], scale) for part, kind in zip(logits, kinds, strict=True)]
         wanted = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]

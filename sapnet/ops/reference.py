@@ -94,12 +94,15 @@ def backward(
         to_kernel.view(b, length, len(matrix)),
         to_offsets.view(b, length, len(matrix), 2),
     )
-    return tuple(g if wanted else canvas.new_empty(0) for g, wanted in zip(gradients, needed, strict=True))
+    of_canvas, of_weight, of_kernel, of_offsets = (
+        g if wanted else canvas.new_empty(0) for g, wanted in zip(gradients, needed, strict=True)
+    )
+    return of_canvas, of_weight, of_kernel, of_offsets
 
 
 def _read(pixels: Tensor, taps: Taps) -> Float[Tensor, "n k c"]:
-    read = 0
-    for corner in range(taps.index.shape[-1]):
+    read = pixels[taps.index[..., 0]] * taps.share[..., 0, None]
+    for corner in range(1, taps.index.shape[-1]):
         read = read + pixels[taps.index[..., corner]] * taps.share[..., corner, None]
     return read
 

@@ -69,7 +69,7 @@ def build(page: Path, root: Path = ROOT, commands: bool = False) -> str:
                 made = make(match)
             except UserError as error:
                 raise UserError(f"{page.name}, {match[1].strip()}: {error}") from error
-            return f"{match[1]}{gap}{made}{gap}{match[match.lastindex]}"
+            return f"{match[1]}{gap}{made}{gap}{match[match.lastindex or 0]}"
 
         return replaced
 

@@ -21,7 +21,8 @@ def value(path: Path, row: str, column: str, form: str) -> str:
 def gain(path: Path, row: str, reference: str | None = None) -> str:
     """Return a row's gain over its table's reference, or over a further one, with its 95% interval."""
     key = "gain" if reference is None else f"gain_over_{reference}"
-    return interval_text(*(cell(path, row, f"{key}_{part}db") for part in ("", "ci95_low_", "ci95_high_")), ".2f")
+    mean, low, high = (cell(path, row, f"{key}_{part}db") for part in ("", "ci95_low_", "ci95_high_"))
+    return interval_text(mean, low, high, ".2f")
 
 
 def by_seed(path: Path, row: str, reference: str | None = None) -> str:
@@ -41,7 +42,7 @@ def difference(path: Path, row: str, other: str, form: str = ".2f") -> str:
         raise UserError(f"{path}: {row} and {other} have no seed in common.")
     values = [[kept.collect(name, seed) for seed in seeds] for name in (row, other)]
     if all(found is not None for side in values for found in side):
-        ours, theirs = (np.concatenate([found["psnr"] for found in side]) for side in values)
+        ours, theirs = (np.concatenate([found["psnr"] for found in side if found is not None]) for side in values)
         return interval_text(*paired_interval((ours - theirs).mean(axis=0)), form)
     return f"{np.mean(_differences(kept.runs, row, other, seeds)):+{form}}"
 

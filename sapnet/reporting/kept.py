@@ -37,7 +37,7 @@ class Kept:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     images: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
 
-    def collect(self, row: str, seed: int) -> dict[str, np.ndarray] | None:
+    def collect(self, row: str, seed: int) -> dict[str, Any] | None:
         """Return a run's values by image, as `sapnet.reporting.rows.collect` does; None where they were not kept."""
         run, images = self.runs.get((row, seed)), self.images.get((row, seed))
         if run is not None and "diverged" in run:

@@ -125,7 +125,7 @@ def gains_picture(study: Study, lines: Sequence[Mapping[str, Any]]) -> UInt8[np.
         name: figures.get("paper_psnr_db", figures.get("derived_psnr_db")) for name, figures in study.paper.items()
     }
     base = papers.get(study.reference)
-    rings = [papers[x["row"]] - base if base and papers.get(x["row"]) else None for x in lines]
+    rings = [figure - base if base and (figure := papers.get(x["row"])) else None for x in lines]
     ends = [v for x in lines for v in (x["gain_ci95_low_db"], x["gain_ci95_high_db"])] + [r for r in rings if r] + [0]
     low, high = min(ends), max(ends)
     left, width, step = 180, 520, 30

@@ -161,7 +161,7 @@ def _figures(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
     return figures
 
 
-def collect(folders: Sequence[Path], kind: str = DEFAULT_KIND) -> dict[str, np.ndarray] | None:
+def collect(folders: Sequence[Path], kind: str = DEFAULT_KIND) -> dict[str, Any] | None:
     """Return the results in a row's folders, one a seed, ``[seeds, images]`` each, of the seeds that did not diverge.
 
     They are ``psnr`` (dB) and ``ssim`` of the last stage, and ``seconds``; ``names``, the images; and by seed
@@ -274,7 +274,9 @@ def gain_key(study: Study, reference: str) -> str:
 def _gain(
     study: Study, name: str, values: Mapping[str, Any], reference: str, others: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    common = [] if others is None else np.intersect1d(values["kept"], others["kept"])
+    if others is None:
+        return {}
+    common = np.intersect1d(values["kept"], others["kept"])
     if not len(common):
         return {}
     if values["names"] != others["names"]:

@@ -173,7 +173,7 @@ class Sampler(nn.Module, ABC):
         if patches.valid is not None:
             # Positions that hold any pixel that is no padding.
             sizes = [canvas_size(*extent, scale, self.candidates) for extent in patches.extents]
-            cells = extent_mask(sizes, *scores.shape[1:], scores.device)
+            cells = extent_mask(sizes, scores.shape[1], scores.shape[2], scores.device)
         counts = self.counts(patches, scale)
         if patches.windows is None:
             return choose_points(scores, counts, cells, select)

@@ -118,7 +118,7 @@ class AdaptiveRefinement(nn.Module):
                 f" {size[0] // factor}x{size[1] // factor}, not {features.shape[-2]}x{features.shape[-1]}"
             )
         canvas = to_canvas(features)
-        points = choose(State(self.stage, (1, 1), tuple(size), canvas, restored, blurred))[self.scale]
+        points = choose(State(self.stage, (1, 1), (size[0], size[1]), canvas, restored, blurred))[self.scale]
         for block in self.blocks:
             canvas = block(canvas, points)
         return to_image(canvas)

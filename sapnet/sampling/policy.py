@@ -1,7 +1,7 @@
 """The policy pi of Eq. 4: a few light convolutions that say how hard each pixel will be to restore."""
 
 import math
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +67,7 @@ class Policy(nn.Module):
         self.head = nn.Conv2d(width, 1, 3, padding=1)
         share = min(max(share, 1e-6), 1 - 1e-6)
         nn.init.zeros_(self.head.weight)
-        nn.init.constant_(self.head.bias, math.log(share / (1 - share)))
+        nn.init.constant_(cast(Tensor, self.head.bias), math.log(share / (1 - share)))
 
     def forward(self, state: State) -> Float[Tensor, "b h w"]:
         """Logits at the image's resolution; `G` is their sigmoid."""
@@ -75,7 +75,7 @@ class Policy(nn.Module):
         size = math.ceil(height / self.stride), math.ceil(width / self.stride)
         parts = []
         if self.reduce is not None:
-            features = state.features.detach().movedim(-1, 1)
+            features = cast(Tensor, state.features).detach().movedim(-1, 1)
             # Averaged before the convolution, which costs less and gives the same.
             features = self.reduce(_shrink(features, max(features.shape[-2] // size[0], 1)))
             if features.shape[-2:] != size:

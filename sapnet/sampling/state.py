@@ -1,6 +1,7 @@
 """What is known when the points of a stage are chosen."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -39,8 +40,9 @@ class State:
 
 def true_error(state: State) -> Float[Tensor, "b h w"]:
     """Mean over RGB of `|OP_{k-1} - GT|`, detached; 0 in the padding. The ground truth must be known."""
-    height, width = state.sharp.shape[-2:]
-    error = (state.restored[..., :height, :width].detach() - state.sharp).abs().mean(dim=1)
+    sharp = cast(Tensor, state.sharp)
+    height, width = sharp.shape[-2:]
+    error = (state.restored[..., :height, :width].detach() - sharp).abs().mean(dim=1)
     return pad_to_state(error, state)
 
 

@@ -1,11 +1,13 @@
 """Joint training of generator and policy: two optimizers, one backward pass (Sec. 3.1.1)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from sapnet.models.adaptive import Walk
+from sapnet.models.adaptive import AdaptiveNetwork, Walk
+from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.state import State
 from sapnet.training.phases import Phase
 from sapnet.training.policy_gradient import PolicySettings, policy_loss
@@ -33,6 +35,8 @@ class AdaptiveModule(RestorationModule):
     Raises:
         UserError: The settings do not go together, or with this network.
     """
+
+    network: AdaptiveNetwork
 
     def __init__(self, *settings: Any, policy: PolicySettings | None = None, **more: Any):
         super().__init__(*settings, **more)
@@ -63,7 +67,7 @@ class AdaptiveModule(RestorationModule):
         return round(self.policy.settle * phase.steps)
 
     def _samples(self, phase: Phase) -> bool:
-        stages = self.network.generator.sampled_stages
+        stages = self.network.sampled_stages
         return phase.stages is None or any(k in stages for k in range(*phase.stages))
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
@@ -105,7 +109,8 @@ class AdaptiveModule(RestorationModule):
         """Take one step; where a warm start ends, Adam forgets the scale of the imitation's gradients."""
         switch = self.generator_steps - self.phase.begin == self._waiting(self.phase) > 0
         if self.learned and switch and self.policy.warm_start == "error":
-            self.optimizers()[POLICY].optimizer.state.clear()
+            optimizers = cast("list[LightningOptimizer]", self.optimizers())
+            optimizers[POLICY].optimizer.state.clear()
         return super().training_step(batch, batch_idx)
 
     def losses(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -118,11 +123,13 @@ class AdaptiveModule(RestorationModule):
             previous, restored = _before(walk, stage), walk.outputs[stage].detach()
             improvement = stage_reward(restored, previous, batch["sharp"], 1.0, "improvement")
             logs[f"train/improvement_{stage + 1}"] = improvement.mean()
-            sampler = self.network.samplers[str(stage)]
-            if hasattr(sampler, "loss"):
-                total = total + sampler.loss(walk.states[stage])
+            sampler = self.network.sampler_of(stage)
+            loss = getattr(sampler, "loss", None)
+            if loss is not None:
+                total = total + loss(walk.states[stage])
             if self.imitating:
-                imitation = imitation_loss(sampler, walk.states[stage], self.policy.warm_start_window)
+                learned = cast(LearnedSampler, sampler)
+                imitation = imitation_loss(learned, walk.states[stage], self.policy.warm_start_window)
                 logs[f"train/imitation_{stage + 1}"] = imitation.detach()
                 total = total + imitation
             if not sampling.actions:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -100,7 +100,7 @@ def changes_since(checkpoint: Mapping[str, Any], config: DictConfig, path: Path)
 
 
 def _changes(stored: Mapping[str, Any], config: DictConfig, same_version: bool) -> list[Change]:
-    then, now = flat(stored), flat(OmegaConf.to_container(config, resolve=True))
+    then, now = flat(stored), flat(plain(config))
     keys = [key for key in {**then, **now} if key not in _IGNORED]
     if not same_version:
         # Another version of the code may have had other keys.
@@ -112,9 +112,14 @@ def _changes(stored: Mapping[str, Any], config: DictConfig, same_version: bool) 
     return [c for c in changes if c not in derived or (repr(c.old), repr(c.new)) not in sources]
 
 
+def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """Return a configuration as plain dicts and lists."""
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=resolve))
+
+
 def _interpolated(config: DictConfig) -> tuple[str, ...]:
     # Keys whose value, or all values below them, are those of another key: one change is reported once.
-    written = flat(OmegaConf.to_container(config, resolve=False))
+    written = flat(plain(config, resolve=False))
     return tuple(key for key, value in written.items() if isinstance(value, str) and "${" in value)
 
 

@@ -1,7 +1,7 @@
 """Signal to noise of single-draw policy gradients, by estimator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -29,8 +29,8 @@ class Moments:
     """First and second moment of vectors that come one by one."""
 
     number: int = 0
-    total: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
+    total: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    squares: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     def add(self, vector: Tensor) -> None:
         """Take one more."""

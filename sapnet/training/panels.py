@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -11,6 +11,7 @@ from torch import Tensor
 from sapnet.data.images import write_image
 from sapnet.evaluation.metrics import psnr
 from sapnet.evaluation.pictures import Cell, Picture, heat_map, panel, with_points
+from sapnet.training.restoration import RestorationModule
 
 
 class PanelCallback(Callback):
@@ -27,13 +28,14 @@ class PanelCallback(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make the panel; the trial batches before training get none."""
-        samples = pl_module.validation_samples
+        module = cast(RestorationModule, pl_module)
+        samples = module.validation_samples
         if trainer.sanity_checking or not trainer.is_global_zero or not samples:
             return
-        step, picture = pl_module.generator_steps, validation_panel(samples)
-        takers = [logger for logger in trainer.loggers if hasattr(logger, "log_picture")]
-        for logger in takers:
-            logger.log_picture("validation", picture, step)
+        step, picture = module.generator_steps, validation_panel(samples)
+        takers = [taker for logger in trainer.loggers if (taker := getattr(logger, "log_picture", None))]
+        for log_picture in takers:
+            log_picture("validation", picture, step)
         if not takers:
             write_image(self._folder / f"step_{step:06d}.png", picture)
 
@@ -46,9 +48,10 @@ def validation_panel(samples: Sequence[Mapping[str, Any]]) -> Picture:
 
 def _row(sample: Mapping[str, Any]) -> tuple[list[Cell], list[str]]:
     sharp = sample["sharp"]
-    cells: list[Cell] = [sample["blurred"], *sample["outputs"], sharp]
+    images: list[Tensor] = [sample["blurred"], *sample["outputs"]]
+    cells: list[Cell] = [*images, sharp]
     titles = ["blurred", *(f"stage {number}" for number in range(1, len(sample["outputs"]) + 1))]
-    titles = [f"{word}  {_psnr(cell, sharp):.2f} dB" for word, cell in zip(titles, cells[:-1], strict=True)]
+    titles = [f"{word}  {_psnr(image, sharp):.2f} dB" for word, image in zip(titles, images, strict=True)]
     titles.append("sharp")
     for stage, chosen in sample.get("points", {}).items():
         cells.append(with_points(sample["outputs"][stage - 1], chosen))

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from sapnet.errors import UserError
 from sapnet.layers.hierarchy import split
+from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.selection import pool
 from sapnet.training.reward import budget_penalty
@@ -73,7 +74,7 @@ class PolicySettings:
         """What `stage_reward` subtracts: a paired baseline takes the place of the stage before."""
         return "none" if self.baseline == "none" else "improvement"
 
-    def check(self, network: nn.Module) -> None:
+    def check(self, network: AdaptiveNetwork) -> None:
         """Check that the settings suit an adaptive network.
 
         Raises:

@@ -7,7 +7,7 @@ module instead.
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sapnet.errors import UserError
 from sapnet.training.checkpoints import load_checkpoint
+from sapnet.training.restoration import RestorationModule
 
 _SHOWN = {"train/loss": ("loss", "{:.4f}"), "val/psnr": ("val PSNR", "{:.2f} dB")}
 
@@ -50,7 +51,7 @@ class StepProgress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; a resumed run's earlier steps are not part of its speed."""
-        self._first_step = pl_module.generator_steps
+        self._first_step = _steps(pl_module)
         self._start = self._last = time.monotonic()
         if self._enabled and sys.stderr.isatty():
             self._bar = tqdm(
@@ -68,12 +69,12 @@ class StepProgress(ProgressBar):
         """Move the bar, or print a line where one is due."""
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.update(pl_module.generator_steps - self._bar.n)
+            self._bar.update(_steps(pl_module) - self._bar.n)
             if now - self._last >= 1.0:  # reading the loss waits for the device
                 self._bar.set_postfix_str(", ".join(_figures(trainer)))
                 self._last = now
         elif now - self._last >= self._every:
-            self._print_line(trainer, pl_module.generator_steps)
+            self._print_line(trainer, _steps(pl_module))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say so, since it may take a while."""
@@ -86,12 +87,12 @@ class StepProgress(ProgressBar):
             self._bar.set_description("training")
             self._bar.set_postfix_str(", ".join(_figures(trainer)))
         elif self._start and not trainer.sanity_checking:
-            self._print_line(trainer, pl_module.generator_steps)
+            self._print_line(trainer, _steps(pl_module))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar, or print the last line where a validation has not just done so."""
-        if self._bar is None and self._told != pl_module.generator_steps:
-            self._print_line(trainer, pl_module.generator_steps)
+        if self._bar is None and self._told != _steps(pl_module):
+            self._print_line(trainer, _steps(pl_module))
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -109,6 +110,10 @@ class StepProgress(ProgressBar):
         self._told, self._last = step, time.monotonic()
         line = progress_line(step, self._first_step, self._steps, self._last - self._start)
         print(", ".join([line, *_figures(trainer)]), file=sys.stderr, flush=True)
+
+
+def _steps(module: pl.LightningModule) -> int:
+    return cast(RestorationModule, module).generator_steps
 
 
 def progress_line(step: int, first_step: int, steps: int, seconds: float) -> str:
@@ -149,7 +154,7 @@ class StopAtSteps(Callback):
         self._stop_when_done(trainer, pl_module)
 
     def _stop_when_done(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if pl_module.generator_steps >= self._steps:
+        if _steps(pl_module) >= self._steps:
             trainer.should_stop = True
 
 
@@ -173,7 +178,7 @@ class NonFiniteGuard(Callback):
         """
         if not torch.isfinite(loss).all():
             what = f"the loss is {loss.detach().float().mean().item()}"
-            self._stop(trainer, pl_module, pl_module.generator_steps + 1, what)
+            self._stop(trainer, pl_module, _steps(pl_module) + 1, what)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the validation, before `ModelCheckpoint` writes a checkpoint of it.
@@ -183,7 +188,7 @@ class NonFiniteGuard(Callback):
         """
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/") and torch.isnan(value).any():
-                self._stop(trainer, pl_module, pl_module.generator_steps, f"{name} is nan")
+                self._stop(trainer, pl_module, _steps(pl_module), f"{name} is nan")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -196,12 +201,12 @@ class NonFiniteGuard(Callback):
         for name, value in checkpoint["state_dict"].items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 what = f"{name} holds numbers that are not finite"
-                self._stop(trainer, pl_module, pl_module.generator_steps, what)
+                self._stop(trainer, pl_module, _steps(pl_module), what)
 
     def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int, what: str) -> None:
         group = trainer.optimizers[0].param_groups[0]
         lower = f"a lower learning rate (optim.optimizer.lr is {group.get('initial_lr', group['lr']):g})"
-        good = last_good(self._checkpoints, pl_module.generator_steps)
+        good = last_good(self._checkpoints, _steps(pl_module))
         if good is None:
             way_out = f"no good checkpoint was written before: start again with {lower} or clipped gradients"
         else:

@@ -226,9 +226,10 @@ class RestorationModule(pl.LightningModule):
 
 def _stages_of(network: nn.Module) -> int:
     inner = getattr(network, "generator", network)
-    if not hasattr(inner, "hierarchy"):
+    hierarchy: Sequence | None = getattr(inner, "hierarchy", None)
+    if hierarchy is None:
         raise UserError(f"stagewise: {type(inner).__name__} cannot learn stage by stage; leave it out.")
-    return len(inner.hierarchy)
+    return len(hierarchy)
 
 
 def _as_list(value: Any) -> list:

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import pytorch_lightning.loggers as lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers.logger import rank_zero_experiment  # pyright: ignore[reportPrivateImportUsage]
 from pytorch_lightning.utilities import rank_zero_only
 
 from sapnet.errors import UserError
@@ -76,7 +76,7 @@ def finish_runs(loggers: list[lightning.Logger], exit_code: int) -> None:
     """Close all `loggers`, for good; a logger that cannot be closed is named in the log and stops nothing."""
     for logger in loggers:
         try:
-            logger.finish(exit_code)
+            cast(Any, logger).finish(exit_code)
         except Exception as error:  # the run's own outcome is what matters
             _log.warning("%s could not be finished: %s", type(logger).__name__, error)
 
@@ -102,7 +102,7 @@ def run_id(folder: str | Path) -> str:
     return hashlib.sha256(f"{Path(folder).resolve()}\n{JOB_TYPE}".encode()).hexdigest()[:16]
 
 
-class CsvLogger(lightning.logger.Logger):
+class CsvLogger(lightning.Logger):
     """Metrics as `metrics.csv` in the run's folder.
 
     The file is appended to, row by row. A resumed run keeps the rows before its first own step and drops those after:
@@ -115,8 +115,13 @@ class CsvLogger(lightning.logger.Logger):
         self._file = self._folder / "metrics.csv"
         self._columns: list[str] = []
 
-    name = "csv"
-    version = ""
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
 
     @property
     def save_dir(self) -> str:
@@ -163,10 +168,20 @@ class CsvLogger(lightning.logger.Logger):
 
 
 class TensorBoardLogger(lightning.TensorBoardLogger):
-    """TensorBoard event files in `<folder>/tensorboard`."""
+    """TensorBoard event files in `<folder>/tensorboard`.
+
+    Raises:
+        UserError: The package `tensorboard`, an extra of this one, is not installed.
+    """
 
     def __init__(self, folder: Path, config: dict[str, Any] | None = None, labels: Labels | None = None):
-        super().__init__(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
+        try:
+            super().__init__(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "logger=tensorboard needs the package tensorboard: install it by pip install 'sapnet[tensorboard]', or"
+                " use logger=csv."
+            ) from error
         self._config = config
 
     @rank_zero_only
@@ -245,11 +260,12 @@ class WandbLogger(lightning.WandbLogger):
             if self._wandb_init["mode"] == "offline":
                 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
             import wandb
+            from wandb.errors import Error
 
             Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
             try:
                 self._experiment = wandb.init(**self._wandb_init, settings=wandb.Settings(console="off"))
-            except wandb.errors.Error as error:
+            except Error as error:
                 reason = " ".join(str(error).split())
                 raise UserError(f"W&B could not start: {reason} (logger.offline=true works without it).") from error
             self._experiment.define_metric(STEP)

@@ -1,5 +1,7 @@
 """Warm start of the policy: until the generator can use points, the policy imitates the error that training can see."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -18,7 +20,7 @@ def imitation_loss(sampler: LearnedSampler, state: State, window: int = 5) -> Fl
         state: With the ground truth.
         window: As in `hardest`.
     """
-    height, width = state.sharp.shape[-2:]
+    height, width = cast(Tensor, state.sharp).shape[-2:]
     share = sampler.score(state)[:, :height, :width].clamp(1e-6, 1 - 1e-6)
     target = hardest(state, sampler.share, window)[:, :height, :width]
     return F.binary_cross_entropy(share, target.to(share.dtype))
@@ -35,8 +37,9 @@ def hardest(state: State, share: float, window: int = 5) -> Bool[Tensor, "b h w"
         share: Of the pixels of a patch.
         window: Side of the square window that smooths the error, in pixels; odd.
     """
-    height, width = state.sharp.shape[-2:]
-    error = (state.restored[..., :height, :width] - state.sharp).abs().mean(dim=1, keepdim=True)
+    sharp = cast(Tensor, state.sharp)
+    height, width = sharp.shape[-2:]
+    error = (state.restored[..., :height, :width] - sharp).abs().mean(dim=1, keepdim=True)
     error = F.avg_pool2d(error, window, 1, window // 2, count_include_pad=False)
     padding = (0, state.restored.shape[-1] - width, 0, state.restored.shape[-2] - height)
     patches = split(F.pad(error, padding, value=-1.0), *state.grid)

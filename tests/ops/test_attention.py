@@ -36,13 +36,13 @@ class Case:
         self.leaves = inputs + parameters
 
     def together(self):
-        branches = [a.branch(s, p) for a, s, p in zip(self.attentions, self.sources, self.p)]
+        branches = [a.branch(s, p) for a, s, p in zip(self.attentions, self.sources, self.p, strict=True)]
         return attend_and_fuse(self.grid, self.local, self.fusion, branches)
 
     def apart(self):
         parts = [
             a(self.local, self.grid, self.grid if s is None else s, p=p)
-            for a, s, p in zip(self.attentions, self.sources, self.p)
+            for a, s, p in zip(self.attentions, self.sources, self.p, strict=True)
         ]
         return torch.lerp(self.local, sum(parts), self.fusion)
 
@@ -149,7 +149,7 @@ def test_a_source_without_gradient_and_repeated_runs():
     first, second = (torch.autograd.grad(case.together().square().sum(), leaves) for _ in range(2))
     assert all(map(torch.equal, first, second))
     theirs = torch.autograd.grad(case.apart().square().sum(), leaves)
-    for a, b in zip(first, theirs):
+    for a, b in zip(first, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 

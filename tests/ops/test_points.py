@@ -29,7 +29,7 @@ def test_take_and_put_are_gather_grid_and_scatter(used, stride):
         out = run()
         loss = sum((out[name] * torch.linspace(1, 2, out[name].numel()).view(out[name].shape)).sum() for name in used)
         results.append([*out.values(), *torch.autograd.grad(loss, (canvas, change), allow_unused=True)])
-    for ours, theirs in zip(*results):
+    for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

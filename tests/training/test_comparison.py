@@ -61,7 +61,7 @@ NU = ["sampling=nu"]
         ([], ["trainer.accelerator=cpu", "trainer.log_every_n_steps=1"], None),
         (NU, [*NU, "policy.rate=0.5"], ["policy.rate: 1.0 -> 0.5"]),
         # Options of the same kinds.
-        ([], ["+checkpoint_minutes=5", "+evaluate_checkpoint=last"], None),
+        ([], ["++checkpoint_minutes=5", "++evaluate_checkpoint=last"], None),
     ],
 )
 def test_what_may_change_is_listed(before, after, expected):

@@ -78,6 +78,13 @@ def test_tensorboard_counts_generator_steps_and_shows_config_and_pictures(tmp_pa
     assert b"width: 3" in text.tensor_proto.string_val[0]
 
 
+def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    for package in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(f"lightning_fabric.loggers.tensorboard.{package}", False)
+    with pytest.raises(UserError, match=r"pip install 'sapnet\[tensorboard\]'"):
+        start_run(option("tensorboard"), tmp_path)
+
+
 def test_the_option_none_is_no_logger(tmp_path):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = compose(overrides=["+logger=none"])

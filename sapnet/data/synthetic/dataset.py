@@ -1,5 +1,7 @@
 """The synthetic scenes as a data set."""
 
+from typing import TypedDict
+
 import cv2
 import numpy as np
 import torch
@@ -12,6 +14,15 @@ from sapnet.errors import UserError
 
 SPLITS = ("train", "val", "test")
 EXTENT_STEP = 1.0 / 256.0  # of a pixel: what a 16-bit image of the extent can hold
+
+
+class SceneItem(TypedDict):
+    """What an item of `SyntheticScenes` holds."""
+
+    blurred: torch.Tensor
+    sharp: torch.Tensor
+    extent: torch.Tensor
+    name: str
 
 
 class SyntheticScenes(Dataset):
@@ -77,7 +88,7 @@ class SyntheticScenes(Dataset):
         motion, texture = (np.random.default_rng(each) for each in stream.spawn(2))
         return paint(texture, draw_plan(DISTRIBUTIONS[self.distribution], motion, self.size))
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+    def __getitem__(self, index: int) -> SceneItem:
         if not -self.scenes <= index < self.scenes:
             raise IndexError(f"scene {index} of {self.scenes}")
         index = int(index) % self.scenes
@@ -85,12 +96,12 @@ class SyntheticScenes(Dataset):
             cv2.setNumThreads(0)  # a forked worker has no threads of its own, and is one of many
         shot = expose(self.scene(index), self.gamma)
         extent = np.rint(shot.extent / EXTENT_STEP).clip(0, 65535).astype(np.float32) * np.float32(EXTENT_STEP)
-        return {
-            "blurred": _image(shot.blurred),
-            "sharp": _image(shot.sharp),
-            "extent": torch.from_numpy(extent)[None],
-            "name": self.name(index),
-        }
+        return SceneItem(
+            blurred=_image(shot.blurred),
+            sharp=_image(shot.sharp),
+            extent=torch.from_numpy(extent)[None],
+            name=self.name(index),
+        )
 
 
 def _image(pixels: np.ndarray) -> torch.Tensor:

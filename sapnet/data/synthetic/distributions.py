@@ -21,9 +21,11 @@ class Distribution(Protocol):
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Plan:
         """Draw a plan for an image of `size` (height, width)."""
+        ...
 
     def accepts(self, extent: Float32[np.ndarray, "h w"]) -> bool:
         """Return whether a plan with this blur extent (pixels) is kept."""
+        ...
 
 
 @dataclass(frozen=True)

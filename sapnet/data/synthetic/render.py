@@ -59,7 +59,7 @@ def expose(scene: Scene, gamma: float | None) -> Exposure:
     power = 1.0 if gamma is None else gamma
     light = (np.linspace(0.0, 1.0, 256) ** power).astype(np.float32)
     total = np.zeros((*scene.size, 3), np.float32)
-    sharp = None
+    sharp = np.zeros((*scene.size, 3), np.uint8)
     for number in range(len(times)):
         frame = subframe(scene, [move[number] for move in moves])
         total += cv2.LUT(frame, light)

@@ -184,7 +184,8 @@ def _thin_things(rng: np.random.Generator, picture: Picture) -> None:
         if rng.random() < 0.5:
             ends[1, 0] = ends[0, 0] + rng.normal(0.0, 4.0)
         thick = int(rng.integers(1, 5))
-        cv2.line(picture, *np.rint(ends * 16).astype(int).tolist(), colour.tolist(), thick, cv2.LINE_AA, 4)
+        start, end = np.rint(ends * 16).astype(int).tolist()
+        cv2.line(picture, start, end, colour.tolist(), thick, cv2.LINE_AA, 4)
     if rng.random() < 0.3:
         for centre in rng.random((int(rng.integers(1, 8)), 2)) * (width, height):
             radius = int(16 * rng.uniform(1.0, 3.5))

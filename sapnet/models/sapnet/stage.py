@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -202,7 +202,7 @@ class Stage(nn.Module):
             source = None if previous is None else previous[i]
             if self.adds_previous and source is not None:
                 x = x + regrid(source, x.shape[1], x.shape[2])
-            for j, block in enumerate(blocks):
+            for j, block in enumerate(cast(nn.ModuleList, blocks)):
                 known = self._points(points, scale), source if j == 0 else None, local.get(scale)
                 x = block(x, *known, in_place=not torch.is_grad_enabled(), gate=gates.get(scale))
             encoded.append(x)
@@ -213,10 +213,11 @@ class Stage(nn.Module):
         for i, scale in reversed(list(enumerate(self.scales))):
             x = self.merge[i + 1](decoded[0], encoded[i]) if decoded else encoded[i]
             chosen, source = self._points(points, scale), encoded[i]
-            if self.decoder[i]:
+            blocks = cast(nn.ModuleList, self.decoder[i])
+            if blocks:
                 # Once for all blocks, and once back.
-                source = self.decoder[i][0].source_grid(source, x, chosen is not None)
-            for block in self.decoder[i]:
+                source = cast(ContentAwareBlock, blocks[0]).source_grid(source, x, chosen is not None)
+            for block in blocks:
                 # What the encoder made is read again.
                 in_place = not torch.is_grad_enabled() and x is not encoded[i]
                 x = block(x, chosen, source, local.get(scale), in_place, gates.get(scale))
@@ -225,7 +226,7 @@ class Stage(nn.Module):
 
     def _points(self, points: Points | None, scale: int) -> Tensor | None:
         # At r = 1 the canvas is the grid: nothing to choose.
-        return points.get(scale) if self.sampled else None
+        return cast(Points, points).get(scale) if self.sampled else None
 
     def _grid_stride(self, i: int) -> int:
         return self.scales[i] // self.canvas_factor(self.scales[i])
