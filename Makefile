@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)  ## set up .venv with the pinned packages
 
 demo: $(STAMP)  ## train a small network on the embedded data, evaluate it, leave a picture (8 minutes)
-	$(BIN)/python -m sapnet.demo
+	$(BIN)/python -m sapnet demo
 
 test: $(STAMP) lint  ## all tests, two at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
@@ -55,30 +55,30 @@ bench-policy: $(STAMP)  ## variance of the policy gradient under each option
 	$(BIN)/python -m benchmarks.policy_gradient
 
 check-data: $(STAMP)  ## look through a data set before training: make check-data data=gopro root=GOPRO_Large blur=blur
-	$(BIN)/python -m sapnet.check_data data=$(or $(data),folder) data.root=$(root) $(if $(blur),data.blur=$(blur))
+	$(BIN)/python -m sapnet check-data data=$(or $(data),folder) data.root=$(root) $(if $(blur),data.blur=$(blur))
 
 tiles: $(STAMP)  ## cut a training set into tiles, 2.5 times as fast to read: make tiles root=GOPRO_Large out=GOPRO_tiles blur=blur
-	$(BIN)/python -m sapnet.data.tiles $(root) $(out) $(if $(blur),--blur $(blur))
+	$(BIN)/python -m sapnet tiles $(root) $(out) $(if $(blur),--blur $(blur))
 
 count: $(STAMP)  ## parameters and multiply-adds of the full-size network
-	$(BIN)/python -m sapnet.count model=sapnet sampling=nu
+	$(BIN)/python -m sapnet count model=sapnet sampling=nu
 
 table1 table2: $(STAMP)  ## as below, and every trained or published network on whole images: make table1 DATA=FOLDER
-	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
-	$(BIN)/python -m sapnet.benchmark table=$@ $(DATA_ROOT)
+	$(BIN)/python -m sapnet reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
+	$(BIN)/python -m sapnet benchmark table=$@ $(DATA_ROOT)
 
 table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is missing, renders; SCALE=smoke, mini (15 to 60 minutes each), paper
-	$(BIN)/python -m sapnet.reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
+	$(BIN)/python -m sapnet reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 
 study: $(STAMP)  ## where to spend the points: U, controls and learned samplers, three seeds (hours; goes on where it stopped)
-	$(BIN)/python -m sapnet.reproduce table=study_local scale=mini results=experiments/results
-	$(BIN)/python -m sapnet.reproduce table=study_mixed scale=mini results=experiments/results
+	$(BIN)/python -m sapnet reproduce table=study_local scale=mini results=experiments/results
+	$(BIN)/python -m sapnet reproduce table=study_mixed scale=mini results=experiments/results
 
 rates: $(STAMP)  ## PSNR against the learning rate, three seeds (25 minutes)
-	$(BIN)/python -m sapnet.reproduce table=rates scale=mini
+	$(BIN)/python -m sapnet reproduce table=rates scale=mini
 
 controls: $(STAMP)  ## U and four controls in the full network's three stages, three seeds
-	$(BIN)/python -m sapnet.reproduce table=controls scale=mini
+	$(BIN)/python -m sapnet reproduce table=controls scale=mini
 
 docs: $(STAMP)  ## put the figures of experiments/results into README.md and docs/, and count the networks again (minutes)
 	$(BIN)/python -m sapnet.reporting.docs

@@ -1,4 +1,4 @@
-"""The networks that are timed side by side, each built as `sapnet-train` builds it."""
+"""The networks that are timed side by side, each built as `sapnet train` builds it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,11 +10,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR
 from sapnet.evaluation.footprint import draw_zeros
 from sapnet.training.assemble import build_module
 
-#: Overrides of `sapnet-train` by the name that the tables use.
+#: Overrides of `sapnet train` by the name that the tables use.
 MODELS = {
     "U": ["model=sapnet", "sampling=uniform_network"],
     "NU": ["model=sapnet", "sampling=nu"],
@@ -42,7 +42,7 @@ def compose(name: str, quick: bool = False) -> DictConfig:
 
 
 def compose_overrides(overrides: Sequence[str]) -> DictConfig:
-    """Return the config composed with overrides of `sapnet-train`, and with :func:`compose`'s optimizer and policy."""
+    """Return the config composed with overrides of `sapnet train`, and with :func:`compose`'s optimizer and policy."""
     words = [*overrides, "optim=adam", "policy.pretrain=0"]
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra.compose("count", words)

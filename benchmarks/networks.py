@@ -26,8 +26,8 @@ from benchmarks import tables
 from benchmarks.cases import MODELS, PAIRS, Subject, builder, compose, image
 from benchmarks.timing import Round, Stopwatch, interleave, ratio, summarise
 from benchmarks.traffic import bandwidth, fastest_convolution, traffic
-from sapnet.count import count_config
 from sapnet.errors import UserError
+from sapnet.evaluation.counting import count_config
 from sapnet.evaluation.footprint import footprint
 from sapnet.evaluation.runner import environment
 from sapnet.files import write_atomically

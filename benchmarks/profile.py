@@ -24,8 +24,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.cases import MODELS, Subject, compose, image, synchronise
 from benchmarks.networks import positive, size_of
 from benchmarks.tables import origin_line, table
-from sapnet.count import count_config, place
 from sapnet.evaluation.complexity import Cost, Innermost, layer, restore
+from sapnet.evaluation.counting import count_config, place
 from sapnet.evaluation.runner import environment
 from sapnet.files import write_atomically
 from sapnet.provenance import provenance

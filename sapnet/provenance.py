@@ -41,7 +41,8 @@ def command() -> str:
     """Return the command line of this process; in a job of a sweep, the one that runs this job alone."""
     if HydraConfig.initialized():
         job = HydraConfig.get()
-        return shlex.join(["python", "-m", f"sapnet.{job.job.name}", *job.overrides.task])
+        name = job.job.name.replace("_", "-")
+        return shlex.join(["python", "-m", "sapnet", name, *job.overrides.task])
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
     return shlex.join([*program, *sys.argv[1:]])

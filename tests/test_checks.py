@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from sapnet.checks import RULES, check_values, check_writable
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.models.sapnet.network import HIERARCHIES
 from sapnet.reporting.rows import read_study

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sapnet import __version__
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR
 from sapnet.provenance import KEYS, NOT_RECORDED, as_columns, provenance, write_json
 from sapnet.reporting.kept import read_kept, read_table
 

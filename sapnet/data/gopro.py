@@ -28,7 +28,7 @@ class GoProData(BenchmarkData):
     light. Nearly all published figures are on `blur`; figures on one do not compare with figures on the other. So where
     both are there `data.blur` has to choose, and results name the one that was read.
 
-    `root` may also be a folder of tiles that `python -m sapnet.data.tiles` cut from the set; its counts are then those
+    `root` may also be a folder of tiles that `python -m sapnet tiles` cut from the set; its counts are then those
     of the tiles.
 
     Args:

@@ -1,4 +1,4 @@
-"""`python -m sapnet.data.tiles ROOT OUT`: training images cut into tiles once, so that a crop is not a whole PNG.
+"""Training images cut into tiles once, so that a crop is not a whole PNG.
 
 A random 256x256 crop of a 1280x720 image decodes fourteen times the pixels it shows. Tiles of 512x512 every 256 pixels,
 the last row and column moved to the border, decode four times as many: 8 from an image of that size, 16,824 from
@@ -10,13 +10,9 @@ corner), with ROOT's test images linked beside them, so `data=gopro data.root=OU
 on tiles and test on whole images. Held-out sequences are validated on in tiles.
 """
 
-import argparse
 import json
 import multiprocessing
-import os
 import signal
-import sys
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +23,6 @@ from tqdm import tqdm
 
 from sapnet.data.images import read_image, read_size, write_image
 from sapnet.data.pairs import Pair, check_sizes, find_pairs
-from sapnet.data.samples import usable_cores
 from sapnet.errors import UserError
 from sapnet.files import write_atomically
 
@@ -161,31 +156,3 @@ def _cut(pair: Pair, out: Path, plan: Plan) -> int:
 def _leave_interrupts() -> None:
     # The parent ends its workers; else each would print a trace of its own.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the return value is the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sapnet.data.tiles", description="Cut training images into tiles; interrupted, it goes on."
-    )
-    parser.add_argument("root", type=Path, help="data set with train/ in the layout of GoPro or REDS")
-    parser.add_argument("out", type=Path, help="folder of the tiles")
-    parser.add_argument("--size", type=int, default=512, help="side of a tile in pixels")
-    parser.add_argument("--step", type=int, default=256, help="pixels from one tile to the next")
-    parser.add_argument("--blur", help="blur or blur_gamma, where the set has both")
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes")
-    given = parser.parse_args(arguments)
-    try:
-        tiles = cut_tiles(given.root, given.out, given.size, given.step, given.blur, given.workers)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from here.", file=sys.stderr)
-        return 130
-    print(f"{tiles} tiles of {given.size}x{given.size} are in {os.fspath(given.out)}: train with data.root={given.out}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

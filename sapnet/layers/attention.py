@@ -1,6 +1,6 @@
 """Linear attention by a cluster of spatial maps: Sec. 3.2.2 and 3.2.3, Eq. 10-16."""
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -89,7 +89,7 @@ class ClusterAttention(nn.Module):
             source: The features to be pooled; None: the grid.
             p: `P`, predicted beside other heads.
         """
-        layers = self.f_q, self.mask_space, self.mask_channels
+        layers = cast(tuple[MapConv | nn.Linear, ...], (self.f_q, self.mask_space, self.mask_channels))
         return Branch(source, p, *(parameter for layer in layers for parameter in (layer.weight, layer.bias)))
 
     def _normalise(self, logits: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ def attention_forward(inputs: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
     Args:
         inputs: Grid, local branch and fusion mask, then the fields of each `Branch`; all contiguous.
     """
-    grid, local = inputs[:2]
+    grid, local = cast(Sequence[Tensor], inputs[:2])
     b, h, w, c, m, _, count, _ = shape = _attention_shape(inputs)
     state = grid.new_empty(count * b * (h * w * (m + 1) + m * (c + 1) + 2 * c))
     out = torch.empty_like(local)
@@ -126,7 +127,7 @@ def attention_backward(
     grad: Tensor, inputs: Sequence[Tensor | None], state: Tensor, needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """Gradients of the inputs; None for a source that needs none."""
-    grid, (grad,) = inputs[0], _contiguous(grad)
+    grid, grad = cast(Tensor, inputs[0]), grad.contiguous()
     gradients = [torch.empty_like(x) if wanted else None for x, wanted in zip(inputs, needed, strict=True)]
     kernel = load()
     call = kernel.attention_backward_float32 if grid.dtype == torch.float32 else kernel.attention_backward_float64
@@ -136,7 +137,7 @@ def attention_backward(
 
 
 def _attention_shape(inputs: Sequence[Tensor | None]) -> ctypes.Array:
-    grid, p = inputs[0], inputs[4]
+    grid, p = cast(Tensor, inputs[0]), cast(Tensor, inputs[4])
     numbers = (*grid.shape, p.shape[2], p.shape[1], (len(inputs) - 3) // 8, torch.get_num_threads())
     return (ctypes.c_int64 * 8)(*numbers)
 

@@ -27,7 +27,7 @@ class TestSet:
     Attributes:
         name: Stands above its part of the table.
         folders: Names that its folder goes by.
-        data: Overrides of ``sapnet-evaluate`` that read it, save its place.
+        data: Overrides of `sapnet evaluate` that read it, save its place.
         paper: How the keys of the paper's figures on it begin; None where it gives none.
         only: Patterns of names; images that match none are no part of it. Empty for all.
         leave_out: Patterns of names that are no part of it.
@@ -75,7 +75,7 @@ def read_benchmark(path: Path) -> Benchmark:
     study = read_study(path)
     content = yaml.safe_load(path.read_text())
     if "sets" not in content:
-        raise UserError(f"table={path.stem}: it names no test sets; python -m sapnet.reproduce renders it.")
+        raise UserError(f"table={path.stem}: it names no test sets; sapnet reproduce renders it.")
     sets = []
     for name, entry in content["sets"].items():
         lists = {key: tuple(entry.get(key, ())) for key in ("folders", "data", "only", "leave_out")}

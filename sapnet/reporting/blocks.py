@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import EXPERIMENTS
 from sapnet.errors import UserError
 from sapnet.evaluation import point_study
 from sapnet.reporting.figures import lines, read_json, tables
@@ -15,7 +15,6 @@ from sapnet.reporting.kept import read_kept
 from sapnet.reporting.render import gain_cells, gains_picture, recorded_note
 from sapnet.reporting.rows import Study, gain_key, read_study
 
-EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 #: What is said of the rows of the studies of points.
 ROWS = {
     "U": "everything, on the coarse grid; stem 7",

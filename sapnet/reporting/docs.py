@@ -8,7 +8,7 @@ A page marks where its figures come from; what stands between two marks is rebui
 
     a gain of <!--= gain study_local_rows.csv NU-gate-warm -->+0.72 [+0.51, +0.98]<!--/--> dB
 
-    <!-- python -m sapnet.count table=table3 -->
+    <!-- python -m sapnet count table=table3 -->
     ... what the command prints ...
     <!-- end -->
 
@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sapnet.configs import CONFIG_DIR
 from sapnet.data.images import read_image, write_image
-from sapnet.entry import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.files import write_atomically
 from sapnet.reporting.blocks import BLOCKS, PICTURES, picture
@@ -38,7 +38,7 @@ RESULTS = ROOT / "experiments" / "results"
 _FROM = r"<!-- from: (?P<file>\S+?)(?P<later> if measured)?, block (?P<words>[^>]+?) -->\n"
 _BLOCK = re.compile(rf"({_FROM}).*?(<!-- end -->)", re.S)
 _FIGURE = re.compile(r"(<!--= (?P<words>.+?) -->)[^<]*(<!--/-->)")
-_COMMAND = re.compile(r"(<!-- python -m (?P<words>sapnet\.count .*?) -->\n).*?(<!-- end -->)", re.S)
+_COMMAND = re.compile(r"(<!-- python -m (?P<words>sapnet count .*?) -->\n).*?(<!-- end -->)", re.S)
 _AT_BEGINNING = re.compile(r"^ *<!--=.*$", re.M)
 _MARKS = re.compile(r"<!--=|<!-- (?:from:|python -m )")
 

@@ -31,12 +31,12 @@ class Study:
         title: Stands above the table.
         reference: The row that gains are measured against.
         seeds: Each row is trained once with each.
-        rows: Overrides of ``sapnet-train`` by the row's name.
+        rows: Overrides of `sapnet train` by the row's name.
         recipe: What the chosen scale puts before a row's overrides, by the row's name; empty without a scale.
         paper: The paper's figures of a row, by ``paper_<quantity>_<unit>`` where it prints them and by
             ``derived_<quantity>_<unit>`` where they follow from its text; empty where it gives none.
         notes: What a reader of the paper's figures should know; printed below the table.
-        test: Overrides of ``sapnet-evaluate`` where a row is tested on other data than that it was trained on.
+        test: Overrides of `sapnet evaluate` where a row is tested on other data than that it was trained on.
         references: Further rows that gains are measured against.
         points: Whether the page also has the runs one by one, with what the samplers' maps agree with.
     """

@@ -103,13 +103,13 @@ class Runs:
         """
         folder = self.folder(overrides)
         said = {"overrides": list(overrides)}
-        self._once(folder, "sapnet.train", [f"checkpoint_every={CHECKPOINT_EVERY}", *overrides], said)
+        self._once(folder, "train", [f"checkpoint_every={CHECKPOINT_EVERY}", *overrides], said)
         if test and not (folder / "diverged.json").is_file():
             trained = json.loads((folder / "done.json").read_text())["command"] + " && "
             words = [f"checkpoint={evaluated_checkpoint(folder / 'checkpoints', evaluated_kind(overrides))}", *test]
-            self._once(self.folder(overrides, test), "sapnet.evaluate", words, {**said, "test": list(test)}, trained)
+            self._once(self.folder(overrides, test), "evaluate", words, {**said, "test": list(test)}, trained)
 
-    def _once(self, folder: Path, module: str, words: Sequence[str], said: dict, before: str = "") -> None:
+    def _once(self, folder: Path, name: str, words: Sequence[str], said: dict, before: str = "") -> None:
         if _is_done(folder):
             return
         words = [self._resolve(word) for word in words]
@@ -117,11 +117,11 @@ class Runs:
             # Whoever held it may have done it.
             if _is_done(folder):
                 return
-            origin = {**said, "command": f"{before}python -m {module} {' '.join(words)}", "commit": commit()}
+            origin = {**said, "command": f"{before}python -m sapnet {name} {' '.join(words)}", "commit": commit()}
             origin["versions"] = versions()
             write_atomically(folder / "begun.json", json.dumps(origin).encode())
             environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
-            command = [sys.executable, "-m", module, *words, f"hydra.run.dir={folder}"]
+            command = [sys.executable, "-m", "sapnet", name, *words, f"hydra.run.dir={folder}"]
             # Handed the lock: where this process is killed, nobody joins the one that goes on.
             done = self.children.run(command, pass_fds=(lock.fileno(),), env=environment)
             last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]

@@ -44,12 +44,15 @@ def network_name(config: DictConfig) -> str | None:
 
     Single settings of the network follow the choices. A policy is named only where it is what chooses the points.
     """
-    if not HydraConfig.initialized():
-        return None
-    hydra_config = HydraConfig.get()
     groups = ["model", "sampling"]
     if config.sampling.sampled and config.sampling.sampler == "learned":
         groups.append("policy")
+    if not HydraConfig.initialized():
+        return None
+    hydra_config = HydraConfig.get()
+    if any(group not in hydra_config.runtime.choices for group in groups):
+        # A configuration composed apart from the running command.
+        return None
     words = [f"{group}={hydra_config.runtime.choices[group]}" for group in groups]
     told = [word.lstrip("+") for word in hydra_config.overrides.task]
     return " ".join([*words, *(word for word in told if word.startswith(tuple(f"{group}." for group in groups)))])

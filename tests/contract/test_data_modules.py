@@ -9,9 +9,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from sapnet.configs import CONFIG_DIR
 from sapnet.data.folder import FolderData
 from sapnet.data.module import PairData
-from sapnet.entry import CONFIG_DIR
 from sapnet.evaluation.runner import PROTOCOLS
 from tests.contract.layouts import HEIGHT, LAYOUTS, OPTIONS, WIDTH
 

@@ -71,7 +71,7 @@ def test_the_command_ends_with_1_on_problems_and_with_0_without(tmp_path: Path) 
     from tests.integration.conftest import run
 
     LAYOUTS["gopro"](tmp_path / "set")
-    words = ("sapnet.check_data", "data.root=set", "data.blur=blur", "hydra.run.dir=out")
+    words = ("sapnet", "check-data", "data.root=set", "data.blur=blur", "hydra.run.dir=out")
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "folder, train: 6 pairs, 12 files decoded" in done.stdout and "problems: 0" in done.stdout
@@ -79,5 +79,5 @@ def test_the_command_ends_with_1_on_problems_and_with_0_without(tmp_path: Path) 
     assert done.returncode == 1 and "published" in done.stdout and "Traceback" not in done.stderr
     assert "GOPR0862_11_00                 2          77   <-" in done.stdout
     assert done.stderr.strip().splitlines()[-1].startswith("gopro: the report above names 2 problems")
-    done = run("sapnet.check_data", "data=synthetic", cwd=tmp_path)
+    done = run("sapnet", "check-data", "data=synthetic", cwd=tmp_path)
     assert done.returncode == 1 and "nothing to check" in done.stderr

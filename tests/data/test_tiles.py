@@ -106,7 +106,7 @@ def test_tiles_of_two_kinds_do_not_mix(hd: Path, tmp_path: Path) -> None:
 
 def command(root: Path, out: Path) -> list[str]:
     words = ("--size", "51", "--step", "4", "--blur", "blur", "--workers", "2")
-    return [sys.executable, "-m", "sapnet.data.tiles", str(root), str(out), *words]
+    return [sys.executable, "-m", "sapnet", "tiles", str(root), str(out), *words]
 
 
 @pytest.fixture
@@ -137,7 +137,8 @@ def test_the_command_killed_in_between_goes_on_to_the_same_tiles(hd: Path, tmp_p
     assert {name: data for name, data in ours.items() if not name.name.startswith(".")} == theirs
 
 
-def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tiles.main([str(tmp_path / "absent"), str(tmp_path / "out")]) == 1
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+def test_the_command_refuses_in_one_sentence(tmp_path: Path, environment: dict) -> None:
+    words = [sys.executable, "-m", "sapnet", "tiles", str(tmp_path / "absent"), str(tmp_path / "out")]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not (tmp_path / "out").exists()

@@ -1,9 +1,9 @@
-"""Other ways to sample than a checkpoint was trained with, as `sapnet-evaluate` names them."""
+"""Other ways to sample than a checkpoint was trained with, as `sapnet evaluate` names them."""
 
 import pytest
 
 from sapnet.errors import UserError
-from sapnet.evaluate import resample
+from sapnet.evaluation.networks import resample
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet
 

@@ -1,4 +1,4 @@
-"""Runs `python -m sapnet.train` and dies by SIGKILL at a given moment: `python killed.py MOMENT STEP ARGUMENTS...`.
+"""Runs `python -m sapnet train` and dies by SIGKILL at a given moment: `python killed.py MOMENT STEP ARGUMENTS...`.
 
 Moments: `step` (after generator step STEP), `write` (half-way through writing the first checkpoint of STEP steps or
 more), `renamed` (the new checkpoint is beside the old one, complete but not in its place).
@@ -51,6 +51,6 @@ if __name__ == "__main__":
         die_after_step(int(step))
     else:
         die_while_writing(int(step), renamed=moment == "renamed")
-    from sapnet.train import main
+    from sapnet.cli.train import main
 
     main()

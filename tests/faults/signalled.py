@@ -1,11 +1,10 @@
-"""Runs a command that sends itself a signal: `python signalled.py MOMENT STEP SIGNAL MODULE ARGUMENTS...`.
+"""Runs a command that sends itself a signal: `python signalled.py MOMENT STEP SIGNAL COMMAND ARGUMENTS...`.
 
 Moments: `step` (in the middle of generator step STEP, between the generator's optimizer and what follows), `log` (after
 its checkpoint would have been written, before its metrics are logged), `validation` (in the first batch of the
 validation after STEP steps), `loading` (while PyTorch is imported), `evaluation` (at the first image at the end).
 """
 
-import importlib
 import os
 import runpy
 import signal
@@ -68,10 +67,7 @@ def prepare(moment: str, step: int, signum: int) -> None:
 
 if __name__ == "__main__":
     moment, step, name, command, *words = sys.argv[1:]
-    sys.argv = [command, *words]
+    sys.argv = ["sapnet", command, *words]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     prepare(moment, int(step), getattr(signal, name))
-    if moment == "loading":
-        runpy.run_module(command, run_name="__main__", alter_sys=True)
-    else:
-        importlib.import_module(command).main()
+    runpy.run_module("sapnet", run_name="__main__", alter_sys=True)

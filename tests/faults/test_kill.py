@@ -27,7 +27,7 @@ WORDS = [
 
 def start(folder: Path, *how: str) -> subprocess.Popen:
     """A real training process in its own folder; `how` names the moment of its death."""
-    command = [sys.executable, *([str(KILLED), *how] if how else ["-m", "sapnet.train"]), *WORDS]
+    command = [sys.executable, *([str(KILLED), *how] if how else ["-m", "sapnet", "train"]), *WORDS]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": str(ROOT)}
     words = [*command, f"hydra.run.dir={folder}"]
     return subprocess.Popen(words, env=environment, cwd=folder.parent, stderr=subprocess.PIPE, text=True)

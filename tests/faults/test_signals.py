@@ -47,12 +47,12 @@ def end(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def train(folder: Path, *words: str, **more: str) -> tuple[int, str]:
-    return end(start("-m", "sapnet.train", *WORDS, *words, f"hydra.run.dir={folder}", **more))
+    return end(start("-m", "sapnet", "train", *WORDS, *words, f"hydra.run.dir={folder}", **more))
 
 
 def signalled(folder: Path, moment: str, step: int, signum: signal.Signals, *words: str) -> tuple[int, str]:
     run = [*WORDS, *words, f"hydra.run.dir={folder}"]
-    return end(start(SIGNALLED, moment, step, signum.name, "sapnet.train", *run))
+    return end(start(SIGNALLED, moment, step, signum.name, "train", *run))
 
 
 def until(condition, process: subprocess.Popen) -> None:
@@ -116,15 +116,15 @@ def test_a_signal_in_the_evaluation_keeps_the_training(unbroken: Path, signum: s
 
 
 @pytest.mark.parametrize("signum", WORD)
-@pytest.mark.parametrize("module", ["sapnet.train", "sapnet.deblur"])
-def test_a_signal_while_libraries_are_imported_ends_at_once(module: str, signum: signal.Signals) -> None:
-    code, said = end(start(SIGNALLED, "loading", 0, signum.name, module))
+@pytest.mark.parametrize("command", ["train", "deblur", "tiles"])
+def test_a_signal_while_libraries_are_imported_ends_at_once(command: str, signum: signal.Signals) -> None:
+    code, said = end(start(SIGNALLED, "loading", 0, signum.name, command))
     assert (code, said) == (128 + signum, f"{WORD[signum]}.\n")
 
 
-def test_the_console_scripts_heed_signals_before_they_import_anything() -> None:
-    code = f"import os; from sapnet import commands; commands.importlib.import_module = lambda _: os.kill({{}}, {15})"
-    process = start("-c", code.format("os.getpid()") + "; commands.train()")
+def test_the_console_script_handles_signals_before_it_imports_a_command() -> None:
+    code = "import os, sys; from sapnet import cli; cli.importlib.import_module = lambda _: os.kill(os.getpid(), 15)"
+    process = start("-c", f"{code}; sys.argv[1:] = ['train']; cli.main()")
     assert end(process) == (143, "Terminated.\n")
 
 
@@ -132,7 +132,7 @@ def test_the_console_scripts_heed_signals_before_they_import_anything() -> None:
 def test_loader_processes_that_get_the_signal_too_do_not_break_the_step(unbroken: Path, tmp_path: Path) -> None:
     """As Ctrl-C in a terminal and SLURM do: everybody in the process group gets it."""
     folder, words = tmp_path / "run", [*WORDS, "steps=100000", "data.workers=2", "validate_every=100000"]
-    process = start("-m", "sapnet.train", *words, f"hydra.run.dir={folder}")
+    process = start("-m", "sapnet", "train", *words, f"hydra.run.dir={folder}")
     until(lambda: rows(folder) > 3, process)
     os.killpg(process.pid, signal.SIGTERM)
     code, said = end(process)
@@ -145,13 +145,13 @@ def test_loader_processes_that_get_the_signal_too_do_not_break_the_step(unbroken
 def test_processes_that_train_together_end_at_the_same_step(whole_group: bool, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = ["trainer=ddp", "trainer.devices=2", "steps=100000", "validate_every=100000"]
-    process = start("-m", "sapnet.train", *WORDS, *words, f"hydra.run.dir={folder}")
+    process = start("-m", "sapnet", "train", *WORDS, *words, f"hydra.run.dir={folder}")
     until(lambda: rows(folder) > 3, process)
     os.killpg(process.pid, signal.SIGTERM) if whole_group else process.send_signal(signal.SIGTERM)
     code, said = end(process)
     assert code == 143 and said.count("holds step") == 1, said
     steps = content(folder)["sapnet"]["generator_steps"]
-    process = start("-m", "sapnet.train", *WORDS, *words, f"steps={steps + 2}", f"hydra.run.dir={folder}")
+    process = start("-m", "sapnet", "train", *WORDS, *words, f"steps={steps + 2}", f"hydra.run.dir={folder}")
     assert end(process)[0] == 0
     assert content(folder)["sapnet"]["generator_steps"] == steps + 2
 
@@ -166,7 +166,7 @@ def test_lightnings_requeueing_under_slurm_still_works(unbroken: Path, tmp_path:
     job = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "nu", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     job |= {"SLURM_NODEID": "0", "SLURM_NNODES": "1", "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     folder = tmp_path / "run"
-    process = start("-m", "sapnet.train", *WORDS, "steps=100000", f"hydra.run.dir={folder}", **job)
+    process = start("-m", "sapnet", "train", *WORDS, "steps=100000", f"hydra.run.dir={folder}", **job)
     until(lambda: rows(folder) > 3, process)
     process.send_signal(signal.SIGUSR1)
     until((tmp_path / "requeued").is_file, process)

@@ -42,7 +42,7 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
 def trained(tmp_path_factory) -> Path:
     """The run folder of a tiny U network, trained through the command line."""
     folder = tmp_path_factory.mktemp("trained")
-    done = run("sapnet.train", *TINY, f"hydra.run.dir={folder}/run", cwd=folder)
+    done = run("sapnet", "train", *TINY, f"hydra.run.dir={folder}/run", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
@@ -51,6 +51,6 @@ def trained(tmp_path_factory) -> Path:
 def trained_nu(tmp_path_factory) -> Path:
     """The same with a policy that samples."""
     folder = tmp_path_factory.mktemp("trained_nu")
-    done = run("sapnet.train", *TINY, "sampling=nu", f"hydra.run.dir={folder}/run", cwd=folder)
+    done = run("sapnet", "train", *TINY, "sampling=nu", f"hydra.run.dir={folder}/run", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "run"

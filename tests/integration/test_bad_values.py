@@ -13,18 +13,21 @@ from tests.integration.test_commands import photo
 pytestmark = pytest.mark.slow
 
 CASES = {
-    "steps": (["sapnet.train", "steps=abc"], "steps=abc: give a whole number"),
-    "stages": (["sapnet.demo", "model.stages=5"], "model.stages=5: give a whole number from 1 to 4"),
-    "budget": (["sapnet.evaluate", "checkpoint=none", "sampling.budget=-1"], "sampling.budget=-1: give a number above"),
-    "jobs": (["sapnet.reproduce", "table=controls", "scale=smoke", "jobs=0"], "jobs=0: give a whole number"),
-    "a place without files": (["sapnet.train", "hydra.run.dir=/proc/x"], "/proc/x"),
-    "a file in the way": (["sapnet.evaluate", "checkpoint=none", "hydra.run.dir=file/x"], "file/x"),
-    "a sweep without a place": (["sapnet.train", "-m", "seed=0,1", "hydra.sweep.dir=/proc/x"], "/proc/x"),
-    "the demo's place": (["sapnet.demo", "hydra.run.dir=file"], "file"),
-    "a study's place": (["sapnet.reproduce", "table=controls", "scale=smoke", "root=/proc/x"], "/proc/x"),
-    "a file where a table goes": (["sapnet.reproduce", "table=controls", "scale=smoke", "root=out"], "out/controls"),
-    "a photo's place": (["sapnet.deblur", "p.png", "-o", "/proc/x/o.png", "-c", "none.ckpt"], "/proc"),
-    "a file in a photo's way": (["sapnet.deblur", "p.png", "-o", "file/o.png", "-c", "none.ckpt"], "file is a file"),
+    "steps": (["sapnet", "train", "steps=abc"], "steps=abc: give a whole number"),
+    "stages": (["sapnet", "demo", "model.stages=5"], "model.stages=5: give a whole number from 1 to 4"),
+    "budget": (
+        ["sapnet", "evaluate", "checkpoint=none", "sampling.budget=-1"],
+        "sampling.budget=-1: give a number above",
+    ),
+    "jobs": (["sapnet", "reproduce", "table=controls", "scale=smoke", "jobs=0"], "jobs=0: give a whole number"),
+    "a place without files": (["sapnet", "train", "hydra.run.dir=/proc/x"], "/proc/x"),
+    "a file in the way": (["sapnet", "evaluate", "checkpoint=none", "hydra.run.dir=file/x"], "file/x"),
+    "a sweep without a place": (["sapnet", "train", "-m", "seed=0,1", "hydra.sweep.dir=/proc/x"], "/proc/x"),
+    "the demo's place": (["sapnet", "demo", "hydra.run.dir=file"], "file"),
+    "a study's place": (["sapnet", "reproduce", "table=controls", "scale=smoke", "root=/proc/x"], "/proc/x"),
+    "a file where a table goes": (["sapnet", "reproduce", "table=controls", "scale=smoke", "root=out"], "out/controls"),
+    "a photo's place": (["sapnet", "deblur", "p.png", "-o", "/proc/x/o.png", "-c", "none.ckpt"], "/proc"),
+    "a file in a photo's way": (["sapnet", "deblur", "p.png", "-o", "file/o.png", "-c", "none.ckpt"], "file is a file"),
 }
 
 
@@ -63,7 +66,7 @@ def run_limited(limit: int, *words: str, cwd: Path) -> subprocess.CompletedProce
 @pytest.mark.parametrize("limit", [3000, 100_000])
 def test_a_full_disk_ends_a_training_in_one_sentence(limit, tmp_path):
     """At Hydra's configs, and at the checkpoint."""
-    done = run_limited(limit, "sapnet.train", *TINY, "model.stages=1", "hydra.run.dir=run", cwd=tmp_path)
+    done = run_limited(limit, "sapnet", "train", *TINY, "model.stages=1", "hydra.run.dir=run", cwd=tmp_path)
     said = [line for line in done.stderr.strip().splitlines() if not line.startswith("step ")]
     assert done.returncode == 1 and len(said) == 1, done.stderr
     assert "File too large" in said[0] and "Traceback" not in done.stderr
@@ -72,7 +75,7 @@ def test_a_full_disk_ends_a_training_in_one_sentence(limit, tmp_path):
 
 def test_a_full_disk_ends_a_restoration_in_one_sentence(trained, tmp_path):
     photo(tmp_path / "p.png")
-    words = ["sapnet.deblur", "p.png", "-o", "o.png", "-c", f"{trained}/checkpoints/last.ckpt"]
+    words = ["sapnet", "deblur", "p.png", "-o", "o.png", "-c", f"{trained}/checkpoints/last.ckpt"]
     done = run_limited(100, *words, cwd=tmp_path)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "o.png" in done.stderr and {path.name for path in tmp_path.iterdir()} == {"p.png"}

@@ -17,11 +17,11 @@ def test_results_say_what_was_compromised_on_the_way(tmp_path: Path) -> None:
     LAYOUTS["realblur_j"](tmp_path / "realblur", lambda path: picture(path, 40, 48))
     words = [word for word in TINY if not word.startswith("data.")] + ["data.crop=32", "data.workers=0"]
     gopro = ["data=gopro", "data.root=gopro", "data.blur=blur", *words, "hydra.run.dir=run"]
-    done = run("sapnet.train", *gopro, cwd=tmp_path)
+    done = run("sapnet", "train", *gopro, cwd=tmp_path)
     assert done.returncode == 1
     assert "GoPro, train: 6 of 2103 pairs are in gopro (GOPR0372_07_00 2 of 100" in done.stderr.splitlines()[-1]
     assert "data.partial=true" in done.stderr and "Traceback" not in done.stderr
-    done = run("sapnet.train", *gopro, "data.partial=true", "data.validate_on_test=true", cwd=tmp_path)
+    done = run("sapnet", "train", *gopro, "data.partial=true", "data.validate_on_test=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == sorted(line["name"] for line in lines) and len(lines) == 4
@@ -29,7 +29,7 @@ def test_results_say_what_was_compromised_on_the_way(tmp_path: Path) -> None:
         assert line["data"] == "gopro" and line["blur"] == "blur" and line["partial"] == "4 of 1111 pairs"
         assert line["validated_on"] == "test" and line["protocol"].startswith("uint8 RGB, psnr and ssim_matlab3d")
     realblur = ["data=realblur_j", "data.root=realblur", "data.partial=true", "hydra.run.dir=other"]
-    done = run("sapnet.evaluate", "checkpoint=run/checkpoints/best.ckpt", *realblur, cwd=tmp_path)
+    done = run("sapnet", "evaluate", "checkpoint=run/checkpoints/best.ckpt", *realblur, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "other" / "results.jsonl").read_text().splitlines()]
     assert {line["name"] for line in lines} == {f"scene{n}/{k}" for n in ("001", "244_reflect") for k in (1, 10)}

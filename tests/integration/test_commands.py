@@ -52,7 +52,7 @@ def test_training_leaves_config_checkpoints_curves_and_results(trained):
         "model=small sampling=uniform_network model.stem=4 model.channels=[4,4,6]"
     }
     origin = results[0]["provenance"]
-    assert origin["command"].startswith("python -m sapnet.train steps=3 ") and tuple(origin) == KEYS
+    assert origin["command"].startswith("python -m sapnet train steps=3 ") and tuple(origin) == KEYS
     composed = (trained / ".hydra" / "config.yaml").read_bytes()
     assert origin["config_hash"] == hashlib.sha256(composed).hexdigest()[:12]
     assert list(trained.glob("panels/*.png"))
@@ -60,7 +60,7 @@ def test_training_leaves_config_checkpoints_curves_and_results(trained):
 
 
 def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, tmp_path):
-    words = ["sapnet.evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
+    words = ["sapnet", "evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
     words += [word for word in TINY if word.startswith("data.")]
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, t
 
 def test_a_repeated_evaluation_writes_the_images_that_are_missing_and_nothing_else(trained, tmp_path):
     (tmp_path / "results.jsonl").write_bytes((trained / "results.jsonl").read_bytes())
-    words = ["sapnet.evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
+    words = ["sapnet", "evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
     words += [*(word for word in TINY if word.startswith("data.")), "save_images=true"]
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 0 and "nothing is evaluated again" in done.stdout + done.stderr, done.stderr
@@ -96,7 +96,7 @@ def test_a_repeated_evaluation_writes_the_images_that_are_missing_and_nothing_el
 def test_another_window_is_another_result(trained_nu, tmp_path):
     """Of the same checkpoint in the same folder, beside what training measured over whole images."""
     (tmp_path / "results.jsonl").write_bytes((trained_nu / "results.jsonl").read_bytes())
-    words = ["sapnet.evaluate", f"checkpoint={trained_nu}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
+    words = ["sapnet", "evaluate", f"checkpoint={trained_nu}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
     done = run(*words, *(word for word in TINY if word.startswith("data.")), "window=32", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     whole, local = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
@@ -109,7 +109,7 @@ def test_another_window_is_another_result(trained_nu, tmp_path):
 
 def test_a_study_of_points_leaves_figures_a_picture_and_a_sentence(trained_nu, tmp_path):
     """`study=points` of a policy trained for three steps; `study=true` goes on to mean the policy."""
-    words = ["sapnet.evaluate", f"checkpoint={trained_nu}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
+    words = ["sapnet", "evaluate", f"checkpoint={trained_nu}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
     words += [word for word in TINY if word.startswith("data.")]
     done = run(*words, "study=points", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -128,22 +128,22 @@ def test_a_study_of_points_leaves_figures_a_picture_and_a_sentence(trained_nu, t
 def test_deblur_writes_an_image_or_a_folder_of_them(trained, tmp_path):
     checkpoint = str(trained / "checkpoints" / "last.ckpt")
     source = photo(tmp_path / "photo.png")
-    done = run("sapnet.deblur", str(source), "-o", "sharp.png", "--checkpoint", checkpoint, cwd=tmp_path)
+    done = run("sapnet", "deblur", str(source), "-o", "sharp.png", "--checkpoint", checkpoint, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert Image.open(tmp_path / "sharp.png").size == (30, 20)
     photo(tmp_path / "many" / "a.png"), photo(tmp_path / "many" / "b.jpg", 17, 33)
-    done = run("sapnet.deblur", "many", "-o", "out", "-c", checkpoint, cwd=tmp_path)
+    done = run("sapnet", "deblur", "many", "-o", "out", "-c", checkpoint, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
-    done = run("sapnet.deblur", str(source), "-o", "w.png", "-c", checkpoint, "--window", "16", cwd=tmp_path)
+    done = run("sapnet", "deblur", str(source), "-o", "w.png", "-c", checkpoint, "--window", "16", cwd=tmp_path)
     assert done.returncode == 0 and Image.open(tmp_path / "w.png").size == (30, 20), done.stderr
-    done = run("sapnet.deblur", "many", "-o", "out", "-c", checkpoint, cwd=tmp_path)
+    done = run("sapnet", "deblur", "many", "-o", "out", "-c", checkpoint, cwd=tmp_path)
     assert done.returncode == 1 and "--overwrite" in done.stderr
 
 
 def test_a_multirun_leaves_one_folder_per_job(tmp_path):
     done = run(
-        "sapnet.train", "-m", "seed=0,1", *TINY, "evaluate=true", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path
+        "sapnet", "train", "-m", "seed=0,1", *TINY, "evaluate=true", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     for job in "01":
@@ -155,7 +155,7 @@ def test_a_multirun_leaves_one_folder_per_job(tmp_path):
 def test_two_processes_train_together_and_share_the_evaluation(tmp_path):
     """`trainer=ddp` as the documentation shows it, on CPUs: each test image is restored by one of the two."""
     words = [*TINY, "sampling=nu", "trainer=ddp", "trainer.devices=2", "data.test=5", f"hydra.run.dir={tmp_path}/run"]
-    done = run("sapnet.train", *words, cwd=tmp_path)
+    done = run("sapnet", "train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = [line["name"] for line in lines(tmp_path / "run" / "results.jsonl")]
     assert len(names) == len(set(names)) == 5
@@ -170,21 +170,24 @@ class Bomb:
 
 
 MISTAKES = {
-    "a missing folder": (["sapnet.train", "data=folder", "data.root=nowhere"], "nowhere"),
-    "an unknown key": (["sapnet.train", "stepz=3"], "stepz"),
-    "an unknown option": (["sapnet.train", "data=gorpo"], "gorpo"),
-    "no checkpoint": (["sapnet.evaluate"], "checkpoint=PATH"),
-    "a checkpoint that is none": (["sapnet.evaluate", "checkpoint=absent.ckpt"], "absent.ckpt"),
-    "a hostile pickle": (["sapnet.evaluate", "checkpoint=bomb.ckpt"], "bomb.ckpt"),
-    "a photo that is none": (["sapnet.deblur", "noise.jpg", "-o", "o.png", "-c", "CKPT"], "noise.jpg"),
-    "a truncated photo": (["sapnet.deblur", "cut.jpg", "-o", "o.png", "-c", "CKPT"], "cut.jpg"),
-    "images smaller than the crop": (["sapnet.train", "data=folder", "data.root=small", "data.val_share=0"], "crop"),
-    "a study that is none": (["sapnet.evaluate", "checkpoint=CKPT", "study=pionts"], "study=pionts"),
-    "a window without whole grids": (["sapnet.evaluate", "checkpoint=CKPT", "window=250"], "multiple of 16"),
-    "another architecture": (["sapnet.train", *TINY, "model.stem=5", "ckpt_path=CKPT"], "model.stem: 4 -> 5 cannot"),
-    "a setting that cannot change": (["sapnet.train", *TINY, "loss=mse", "ckpt_path=CKPT"], "use loss.kind=l1"),
-    "weights of another network": (["sapnet.train", *TINY, "model.stem=5", "init_from=CKPT"], "model.stem=4 (here 5)"),
-    "the key of an earlier version": (["sapnet.train", "checkpoint=CKPT"], "did you mean ckpt_path?"),
+    "a missing folder": (["sapnet", "train", "data=folder", "data.root=nowhere"], "nowhere"),
+    "an unknown key": (["sapnet", "train", "stepz=3"], "stepz"),
+    "an unknown option": (["sapnet", "train", "data=gorpo"], "gorpo"),
+    "no checkpoint": (["sapnet", "evaluate"], "checkpoint=PATH"),
+    "a checkpoint that is none": (["sapnet", "evaluate", "checkpoint=absent.ckpt"], "absent.ckpt"),
+    "a hostile pickle": (["sapnet", "evaluate", "checkpoint=bomb.ckpt"], "bomb.ckpt"),
+    "a photo that is none": (["sapnet", "deblur", "noise.jpg", "-o", "o.png", "-c", "CKPT"], "noise.jpg"),
+    "a truncated photo": (["sapnet", "deblur", "cut.jpg", "-o", "o.png", "-c", "CKPT"], "cut.jpg"),
+    "images smaller than the crop": (["sapnet", "train", "data=folder", "data.root=small", "data.val_share=0"], "crop"),
+    "a study that is none": (["sapnet", "evaluate", "checkpoint=CKPT", "study=pionts"], "study=pionts"),
+    "a window without whole grids": (["sapnet", "evaluate", "checkpoint=CKPT", "window=250"], "multiple of 16"),
+    "another architecture": (["sapnet", "train", *TINY, "model.stem=5", "ckpt_path=CKPT"], "model.stem: 4 -> 5 cannot"),
+    "a setting that cannot change": (["sapnet", "train", *TINY, "loss=mse", "ckpt_path=CKPT"], "use loss.kind=l1"),
+    "weights of another network": (
+        ["sapnet", "train", *TINY, "model.stem=5", "init_from=CKPT"],
+        "model.stem=4 (here 5)",
+    ),
+    "the key of an earlier version": (["sapnet", "train", "checkpoint=CKPT"], "did you mean ckpt_path?"),
 }
 
 
@@ -210,13 +213,13 @@ def test_a_mistake_ends_in_one_sentence(case, trained, tmp_path):
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "deblur", "demo"])
 def test_help_is_enough(command, tmp_path):
-    done = run(f"sapnet.{command}", "--help", cwd=tmp_path)
+    done = run("sapnet", command, "--help", cwd=tmp_path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) > 5
     assert "checkpoint" in done.stdout
 
 
 def test_the_demo_says_what_its_points_are_worth(tmp_path):
-    done = run("sapnet.demo", *TINY, "data.size=64", "picture_scenes=1", "hydra.run.dir=out", cwd=tmp_path)
+    done = run("sapnet", "demo", *TINY, "data.size=64", "picture_scenes=1", "hydra.run.dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert {"learned", "random", "none"} <= summary["points_db"].keys() and summary["steps"] == 3
@@ -229,7 +232,7 @@ def test_the_demo_says_what_its_points_are_worth(tmp_path):
 
 def test_training_may_end_with_a_study(tmp_path):
     words = [*TINY, "sampling=nu", "data.size=64", "study=map", "evaluate_checkpoint=last", "hydra.run.dir=out"]
-    done = run("sapnet.train", *words, cwd=tmp_path)
+    done = run("sapnet", "train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (line, *_) = lines(tmp_path / "out" / "results.jsonl")
     assert (line["checkpoint_kind"], line["generator_steps"]) == ("last", 3)

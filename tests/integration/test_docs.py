@@ -7,13 +7,12 @@ import hydra
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sapnet.entry import CONFIG_DIR
+from sapnet.cli import module_name
+from sapnet.configs import CONFIG_DIR
 from tests.integration.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(
-    r"^(?:\$ )?(?:sapnet-|python -m sapnet\.)(train|evaluate|count|reproduce|benchmark|check_data) (.*)$"
-)
+COMMAND = re.compile(r"^(?:\$ )?(?:python -m )?sapnet (train|evaluate|demo|count|reproduce|benchmark|check-data) (.*)$")
 
 
 def commands() -> list[tuple[str, str, str]]:
@@ -36,7 +35,7 @@ def test_a_command_of_the_documentation_composes(page, name, words):
         if "glob" not in override.input_line:
             first.append(override.input_line if value is None else f"{override.get_key_element()}={value}")
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        hydra.compose(name, first, return_hydra_config=True)
+        hydra.compose(module_name(name), first, return_hydra_config=True)
 
 
 def test_the_documentation_shows_commands():

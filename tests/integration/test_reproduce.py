@@ -8,10 +8,10 @@ import time
 
 import pytest
 
+from sapnet.configs import EXPERIMENTS
 from sapnet.reporting.kept import read_table
 from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import Runs
-from sapnet.reproduce import EXPERIMENTS
 from tests.integration.conftest import ROOT, run
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,15 @@ def folder_of(root, table, row, **more):
 
 
 def test_a_study_is_trained_rendered_and_not_repeated(tmp_path):
-    words = ["sapnet.reproduce", "table=controls", "scale=smoke", "row=NU-oracle", f"root={tmp_path}/out", "seeds=[0]"]
+    words = [
+        "sapnet",
+        "reproduce",
+        "table=controls",
+        "scale=smoke",
+        "row=NU-oracle",
+        f"root={tmp_path}/out",
+        "seeds=[0]",
+    ]
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / "controls" / "smoke"
@@ -41,7 +49,7 @@ def test_a_study_is_trained_rendered_and_not_repeated(tmp_path):
 
 def test_a_study_goes_on_from_what_was_kept(tmp_path):
     """Elsewhere the row is not trained again and renders the same."""
-    words, kept = ["sapnet.reproduce", "table=1", "scale=smoke", "row=Ours_u_b"], f"results={tmp_path}/kept"
+    words, kept = ["sapnet", "reproduce", "table=1", "scale=smoke", "row=Ours_u_b"], f"results={tmp_path}/kept"
     done = run(*words, kept, f"root={tmp_path}/out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = [line["image"] for line in read_table(tmp_path / "kept" / "table1_smoke_images.csv")]
@@ -61,10 +69,10 @@ def test_tables_share_a_run_and_may_test_it_on_other_data(tmp_path):
     """Net11 of Table 4 is NU of Table 5, whose test at this scale is on another synthetic set."""
     root = tmp_path / "out"
     words = ["scale=smoke", f"root={root}"]
-    assert run("sapnet.reproduce", "table=4", "row=Net11", *words, cwd=tmp_path).returncode == 0
+    assert run("sapnet", "reproduce", "table=4", "row=Net11", *words, cwd=tmp_path).returncode == 0
     checkpoint = folder_of(root, "table4", "Net11") / "checkpoints" / "last.ckpt"
     stamp = checkpoint.stat().st_mtime_ns
-    done = run("sapnet.reproduce", "table=5", "row=NU", *words, cwd=tmp_path)
+    done = run("sapnet", "reproduce", "table=5", "row=NU", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((root / "runs").iterdir())) == 1 and checkpoint.stat().st_mtime_ns == stamp
     lines = {line["row"]: line for line in json.loads((root / "table5" / "smoke" / "table.json").read_text())["lines"]}
@@ -72,7 +80,7 @@ def test_tables_share_a_run_and_may_test_it_on_other_data(tmp_path):
 
 
 def test_the_papers_scale_needs_the_data_and_says_where(tmp_path):
-    words = ["sapnet.reproduce", "table=4", "scale=paper", "row=Net9", f"root={tmp_path}/out"]
+    words = ["sapnet", "reproduce", "table=4", "scale=paper", "row=Net9", f"root={tmp_path}/out"]
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 1 and "data_root=FOLDER" in done.stderr.splitlines()[-1]
     done = run(*words, f"data_root={tmp_path}/none", cwd=tmp_path)
@@ -80,7 +88,7 @@ def test_the_papers_scale_needs_the_data_and_says_where(tmp_path):
 
 
 def test_a_training_that_was_killed_is_not_taken_for_done(tmp_path):
-    words = ["sapnet.reproduce", "table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
+    words = ["sapnet", "reproduce", "table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
     done = run(*words, 'overrides=["data.crop=512"]', cwd=tmp_path)
     assert done.returncode == 1 and "crop" in done.stderr.splitlines()[-1]
     folder = tmp_path / "out" / "controls" / "smoke"
@@ -94,7 +102,7 @@ def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
     """The training outlives whoever started it: the second start must wait for it, not train beside it."""
     words = ["table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
     longer = 'overrides=["steps=600","validate_every=300"]'
-    command = [sys.executable, "-m", "sapnet.reproduce", *words, longer]
+    command = [sys.executable, "-m", "sapnet", "reproduce", *words, longer]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as study:
         deadline = time.monotonic() + 120
@@ -103,7 +111,7 @@ def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
             time.sleep(0.05)
         study.kill()
     assert not list((tmp_path / "out").glob("runs/*/done.json"))
-    done = run("sapnet.reproduce", *words, longer, cwd=tmp_path)
+    done = run("sapnet", "reproduce", *words, longer, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "out" / "runs").iterdir()
     with open(folder / "metrics.csv") as file:
@@ -121,7 +129,7 @@ def test_a_signal_ends_a_study_and_its_run_with_a_checkpoint(tmp_path, signum, c
     heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - a background job's children ignore it
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "preexec_fn": heed}
     study = subprocess.Popen(
-        [sys.executable, "-m", "sapnet.reproduce", *words, longer], cwd=tmp_path, env=environment, **pipes
+        [sys.executable, "-m", "sapnet", "reproduce", *words, longer], cwd=tmp_path, env=environment, **pipes
     )
     deadline = time.monotonic() + 240
     while not list((tmp_path / "out").glob("runs/*/metrics.csv")):
@@ -136,7 +144,7 @@ def test_a_signal_ends_a_study_and_its_run_with_a_checkpoint(tmp_path, signum, c
     saved = list((tmp_path / "out").glob("runs/*/checkpoints/last.ckpt"))
     assert len(saved) == 1 and not list((tmp_path / "out").glob("runs/*/done.json"))
     if signum == signal.SIGTERM:
-        assert run("sapnet.reproduce", *words, longer, cwd=tmp_path).returncode == 0
+        assert run("sapnet", "reproduce", *words, longer, cwd=tmp_path).returncode == 0
         (folder,) = (tmp_path / "out" / "runs").iterdir()
         assert (folder / "done.json").is_file()
         with open(folder / "metrics.csv") as file:
@@ -148,7 +156,7 @@ def test_a_signal_ends_a_study_and_its_run_with_a_checkpoint(tmp_path, signum, c
 def test_rows_go_through_a_hydra_launcher(launcher, tmp_path):
     """Several processes here; SLURM's launcher by its local mode, which runs the same code."""
     words = ["--multirun", "table=4", "scale=smoke", "row=Baseline,Net9", f"root={tmp_path}/out", "jobs=1"]
-    done = run("sapnet.reproduce", *words, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
+    done = run("sapnet", "reproduce", *words, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for row in ("Baseline", "Net9"):
         assert (folder_of(tmp_path / "out", "table4", row) / "done.json").is_file()

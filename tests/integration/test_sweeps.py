@@ -22,7 +22,9 @@ def test_models_and_settings_are_swept_and_failures_stop_nothing(tmp_path):
     """Of eight jobs four have crops larger than their images and two diverge; the other two come to results."""
     words = ["model=net5,net9", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
     small = [word for word in TINY_DATA if not word.startswith("data.crop")]
-    done = run("sapnet.train", "-m", *words, *small, "logger=wandb", f"hydra.sweep.dir={tmp_path}/monday", cwd=tmp_path)
+    done = run(
+        "sapnet", "train", "-m", *words, *small, "logger=wandb", f"hydra.sweep.dir={tmp_path}/monday", cwd=tmp_path
+    )
     assert done.returncode == 1, done.stderr
     failed = [line for line in done.stderr.splitlines() if line.startswith("Job ") and " failed: " in line]
     assert len(failed) == 6
@@ -40,7 +42,7 @@ def test_models_and_settings_are_swept_and_failures_stop_nothing(tmp_path):
 
 def test_all_rows_of_table_4_in_one_sweep(tmp_path):
     done = run(
-        "sapnet.train", "-m", "experiment=glob(table4_*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4", cwd=tmp_path
+        "sapnet", "train", "-m", "experiment=glob(table4_*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert len(jobs(tmp_path / "t4")) == len(list((ROOT / "conf" / "experiment").glob("table4_*.yaml")))

@@ -24,7 +24,8 @@ def test_the_wheel_trains_in_another_folder(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = run(
-        "sapnet.train",
+        "sapnet",
+        "train",
         *TINY,
         "sampling=nu",
         "hydra.run.dir=run",

@@ -8,8 +8,8 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from sapnet.count import count_config
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR
+from sapnet.evaluation.counting import count_config
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import DATA
@@ -74,7 +74,7 @@ def ticks(config: DictConfig) -> str:
 
 @pytest.mark.parametrize("row", TICKS)
 def test_every_row_of_table_4_has_its_ticks(row):
-    """Composed as `sapnet-train` composes it; a part that is off has no parameters."""
+    """Composed as `sapnet train` composes it; a part that is off has no parameters."""
     assert ticks(compose(*rows("table4").rows[row], *TINY)) == TICKS[row]
 
 

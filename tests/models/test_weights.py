@@ -9,10 +9,10 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
+from sapnet.configs import CONFIG_DIR
 from sapnet.data.images import read_image, to_tensor
-from sapnet.entry import CONFIG_DIR
 from sapnet.errors import UserError
-from sapnet.evaluate import evaluate_published
+from sapnet.evaluation.measuring import evaluate_published
 from sapnet.models.dmphn import DMPHN, StackedDMPHN
 from sapnet.models.srn import SRN
 from sapnet.models.weights import load_published

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.evaluation.runner import PROTOCOLS
 from sapnet.reporting.benchmarks import Benchmark, TestSet, as_markdown, figures, quoted, read_benchmark
@@ -148,5 +148,5 @@ def test_the_csv_keeps_the_papers_columns_apart():
 
 
 def test_a_study_without_test_sets_is_refused():
-    with pytest.raises(UserError, match=r"table4: it names no test sets; python -m sapnet.reproduce"):
+    with pytest.raises(UserError, match=r"table4: it names no test sets; sapnet reproduce"):
         read_benchmark(EXPERIMENTS / "table4.yaml")

@@ -26,7 +26,7 @@ _SETTING = re.compile(
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_page_and_results_files_agree(page):
-    """`make docs` repairs it. What `sapnet.count` prints is compared by tests/test_count.py."""
+    """`make docs` repairs it. What `sapnet count` prints is compared by tests/cli/test_count.py."""
     assert build(page) == page.read_text(), f"{page.name}: run make docs"
 
 

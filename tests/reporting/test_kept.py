@@ -27,7 +27,7 @@ def train(root, row, values, seeds=(0, 1), commit="abc1234", names="abc"):
         for name, value in zip(names, values, strict=False):
             line = {"name": name, "input_psnr": 20.0, "stage_psnr": [21.0, value + seed], "stage_ssim": [0.8, 0.9]}
             append_result(folder / "results.jsonl", line | {"seconds": 0.25, "generator_steps": 7})
-        made = {"command": f"python -m sapnet.train seed={seed}", "commit": commit, "config_hash": f"{row}{seed}"}
+        made = {"command": f"python -m sapnet train seed={seed}", "commit": commit, "config_hash": f"{row}{seed}"}
         (folder / "done.json").write_text(json.dumps(made | {"versions": {"python": "3", "torch": "2", "sapnet": "0"}}))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.evaluation.store import append_result
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture
@@ -23,7 +23,7 @@ def write(folder, row, seed, values, **context):
     for i, value in enumerate(values):
         line = {"name": f"{i:03d}", "stage_psnr": [0.0, value], "stage_ssim": [0.0, 0.9], "seconds": 0.5, **context}
         append_result(folder / row / f"seed{seed}" / "results.jsonl", line)
-    made = {"command": f"sapnet-train seed={seed}", "commit": "abc1234", "config_hash": f"hash{seed}"}
+    made = {"command": f"sapnet train seed={seed}", "commit": "abc1234", "config_hash": f"hash{seed}"}
     (folder / row / f"seed{seed}" / "done.json").write_text(json.dumps(made))
 
 

@@ -7,7 +7,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.training.comparison import changes_since
 

@@ -14,10 +14,10 @@ import torch
 import yaml
 from PIL import Image
 
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
-from sapnet.train import fit
 from sapnet.training.checkpoints import AtomicCheckpointIO, load_checkpoint
+from sapnet.training.fitting import fit
 from sapnet.training.restoration import RestorationModule
 from tests.integration.conftest import TINY
 

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.training.tracking import CsvLogger, Labels, WandbLogger, finish_runs, labels, run_id, start_run, tracked
 from tests.training.two_optimizers import TwoOptimizers, fit

@@ -1,28 +1,16 @@
-"""`sapnet-train`, `python -m sapnet.train`: train a network, then evaluate it on the test images."""
-
-from sapnet import interrupts
-
-if __name__ == "__main__":
-    interrupts.install()  # before the imports below, which take seconds
+"""Train what a composed config describes, in a run's folder."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import pytorch_lightning as pl
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
-from sapnet.entry import entry_point
-from sapnet.evaluate import evaluate, open_checkpoint
-from sapnet.evaluation.checkpoints import evaluated_checkpoint
-from sapnet.evaluation.runner import as_table
-from sapnet.evaluation.studies import chosen_study, report_study
 from sapnet.files import write_atomically
-from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.training.architecture import check_same_architecture, take_weights
 from sapnet.training.assemble import build_module, build_trainer, check_precision
 from sapnet.training.checkpoints import load_checkpoint
@@ -64,8 +52,8 @@ def _fit(config: DictConfig, folder: Path) -> Path:
     # Before the network, since missing or broken data is the most likely mistake.
     data.setup("fit")
     module = build_module(config)
-    module.run_config = OmegaConf.to_container(config, resolve=True)
-    if checkpoint is not None:
+    module.run_config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    if checkpoint is not None and start.checkpoint is not None:
         check_same_architecture(module.network, module.model, checkpoint, start.checkpoint)
         data.check_position(checkpoint.get(type(data).__qualname__, {}))
     notes = [] if start.weights is None else _take_weights(module, start.weights)
@@ -107,24 +95,3 @@ def _report(
         log.info("starting %s at step 0 with the weights of %s", folder, start.weights)
     for note in notes:
         log.warning("%s", note)
-
-
-@entry_point("train")
-def main(config: DictConfig) -> float:
-    """Train, evaluate, print the table; the return value is what a sweeper maximises."""
-    folder, study = Path(HydraConfig.get().runtime.output_dir), chosen_study(config.study)
-    last = fit(config, folder)
-    log.info("checkpoint: %s", last)
-    if not config.evaluate:
-        return float("nan")
-    checkpoint = evaluated_checkpoint(last.parent, config.evaluate_checkpoint)
-    summary = evaluate(checkpoint, config.data, folder)
-    log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
-    network, _ = open_checkpoint(checkpoint)
-    if study and isinstance(network, AdaptiveNetwork):
-        report_study(study, network, config.data, folder)
-    return summary["stage_psnr"][-1]
-
-
-if __name__ == "__main__":
-    main()

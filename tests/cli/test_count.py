@@ -1,4 +1,4 @@
-"""`python -m sapnet.count` as a user runs it, and the page that quotes it."""
+"""`python -m sapnet count` as a user runs it, and the page that quotes it."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from tests.integration.conftest import ROOT, run
 pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "docs" / "complexity.md").read_text()
-QUOTED = re.findall(r"<!-- python -m (sapnet\.count .*?) -->\n\n(.*?)\n\n<!-- end -->", PAGE, flags=re.DOTALL)
+QUOTED = re.findall(r"<!-- python -m (sapnet count .*?) -->\n\n(.*?)\n\n<!-- end -->", PAGE, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize(("command", "printed"), QUOTED, ids=[command for command, _ in QUOTED])
@@ -28,7 +28,7 @@ def test_the_page_quotes_the_command():
 
 def test_a_sweep_over_the_rows_of_table_4(tmp_path):
     words = ["experiment=glob(table4_net1*)", "model.stem=4", "model.channels=[4,4,6]", "height=64"]
-    done = run("sapnet.count", "--multirun", *words, f"hydra.sweep.dir={tmp_path}", cwd=tmp_path)
+    done = run("sapnet", "count", "--multirun", *words, f"hydra.sweep.dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     net10, net11 = (json.loads((tmp_path / job / "cost.json").read_text()) for job in "01")
     assert net10["height"] == 64 and net10["flops"] > 0 and net11["flops"] != net10["flops"]
@@ -36,7 +36,7 @@ def test_a_sweep_over_the_rows_of_table_4(tmp_path):
 
 
 def test_a_table_takes_further_words(tmp_path):
-    done = run("sapnet.count", "table=table5", "model.stem=4", "model.channels=[4,4,6]", "width=64", cwd=tmp_path)
+    done = run("sapnet", "count", "table=table5", "model.stem=4", "model.channels=[4,4,6]", "width=64", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "For 3x256x64." in done.stdout and done.stdout.count("| NU") == 4
 
@@ -50,7 +50,7 @@ def test_measured_figures_stand_beside_the_counted(words, tmp_path):
     peaks = []
     for size in (256, 512):
         words_here = [*words, "measure=true", f"height={size}", f"width={size}", f"hydra.run.dir={tmp_path}"]
-        done = run("sapnet.count", *words_here, cwd=tmp_path)
+        done = run("sapnet", "count", *words_here, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         found = json.loads((tmp_path / "cost.json").read_text())
         measured = found["measured"]
@@ -67,14 +67,14 @@ def test_measured_figures_stand_beside_the_counted(words, tmp_path):
 
 
 def test_a_count_alone_measures_nothing(tmp_path):
-    done = run("sapnet.count", "model=sapnet", *TINY, "height=32", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    done = run("sapnet", "count", "model=sapnet", *TINY, "height=32", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0 and "Measured" not in done.stdout
     assert "measured" not in json.loads((tmp_path / "cost.json").read_text())
 
 
 def test_a_table_can_be_measured(tmp_path):
     words = ["table=table5", "measure=true", *TINY, "height=32", "width=48"]
-    done = run("sapnet.count", *words, cwd=tmp_path)
+    done = run("sapnet", "count", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     head, rows = done.stdout.split("\n| --- ")
     assert head.endswith("| peak memory, MiB | seconds |") and done.stdout.rstrip().endswith("beside the parameters.")
@@ -82,5 +82,5 @@ def test_a_table_can_be_measured(tmp_path):
 
 
 def test_an_unknown_table_ends_in_one_sentence(tmp_path):
-    done = run("sapnet.count", "table=table9", cwd=tmp_path)
+    done = run("sapnet", "count", "table=table9", cwd=tmp_path)
     assert done.returncode == 1 and "table9" in done.stderr and len(done.stderr.strip().splitlines()) == 1

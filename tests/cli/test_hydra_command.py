@@ -16,8 +16,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch.utils.data import DataLoader, Dataset
 
-import sapnet.entry
-from sapnet.entry import CONFIG_DIR, entry_point, mistake
+import sapnet.configs
+from sapnet.cli import hydra_command, override_errors
+from sapnet.configs import CONFIG_DIR
+from sapnet.error_messages import user_error_message
 from sapnet.errors import UserError
 
 APP = """
@@ -40,12 +42,12 @@ act: return
 PROGRAM = """
 import sys, time
 from pathlib import Path
-import sapnet.entry
+from sapnet.cli import hydra_command
 from sapnet.errors import UserError
 
-sapnet.entry.CONFIG_DIR = Path(sys.argv.pop(1))
+hydra_command.CONFIG_DIR = Path(sys.argv.pop(1))
 
-@sapnet.entry.entry_point("app")
+@hydra_command.hydra_command("app")
 def main(config):
     if config.act == "wait":
         print("waiting", flush=True)
@@ -84,14 +86,16 @@ def configs(tmp_path) -> Path:
     shutil.copytree(CONFIG_DIR / "hydra" / "help", folder / "hydra" / "help")
     (folder / "app.yaml").write_text(APP.replace("FOLDER", str(tmp_path)))
     for name, width in (("small", 4), ("large", 40)):
-        (folder / "model" / f"{name}.yaml").write_text(f"_target_: tests.test_entry.Picky\nwidth: {width}\n")
+        (folder / "model" / f"{name}.yaml").write_text(
+            f"_target_: tests.cli.test_hydra_command.Picky\nwidth: {width}\n"
+        )
     return folder
 
 
 @pytest.fixture
 def command(configs, monkeypatch, capsys):
     """Calls a task as a command; returns its exit code, standard output and standard error."""
-    monkeypatch.setattr(sapnet.entry, "CONFIG_DIR", configs)
+    monkeypatch.setattr(hydra_command, "CONFIG_DIR", configs)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     root = logging.getLogger()
     before = root.handlers[:], root.level
@@ -100,7 +104,7 @@ def command(configs, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["sapnet-app", *arguments])
         code = 0
         try:
-            entry_point("app")(task)()
+            hydra_command.hydra_command("app")(task)()
         except SystemExit as stop:
             code = stop.code or 0
         return code, *capsys.readouterr()
@@ -187,12 +191,12 @@ def test_a_mistake_found_by_a_loaders_worker_is_as_short():
     with pytest.raises(UserError) as caught:
         next(iter(DataLoader(Broken(), num_workers=1, multiprocessing_context="fork")))
     assert "Traceback" in str(caught.value), "the loader no longer wraps errors, and the test shows nothing"
-    assert mistake(caught.value) == "a.png: cannot be decoded; delete it: it is broken."
+    assert user_error_message(caught.value) == "a.png: cannot be decoded; delete it: it is broken."
 
 
 def test_only_the_users_mistakes_are_sentences():
-    assert mistake(RuntimeError("x")) is None
-    assert mistake(InstantiationException("a\nb")).startswith("a b (")
+    assert user_error_message(RuntimeError("x")) is None
+    assert user_error_message(InstantiationException("a\nb")).startswith("a b (")
 
 
 # --- mistakes at the command line
@@ -221,12 +225,12 @@ def test_a_wrong_override_is_one_sentence_with_a_way_out(command, argument, sent
 
 
 def test_a_key_of_an_earlier_version_is_named_as_it_is_called_now(command, monkeypatch):
-    monkeypatch.setitem(sapnet.entry._RENAMED, "zzz", "optim.steps")
+    monkeypatch.setitem(override_errors.RENAMED, "zzz", "optim.steps")
     assert command("input=x", "zzz=3")[2] == (
         "zzz: there is no such key; did you mean optim.steps? --help lists them all.\n"
     )
     # Where the command has no such key.
-    monkeypatch.setitem(sapnet.entry._RENAMED, "zzz", "optim.absent")
+    monkeypatch.setitem(override_errors.RENAMED, "zzz", "optim.absent")
     assert command("input=x", "zzz=3")[2] == "zzz: there is no such key; --help lists them all.\n"
 
 
@@ -330,7 +334,7 @@ def test_other_exits_keep_their_code(command):
 def run_program(
     configs: Path, *arguments: str, ignore: int | None = None, preexec_fn=None, **environment: str
 ) -> subprocess.Popen:
-    path = os.pathsep.join([str(Path(sapnet.entry.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(sapnet.configs.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     program = configs.parent / "app.py"
     program.write_text(PROGRAM)
 
@@ -411,8 +415,8 @@ def test_the_configs_of_an_installed_package_come_first(tmp_path):
     package = tmp_path / "sapnet"
     (package / "conf").mkdir(parents=True)
     (tmp_path / "conf").mkdir()
-    for name in ("__init__.py", "checks.py", "entry.py", "errors.py", "interrupts.py"):
-        shutil.copy(Path(sapnet.entry.__file__).parent / name, package / name)
-    script = "import sapnet.entry; print(sapnet.entry.CONFIG_DIR)"
+    for name in ("__init__.py", "configs.py"):
+        shutil.copy(Path(sapnet.configs.__file__).parent / name, package / name)
+    script = "import sapnet.configs; print(sapnet.configs.CONFIG_DIR)"
     out = subprocess.check_output([sys.executable, "-c", script], cwd=tmp_path, text=True)
     assert Path(out.strip()) == (package / "conf").resolve()

@@ -1,11 +1,12 @@
-"""What `sapnet-deblur` refuses before it loads a network."""
+"""What `sapnet deblur` refuses before it loads a network."""
 
 import argparse
 
 import pytest
 
-from sapnet.deblur import pairs_of_paths, parser, pixels
+from sapnet.cli.deblur import parser, pixels
 from sapnet.errors import UserError
+from sapnet.evaluation.photos import pairs_of_paths
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_restored(tmp_path):

@@ -1,12 +1,5 @@
-"""`sapnet-deblur photo.jpg -o out.png --checkpoint best.ckpt`: restore one's own photos."""
+"""Restore photos with a trained checkpoint."""
 
-from sapnet import interrupts
-
-if __name__ == "__main__":
-    interrupts.install()  # before the imports below, which take seconds
-
-import argparse
-import sys
 from pathlib import Path
 
 import torch
@@ -19,42 +12,6 @@ from sapnet.errors import UserError
 from sapnet.evaluation.pictures import with_points
 from sapnet.models.adaptive import AdaptiveNetwork, use_window
 from sapnet.training.checkpoints import network_from_checkpoint
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    parser = argparse.ArgumentParser(
-        prog="sapnet-deblur",
-        description="Restore a blurred photo, or every photo of a folder, with a trained checkpoint.",
-        epilog="example: sapnet-deblur photo.jpg -o sharp.png --checkpoint outputs/demo/checkpoints/best.ckpt",
-    )
-    parser.add_argument("input", type=Path, help="an image (PNG, JPEG, BMP, TIFF, WebP), or a folder of them")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the image to write, or a folder for a folder")
-    parser.add_argument("-c", "--checkpoint", type=Path, required=True, help="a checkpoint that sapnet-train wrote")
-    parser.add_argument(
-        "--show-points", action="store_true", help="also write OUTPUT_points_K.png: in red what stage K sampled"
-    )
-    parser.add_argument(
-        "--window",
-        type=pixels,
-        metavar="PIXELS",
-        help="side of the crops the network was trained on: attention and sampling see windows of that size, not the"
-        " whole photo",
-    )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    return parser
-
-
-def pixels(text: str) -> int:
-    """Return a positive number of pixels given on the command line.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a whole number, 1 or more")
-    return int(text)
 
 
 def pairs_of_paths(source: Path, target: Path, overwrite: bool) -> list[tuple[Path, Path]]:
@@ -122,36 +79,40 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Restore everything that the command line names; finished images stay if a later one fails."""
-    pairs = pairs_of_paths(arguments.input, arguments.output, arguments.overwrite)
-    device = choose_device(arguments.device)
-    network, _ = network_from_checkpoint(arguments.checkpoint)
-    if arguments.show_points and not isinstance(network, AdaptiveNetwork):
-        raise UserError(f"{arguments.checkpoint} samples no points: leave out --show-points.")
-    use_window(network, arguments.window)
-    network = network.to(device)
+def deblur(
+    input: Path,
+    output: Path,
+    checkpoint: Path,
+    show_points: bool = False,
+    window: int | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Restore a photo, or every photo of a folder; finished images stay if a later one fails.
+
+    Args:
+        input: An image, or a folder of images.
+        output: The image to write, or a folder.
+        checkpoint: The trained network.
+        show_points: Whether to write a picture of the points of each stage beside each image.
+        window: Side in pixels of the windows that attention and sampling see; None for the whole photo.
+        device: `auto`, or the name of a device.
+        overwrite: Whether to replace outputs that exist.
+
+    Raises:
+        UserError: The photos, the checkpoint, the device or the place to write to cannot be used.
+    """
+    pairs = pairs_of_paths(input, output, overwrite)
+    chosen = choose_device(device)
+    network, _ = network_from_checkpoint(checkpoint)
+    if show_points and not isinstance(network, AdaptiveNetwork):
+        raise UserError(f"{checkpoint} samples no points: leave out --show-points.")
+    use_window(network, window)
+    network = network.to(chosen)
     for path, out in tqdm(pairs, desc="deblurring", unit="image", disable=len(pairs) == 1):
         image = to_tensor(read_image(path))
-        restored, shown = restore(network, image, device)
+        restored, shown = restore(network, image, chosen)
         write_image(out, to_array(restored))
-        for stage, picture in shown.items() if arguments.show_points else ():
+        for stage, picture in shown.items() if show_points else ():
             write_image(out.with_name(f"{out.stem}_points_{stage}.png"), to_array(picture))
         tqdm.write(f"{out}")
-
-
-def main() -> None:
-    """Run the command; a mistake ends in one sentence and exit code 1."""
-    arguments = parser().parse_args()
-    try:
-        with interrupts.raising():
-            run(arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(1) from None
-    except interrupts.Interrupted as stop:
-        interrupts.leave(interrupts.Interrupted(stop.signum, "finished images stay"))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,12 +7,13 @@ from pathlib import Path
 import hydra
 import pytest
 
-from sapnet.benchmark import EXPERIMENTS, Absent, Candidate, given, images, published, trained
-from sapnet.entry import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR, EXPERIMENTS
 from sapnet.errors import UserError
 from sapnet.reporting.benchmarks import TestSet, read_benchmark
+from sapnet.reporting.candidates import Candidate, given, published, trained
 from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import Runs
+from sapnet.reporting.whole_images import Absent, images
 from tests.contract.layouts import LAYOUTS, picture
 
 
@@ -75,7 +76,7 @@ def test_runs_of_the_tables_rows_are_found_and_the_others_said(tmp_path: Path) -
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"a checkpoint")
     assert all(isinstance(one, dict) for one in trained(EXPERIMENTS / "table1.yaml", tmp_path)), "it is not done"
-    made = {"overrides": study.overrides("Ours_nu", 0), "command": "python -m sapnet.train steps=3", "commit": "abc"}
+    made = {"overrides": study.overrides("Ours_nu", 0), "command": "python -m sapnet train steps=3", "commit": "abc"}
     (folder / "done.json").write_text(json.dumps(made))
     found = list(trained(EXPERIMENTS / "table1.yaml", tmp_path))
     assert [one["row"] for one in found if isinstance(one, dict)] == ["SRN", "DMPHN", "Ours_u_a", "Ours_u_b"]
@@ -87,7 +88,7 @@ def test_runs_of_the_tables_rows_are_found_and_the_others_said(tmp_path: Path) -
     origins = [x.origin for x in trained(EXPERIMENTS / "table1.yaml", tmp_path) if isinstance(x, Candidate)]
     assert sorted(origins) == [f"mini scale, trained on {data}, seed 0" for data in ("folder", "synthetic")]
     assert (one.row, one.origin) == ("Ours_nu", "mini scale, trained on synthetic, seed 0")
-    assert one.trained == "python -m sapnet.train steps=3 at commit abc"
+    assert one.trained == "python -m sapnet train steps=3 at commit abc"
     with pytest.raises(UserError, match=r"last\.ckpt"):
         one.load()
     (folder / "checkpoints" / "best.ckpt").write_bytes(b"a checkpoint")

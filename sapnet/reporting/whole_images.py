@@ -1,62 +1,28 @@
-"""`python -m sapnet.benchmark table=1 data_root=FOLDER`: Table 1 or 2 from the networks and images that are there."""
-
-from sapnet import interrupts
-
-if __name__ == "__main__":
-    interrupts.install()  # before the imports below, which take seconds
+"""Evaluate networks on the whole images of published test sets, for Tables 1 and 2."""
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
-from omegaconf import DictConfig
-from torch import nn
 
 from sapnet.data.benchmark import BenchmarkData, total
 from sapnet.data.samples import PairFiles, WholeImages
-from sapnet.entry import CONFIG_DIR, entry_point, mistake
+from sapnet.error_messages import user_error_message
 from sapnet.errors import UserError
-from sapnet.evaluate import as_restore, open_checkpoint, open_published
-from sapnet.evaluation.checkpoints import evaluated_checkpoint
+from sapnet.evaluation.networks import as_restore
 from sapnet.evaluation.runner import evaluate_images, usual_device
 from sapnet.files import exclusive, write_atomically
 from sapnet.provenance import as_columns, commit, provenance, write_json
-from sapnet.reporting.benchmarks import Benchmark, TestSet, as_markdown, figures, quoted, read_benchmark
+from sapnet.reporting.benchmarks import Benchmark, TestSet, as_markdown, figures, quoted
+from sapnet.reporting.candidates import Candidate
 from sapnet.reporting.render import as_csv
-from sapnet.reporting.rows import EVALUATED, data_words, read_study
 
 log = logging.getLogger(__name__)
-EXPERIMENTS = CONFIG_DIR.parent / "experiments"
-#: Scales of a study whose runs may stand beside the paper's figures.
-SCALES = ("paper", "mini")
-#: The model of published weights and its row in a table, by a file that no smaller one has.
-PUBLISHED = {
-    "encoder_s4_lv1.pkl": ("dmphn_stack4", "DMPHN"),
-    "encoder_lv4.pkl": ("dmphn_1_2_4_8", "DMPHN(1-2-4-8), no row of the paper's"),
-    "encoder_lv3.pkl": ("dmphn_1_2_4", "DMPHN(1-2-4), no row of the paper's"),
-}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A network that may be evaluated.
-
-    Attributes:
-        row: The table's row, or a name of its own.
-        origin: What of that row it is.
-        load: Returns it, and what result lines say of it.
-        trained: How it was trained and at which commit, where that is known.
-    """
-
-    row: str
-    origin: str
-    load: Callable[[], tuple[nn.Module, dict[str, Any]]]
-    trained: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,64 +33,6 @@ class Images:
     of: int | None
     context: dict[str, str]
     protocol: str
-
-
-def trained(path: Path, runs: Path) -> Iterator[Candidate | dict[str, Any]]:
-    """Yield the networks trained for a study's rows, on any data, and for a row without any a line that says so."""
-    markers = sorted(runs.glob("*/done.json"))
-    done = {marker.parent: json.loads(marker.read_text()) for marker in markers}
-    studies = {scale: read_study(path, scale) for scale in SCALES}
-    for row in studies["paper"].rows:
-        found = [
-            _trained(row, f"{scale} scale", folder, made)
-            for scale, study in studies.items()
-            for folder, made in done.items()
-            if any(_same(made["overrides"], study.overrides(row, seed)) for seed in study.seeds)
-        ]
-        words = f"`python -m sapnet.reproduce table={path.stem}` trains it"
-        yield from found or [{"row": row, "origin": "not trained", "remark": words}]
-
-
-def _same(told: Sequence[str], wanted: Sequence[str]) -> bool:
-    # What is tested here is the network: neither its training data nor what the study evaluated of it matters.
-    one, other = (set(words) - set(data_words(words)) for words in (told, wanted))
-    return {w for w in one if not w.startswith(EVALUATED)} == {w for w in other if not w.startswith(EVALUATED)}
-
-
-def _trained(row: str, scale: str, folder: Path, made: Mapping[str, Any]) -> Candidate:
-    choices = dict(word.split("=", 1) for word in made["overrides"] if "=" in word)
-    origin = f"{scale}, trained on {choices.get('data', 'synthetic')}, seed {choices['seed']}"
-    by = f"{made['command']} at commit {made['commit']}"
-    return _checkpoint(row, origin, evaluated_checkpoint(folder / "checkpoints"), by)
-
-
-def published(data_root: Path) -> Iterator[Candidate]:
-    """Yield the networks whose authors' weights lie up to two folders below the data sets'."""
-    for folder in sorted({path.parent for depth in ("*", "*/*") for path in data_root.glob(f"{depth}/encoder_*.pkl")}):
-        found = next((names for file, names in PUBLISHED.items() if (folder / file).is_file()), None)
-        if found is None:
-            continue
-
-        def load(model: str = found[0], folder: Path = folder) -> tuple[nn.Module, dict[str, Any]]:
-            return open_published(hydra.compose("evaluate", [f"model={model}"]).model, folder, f"model={model}")
-
-        yield Candidate(found[1], "its authors' weights", load)
-
-
-def given(checkpoints: Sequence[str]) -> Iterator[Candidate]:
-    """Yield checkpoints named on the command line.
-
-    Raises:
-        UserError: One is not there.
-    """
-    for path in map(Path, checkpoints):
-        if not path.is_file():
-            raise UserError(f"checkpoints: there is no file {path}.")
-        yield _checkpoint(f"checkpoint {'/'.join(path.parts[-3:])}", "given", path)
-
-
-def _checkpoint(row: str, origin: str, path: Path, made: str = "") -> Candidate:
-    return Candidate(row, origin, lambda: open_checkpoint(path), made)
 
 
 class Absent(UserError):
@@ -151,7 +59,8 @@ def images(test: TestSet, data_root: Path | None) -> Images | None:
         if not part.is_dir():
             raise Absent(f"not there: {folder} holds no folder {part.relative_to(folder)}.")
     module.setup("test")
-    pairs = [pair for pair in module.whole_images("test").source.pairs if test.holds(pair.name)]
+    source = cast(PairFiles, module.whole_images("test").source)
+    pairs = [pair for pair in source.pairs if test.holds(pair.name)]
     if not pairs:
         if test.only:
             return None
@@ -201,7 +110,7 @@ def _note(path: Path, command: str, *_: Any) -> None:
             write_atomically(path, json.dumps(made | {"commits": [*made["commits"], now]}).encode())
 
 
-def run(
+def evaluate_all(
     benchmark: Benchmark,
     data_root: Path | None,
     root: Path,
@@ -222,7 +131,9 @@ def run(
                 lines.append({"set": test.name, "row": None, "origin": None, "remark": str(error)})
                 failures += [] if isinstance(error, Absent) else [f"{test.name}: {error}"]
             continue
-        for network in networks if found is not None else ():
+        if found is None:
+            continue
+        for network in networks:
             if isinstance(network, dict):
                 lines += [{"set": test.name, **network}] if test.paper is not None else []
                 continue
@@ -231,7 +142,8 @@ def run(
             try:
                 lines.append({**line, **evaluate(network, found, root / _slug(test.name), command)})
             except Exception as error:  # the others are still wanted
-                sentence = mistake(error) or f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+                reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+                sentence = user_error_message(error) or reason
                 lines.append({**line, "origin": f"failed: {network.origin}", "remark": sentence})
                 failures.append(f"{test.name}, {network.row}: {sentence}")
                 log.error(failures[-1])
@@ -242,29 +154,12 @@ def _slug(name: str) -> str:
     return "_".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
-@entry_point("benchmark")
-def main(config: DictConfig) -> None:
-    """Evaluate, render, print; what is not there is said in the table, what failed ends with exit code 1."""
-    name = f"table{config.table}" if str(config.table).isdigit() else str(config.table)
-    path = EXPERIMENTS / f"{name}.yaml"
-    benchmark = read_benchmark(path)
-    networks = [*trained(path, Path(config.runs)), *given(config.checkpoints)]
-    data_root = None if config.data_root is None else Path(config.data_root)
-    networks += [] if data_root is None else published(data_root)
-    command = f"python -m sapnet.benchmark table={config.table} data_root={config.data_root}"
-    command += f" checkpoints=[{','.join(config.checkpoints)}]" if config.checkpoints else ""
-    lines, failures = run(benchmark, data_root, Path(config.root), networks, command)
+def write_tables(benchmark: Benchmark, lines: Sequence[Mapping[str, Any]], folder: Path, command: str) -> str:
+    """Write ``table.md``, ``table.csv`` and ``table.json`` of `evaluate_all`'s lines, and return the Markdown."""
     origin = {"Rendered with": f"`{command}`", "Commit": commit()}
     table = as_markdown(benchmark, lines, origin)
-    folder = Path(config.root) / name
     with exclusive(folder / ".lock"):
         write_atomically(folder / "table.md", table.encode())
         write_atomically(folder / "table.csv", as_csv(lines).encode())
         write_json(folder / "table.json", {"lines": lines, "origin": origin})
-    print(table)
-    if failures:
-        raise UserError(f"{len(failures)} evaluations failed; the first: {failures[0]}")
-
-
-if __name__ == "__main__":
-    main()
+    return table

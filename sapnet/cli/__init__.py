@@ -1,0 +1,74 @@
+"""The command line: `sapnet COMMAND ...`, or `python -m sapnet COMMAND ...`.
+
+Each command is a module of this package with a function `main`. It is imported after the signal handlers are installed,
+and only when it is called, so that the list of commands appears at once. Only the standard library is imported here.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from sapnet import interrupts
+
+#: The commands, in the order in which they are listed, and what each does.
+COMMANDS = {
+    "train": "train a network, then evaluate it on the test images",
+    "evaluate": "measure a checkpoint, or published weights, on the test images of a data set",
+    "deblur": "restore photos with a trained checkpoint",
+    "demo": "train a small network on the embedded data, evaluate it, draw a picture (8 minutes)",
+    "reproduce": "train what is missing of a table or study, and render it",
+    "benchmark": "evaluate networks on whole images and render Table 1 or 2",
+    "count": "count parameters and multiply-adds of a network",
+    "check-data": "decode every file of a data set and count its pairs",
+    "tiles": "cut the training images of a data set into tiles, which are faster to read",
+}
+#: Environment variable that names the command to the processes that Lightning starts for a training on several devices.
+_COMMAND = "SAPNET_COMMAND"
+
+
+def main() -> None:
+    """Run the command that the command line names, or list all commands."""
+    interrupts.install()  # before a command is imported, which takes seconds
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return
+    if words[0] in ("-sc", "--shell-completion"):
+        from sapnet.cli import completion
+
+        completion.main({name: module_name(name) for name in COMMANDS})
+        return
+    command, sys.argv[1:] = _split(words)
+    if command not in COMMANDS:
+        print(unknown_command_message(command), file=sys.stderr)
+        raise SystemExit(2)
+    os.environ[_COMMAND] = command
+    importlib.import_module(f"sapnet.cli.{module_name(command)}").main()
+
+
+def module_name(command: str) -> str:
+    """Return the name of a command's module, which is that of its config too."""
+    return command.replace("-", "_")
+
+
+def overview() -> str:
+    """Return the list of commands, one line each."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(["usage: sapnet COMMAND ...", "", *lines, "", "sapnet COMMAND --help describes a command."])
+
+
+def unknown_command_message(command: str) -> str:
+    """Return one sentence that says what to type instead of a word that names no command."""
+    similar = difflib.get_close_matches(command, COMMANDS, n=1)
+    hint = f"did you mean {similar[0]}? " if similar else ""
+    return f"{command}: there is no such command; {hint}sapnet --help lists them all."
+
+
+def _split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    # Lightning repeats the program with `sys.argv`, which has lost the command by then.
+    if words[0] not in COMMANDS and "LOCAL_RANK" in os.environ and _COMMAND in os.environ:
+        return os.environ[_COMMAND], words
+    return words[0], words[1:]

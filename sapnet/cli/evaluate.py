@@ -1,0 +1,49 @@
+"""`sapnet evaluate`: measure a checkpoint, or published weights, on the test images of a data set."""
+
+import logging
+import os
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from sapnet.cli.hydra_command import hydra_command
+from sapnet.errors import UserError
+from sapnet.evaluation.measuring import evaluate, evaluate_published
+from sapnet.evaluation.networks import check_choice, open_checkpoint
+from sapnet.evaluation.runner import as_table
+from sapnet.evaluation.studies import chosen_study, report_study
+from sapnet.models.adaptive import AdaptiveNetwork
+
+log = logging.getLogger(__name__)
+
+
+@hydra_command("evaluate")
+def main(config: DictConfig) -> float:
+    """Evaluate and print the table; the return value is the mean PSNR."""
+    check_choice(config)
+    _check_folder_shared()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+
+    if config.weights is not None:
+        name = f"model={HydraConfig.get().runtime.choices['model']}"
+        weights, save = Path(config.weights), config.save_images
+        summary = evaluate_published(config.model, weights, config.data, folder, save_images=save, name=name)
+    else:
+        choice = {**config.sampling, "window": config.window}
+        summary = evaluate(Path(config.checkpoint), config.data, folder, config.save_images, **choice)
+    log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
+    study = chosen_study(config.study)
+    if study and os.environ.get("RANK", "0") == "0":
+        network, _ = open_checkpoint(config.checkpoint, **choice)
+        if not isinstance(network, AdaptiveNetwork):
+            raise UserError("study: this checkpoint does not sample; leave it out.")
+        report_study(study, network, config.data, folder)
+    return summary["stage_psnr"][-1]
+
+
+def _check_folder_shared() -> None:
+    # By default it is named after the time, which differs between processes.
+    shared = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if shared and not any(word.startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra):
+        raise UserError("several processes share an evaluation by its folder: add hydra.run.dir=FOLDER.")

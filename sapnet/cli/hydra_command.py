@@ -1,0 +1,136 @@
+"""Commands that Hydra composes a config for, and how they end.
+
+A user error ends as one sentence on standard error and exit code 1, in a single run and in a multirun (whose other jobs
+go on). With HYDRA_FULL_ERROR=1 the stack trace is shown instead. SIGTERM ends a command with exit code 143 and Ctrl-C
+with 130, a multirun as a whole; see `sapnet.interrupts`.
+"""
+
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from sapnet import interrupts
+from sapnet.checks import check_values
+from sapnet.cli.override_errors import override_error_message
+from sapnet.configs import CONFIG_DIR
+from sapnet.error_messages import FULL_ERROR, causes, missing_folder_message, user_error_message
+from sapnet.interrupts import Interrupted
+
+_log = logging.getLogger(__name__)
+Task = Callable[[DictConfig], Any]
+
+
+class _JobFailed(CompactHydraException):
+    """The message of a multirun's job, carried to the end of the sweep."""
+
+
+def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Turn `task(config)` into a command: Hydra's command line over `CONFIG_DIR/<config_name>.yaml`.
+
+    Exit codes: 0; 1 after a user error or a fault (in a multirun: of any job); 143 after SIGTERM, 130 after Ctrl-C. The
+    plain function stays reachable as `command.__wrapped__`.
+    """
+
+    # Read here, for `main` sets it too; a launcher's workers get the value with the pickled job.
+    trace_wanted = os.environ.get(FULL_ERROR) == "1"
+
+    def decorate(task: Task) -> Callable[[], None]:
+        in_task: list[bool] = []  # filled where an error comes from the task, not from Hydra
+
+        @functools.wraps(task)
+        def job(config: DictConfig) -> Any:
+            # Here as well as below, since some launchers run jobs in other processes.
+            with interrupts.raising():
+                try:
+                    check_values(config)
+                    result = task(config)
+                    interrupts.check()
+                    return result
+                except Exception as error:
+                    in_task.append(True)
+                    if interrupts.received() and user_error_message(error) is None:
+                        # Such as that of a loader whose worker process has died of the same signal.
+                        raise Interrupted(interrupts.received()) from error
+                    if trace_wanted:
+                        raise
+                    _end_job(error)
+
+        command = hydra.main(config_path=str(CONFIG_DIR), config_name=config_name, version_base="1.3")(job)
+
+        @functools.wraps(task)
+        def main() -> None:
+            # A log file on a full disk would print a stack trace at each message.
+            logging.raiseExceptions = trace_wanted
+            with interrupts.raising(), nullcontext() if trace_wanted else _hydra_raises_errors():
+                try:
+                    command()
+                except Interrupted as stop:
+                    interrupts.leave(stop)
+                except (KeyboardInterrupt, SystemExit) as stop:
+                    # Lightning turns an interrupt that it sees itself into a SystemExit of code 1.
+                    if trace_wanted or not any(isinstance(cause, KeyboardInterrupt) for cause in causes(stop)):
+                        raise
+                    interrupts.leave(Interrupted(signal.SIGINT))
+                except _JobFailed as error:
+                    _exit_with(f"The sweep has ended with a failed job: {error}")
+                except CompactHydraException as error:
+                    if trace_wanted:
+                        raise
+                    _exit_with(override_error_message(error, CONFIG_DIR, config_name))
+                except Exception as error:
+                    if trace_wanted:
+                        raise
+                    # Before the task: Hydra cannot name the run's folder, or cannot write it.
+                    message = None if in_task else user_error_message(error) or missing_folder_message(error)
+                    if message is None:
+                        raise
+                    _exit_with(message)
+
+        return main
+
+    return decorate
+
+
+def _end_job(error: Exception) -> NoReturn:
+    message = user_error_message(error)
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN:
+        # Hydra itself tells only of the first failed job, and only after the last job.
+        if message is None:
+            _log.exception("job %s failed", hydra_config.job.num)
+            raise error
+        print(f"Job {hydra_config.job.num} failed: {message}", file=sys.stderr, flush=True)
+        raise _JobFailed(message) from error
+    if message is None:
+        raise error
+    # An exception would make Hydra print the overrides around the message.
+    _exit_with(message)
+
+
+@contextmanager
+def _hydra_raises_errors() -> Iterator[None]:
+    # With this variable Hydra raises errors instead of printing them in its own, longer words.
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(FULL_ERROR)
+        if before is not None:
+            os.environ[FULL_ERROR] = before
+
+
+def _exit_with(message: str) -> NoReturn:
+    print(message, file=sys.stderr, flush=True)
+    raise SystemExit(1)

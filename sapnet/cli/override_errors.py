@@ -1,0 +1,46 @@
+"""What a user reads of overrides that Hydra cannot compose a config from."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+
+from sapnet.error_messages import user_error_message
+
+#: Keys of earlier versions.
+RENAMED = {"checkpoint": "ckpt_path"}
+
+
+def override_error_message(error: CompactHydraException, config_dir: Path, config_name: str) -> str:
+    """Return one sentence that names the override, and what it can be where that is known."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group}={option}: there is no such option; {group} can be {', '.join(error.options)}."
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not a valid override; write KEY=VALUE, and in quotes what holds brackets or spaces."
+    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    if unknown:
+        known = _known_keys(config_dir, config_name)
+        renamed = RENAMED.get(unknown[1])
+        similar = [renamed] if renamed in known else difflib.get_close_matches(unknown[1], known, n=1)
+        hint = f"did you mean {similar[0]}? " if similar else ""
+        return f"{unknown[1]}: there is no such key; {hint}--help lists them all."
+    return user_error_message(error) or str(error)
+
+
+def _known_keys(config_dir: Path, config_name: str) -> list[str]:
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        for key, value in node.items() if isinstance(node, dict) else ():
+            yield f"{prefix}{key}"
+            yield from walk(value, f"{prefix}{key}.")
+
+    try:
+        with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
+            return list(walk(OmegaConf.to_container(hydra.compose(config_name)), ""))
+    except Exception:  # it only serves a hint
+        return []

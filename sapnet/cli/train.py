@@ -1,0 +1,35 @@
+"""`sapnet train`: train a network, then evaluate it on the test images."""
+
+import logging
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from sapnet.cli.hydra_command import hydra_command
+from sapnet.evaluation.checkpoints import evaluated_checkpoint
+from sapnet.evaluation.measuring import evaluate
+from sapnet.evaluation.networks import open_checkpoint
+from sapnet.evaluation.runner import as_table
+from sapnet.evaluation.studies import chosen_study, report_study
+from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.training.fitting import fit
+
+log = logging.getLogger(__name__)
+
+
+@hydra_command("train")
+def main(config: DictConfig) -> float:
+    """Train, evaluate, print the table; the return value is what a sweeper maximises."""
+    folder, study = Path(HydraConfig.get().runtime.output_dir), chosen_study(config.study)
+    last = fit(config, folder)
+    log.info("checkpoint: %s", last)
+    if not config.evaluate:
+        return float("nan")
+    checkpoint = evaluated_checkpoint(last.parent, config.evaluate_checkpoint)
+    summary = evaluate(checkpoint, config.data, folder)
+    log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
+    network, _ = open_checkpoint(checkpoint)
+    if study and isinstance(network, AdaptiveNetwork):
+        report_study(study, network, config.data, folder)
+    return summary["stage_psnr"][-1]

@@ -1,0 +1,102 @@
+"""Trained networks, opened from a checkpoint or from published weights and ready to be evaluated."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+from torch import nn
+
+from sapnet.errors import UserError
+from sapnet.evaluation.checkpoints import checkpoint_kind
+from sapnet.evaluation.runner import Restore
+from sapnet.models.adaptive import AdaptiveNetwork, use_window
+from sapnet.models.weights import load_published
+from sapnet.training.checkpoints import network_from_checkpoint
+
+
+def open_checkpoint(
+    checkpoint: Path,
+    sampler: str | None = None,
+    budget: float | None = None,
+    window: int | None = None,
+    inference: str | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a checkpoint's network, ready to be evaluated, and what result lines say of it.
+
+    Raises:
+        UserError: The checkpoint cannot be used, the network samples nothing, or it takes no such window.
+    """
+    network, info = network_from_checkpoint(checkpoint)
+    if (sampler, budget, inference) != (None, None, None):
+        resample(network, sampler, budget, inference)
+    use_window(network, window)
+    origin = {
+        "model": info.network,
+        "checkpoint": info.sha256,
+        "checkpoint_kind": checkpoint_kind(checkpoint),
+        "generator_steps": info.generator_steps,
+        "window": window,
+    }
+    if info.chosen_on_test:
+        origin["validated_on"] = "test"
+    if isinstance(network, AdaptiveNetwork):
+        origin |= {"sampler": network.sampler, "budget": float(network.budget), "inference": network.inference}
+    return network, origin
+
+
+def open_published(model: DictConfig, weights: Path, name: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a network with its authors' weights, and what result lines say of it: `name`, or its class.
+
+    Raises:
+        UserError: The weights do not fit the network.
+    """
+    network = hydra.utils.instantiate(model).eval()
+    return network, {"model": name or type(network).__name__, "published_weights": load_published(network, weights)}
+
+
+def resample(
+    network: nn.Module, sampler: str | None = None, budget: float | None = None, inference: str | None = None
+) -> None:
+    """Give a trained network another sampler, another budget, another inference, or all of these.
+
+    Raises:
+        UserError: It samples nothing, or these are impossible.
+    """
+    if not isinstance(network, AdaptiveNetwork):
+        raise UserError("sampling.sampler, budget and inference: this checkpoint does not sample; leave them out.")
+    if sampler is not None and sampler != network.sampler:
+        network.use_sampler(sampler, inference=inference)
+    elif inference is not None:
+        network.use_inference(inference)
+    if budget is not None:
+        network.use_budget(budget)
+
+
+def as_restore(network: nn.Module) -> Restore:
+    """Return the network as an evaluation calls it: with the truth, which only controls look at."""
+    return network if isinstance(network, AdaptiveNetwork) else lambda blurred, *truth: network(blurred)
+
+
+def check_choice(config: DictConfig) -> None:
+    """Check that a composed config names one network to evaluate, and only what goes with it.
+
+    Raises:
+        UserError: It does not.
+    """
+    if config.weights is None:
+        if config.checkpoint is None:
+            raise UserError("checkpoint is not given: add checkpoint=PATH, a file that sapnet train wrote.")
+        if config.get("model") is not None:
+            raise UserError("model goes with weights=FOLDER alone: a checkpoint carries its own network.")
+        return
+    if config.checkpoint is not None:
+        raise UserError("weights and checkpoint are both given: choose one of them.")
+    if config.get("model") is None:
+        raise UserError("weights needs the network they belong to: add model=dmphn_1_2_4.")
+    if "sampled" in config.model.keys():  # noqa: SIM118 - `in` alone would resolve it
+        raise UserError("weights: none are published for this model; use model=dmphn_1_2_4 or model=dmphn_1_2_4_8.")
+    if config.study or any(value is not None for value in config.sampling.values()):
+        raise UserError("published networks sample nothing: leave out study and sampling.")
+    if config.window is not None:
+        raise UserError(f"window={config.window}: published networks have no attention to limit; leave it out.")

@@ -1,0 +1,38 @@
+"""Time of a training step, measured before the training."""
+
+import time
+from itertools import islice
+from typing import cast
+
+import hydra
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from torch.optim import Optimizer
+
+from sapnet.training.assemble import build_module
+
+#: Steps that are timed to foresee the length of the training; the first of them are not counted.
+WARM_UP, TIMED = 3, 8
+
+
+def seconds_per_step(config: DictConfig) -> float:
+    """Time a few training steps of each phase with a network that is thrown away, and return the mean of all steps."""
+    pl.seed_everything(config.seed, verbose=False)
+    data = hydra.utils.instantiate(config.data, train=4 * config.data.batch, cache=True)
+    data.setup("fit")
+    module = build_module(config).train()
+    optimizers, _ = cast(tuple[list[Optimizer], list], module.configure_optimizers())
+    seconds = 0.0
+    for phase in module.phases:
+        # The middle, where points are drawn and the policy learns.
+        module.generator_steps, marks = phase.begin + phase.steps // 2, []
+        batches = (batch for _ in range(WARM_UP + TIMED) for batch in data.train_dataloader())
+        for batch in islice(batches, WARM_UP + TIMED):
+            marks.append(time.perf_counter())
+            loss, _ = module.losses(batch)
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+        seconds += (time.perf_counter() - marks[WARM_UP]) / TIMED * phase.steps / config.steps
+    return seconds
