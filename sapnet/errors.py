@@ -4,5 +4,5 @@
 class UserError(Exception):
     """A mistake in what the user gave (a file, a key, a value): one sentence that names it and the way out.
 
-    Entry points print the sentence without a stack trace and exit with a non-zero status.
+    Commands print the sentence without a stack trace and exit with a non-zero status.
     """

@@ -4,7 +4,7 @@ A command passes through three ways of handling them. While its libraries are im
 process at once. While its task runs (`raising`) it raises `Interrupted`. While training steps are taken (`note`,
 `raise_again`) it is remembered, and the training ends itself after the step, when a checkpoint is saved.
 
-Only the standard library is imported here, since entry points call `install` before anything else.
+Only the standard library is imported here, since the front door calls `install` before anything else.
 """
 
 import atexit
