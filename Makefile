@@ -89,7 +89,7 @@ $(VENV)/.docs: $(STAMP)
 	@touch $@
 
 site: $(VENV)/.docs  ## the documentation with the API reference as web pages in outputs/site
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "outputs/site/index.html; for the search: $(BIN)/python -m http.server --directory outputs/site"
 
 clean:  ## remove the environment and caches; results stay
