@@ -128,7 +128,9 @@ def attention_backward(
 ) -> list[Tensor | None]:
     """Gradients of the inputs; None for a source that needs none."""
     grid, grad = cast(Tensor, inputs[0]), grad.contiguous()
-    gradients = [torch.empty_like(x) if wanted else None for x, wanted in zip(inputs, needed, strict=True)]
+    gradients = [
+        torch.empty_like(x) if wanted and x is not None else None for x, wanted in zip(inputs, needed, strict=True)
+    ]
     kernel = load()
     call = kernel.attention_backward_float32 if grid.dtype == torch.float32 else kernel.attention_backward_float64
     shape = _attention_shape(inputs)
