@@ -16,9 +16,7 @@ def layers():
 
 def test_every_file_of_the_walk_is_there():
     named = set(re.findall(r"`(sapnet/[\w/]+\.py)`", (ROOT / "docs" / "architecture.md").read_text()))
-    # The commands are moving there.
-    moved = (ROOT / "sapnet" / "cli").is_dir()
-    missing = [name for name in named if not (ROOT / name).is_file() and (moved or not name.startswith("sapnet/cli/"))]
+    missing = [name for name in named if not (ROOT / name).is_file()]
     assert len(named) > 15 and missing == []
 
 
@@ -27,7 +25,7 @@ def test_the_drawing_is_what_the_script_draws_and_shows_every_package():
     assert (ROOT / "docs" / "layers.svg").read_text() == module.drawing(), "run python docs/scripts/layers.py"
     drawn = {name for row in module.ROWS for name, _ in row if name}
     packages = {path.parent.name for path in (ROOT / "sapnet").glob("*/__init__.py")}
-    assert drawn - {"cli"} == packages - {"cli"}
+    assert drawn == packages
 
 
 def test_the_vocabulary_has_at_most_25_terms():
