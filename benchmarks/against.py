@@ -1,7 +1,7 @@
 """A training step of the small network in this checkout beside the same step in another one, in turns.
 
-    git worktree add ../before 602514f
-    python -m benchmarks.against ../before
+    git worktree add ../602514f 602514f
+    python -m benchmarks.against ../602514f
 
 Two processes, one for each checkout, take single steps in turns on one thread, so that both see the same machine. A
 ratio is that of two steps that follow each other. The processor's time suffers less than the wall clock's from whatever

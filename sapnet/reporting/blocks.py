@@ -126,6 +126,19 @@ def mini_step(path: Path) -> str:
     return _table(head, body, figures=1)
 
 
+def against(path: Path) -> str:
+    """Return how a training step compares with earlier commits, from what ``benchmarks.against`` wrote."""
+    compared = read_json(path)["comparisons"]
+    head = ["network", f"ms at {compared[0]['commit']}"]
+    head += [f"times as fast as at {each['other']} [quartiles]" for each in compared]
+    body = []
+    for steps in zip(*(each["steps"] for each in compared), strict=True):
+        times = [step["processor"] for step in steps]
+        cells = [f"{time['ratio']:.2f} [{time['quartiles'][0]:.2f}, {time['quartiles'][1]:.2f}]" for time in times]
+        body.append([steps[0]["model"], f"{1000 * times[0]['here']:.0f}", *cells])
+    return _table(head, body, figures=1)
+
+
 def _study_of(path: Path) -> Study:
     return read_study(EXPERIMENTS / f"{path.stem.removesuffix('_rows')}.yaml")
 
@@ -164,7 +177,7 @@ def _find(path: Path, column: str) -> list[dict[str, str]]:
 
 
 #: What a page may hold, by the name in its marks.
-BLOCKS = {each.__name__: each for each in (study, rates, table, points, forward, ratios, mini_step)}
+BLOCKS = {each.__name__: each for each in (study, rates, table, points, forward, ratios, mini_step, against)}
 #: Pictures of gains in docs/, by the study and the results file of its rows. Others show images, and are no figures.
 PICTURES = {
     "study_local.png": ("study_local", "study_local_rows.csv"),
