@@ -72,6 +72,7 @@ table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is m
 
 study: $(STAMP)  ## where to spend the points: U, controls and learned samplers, three seeds (hours; goes on where it stopped)
 	$(BIN)/python -m sapnet reproduce table=study_local scale=mini results=experiments/results
+	$(BIN)/python -m sapnet reproduce table=study_warm_start scale=mini results=experiments/results
 	$(BIN)/python -m sapnet reproduce table=study_mixed scale=mini results=experiments/results
 
 rates: $(STAMP)  ## PSNR against the learning rate, three seeds (25 minutes)

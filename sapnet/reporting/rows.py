@@ -78,7 +78,7 @@ def read_study(path: Path, scale: str | None = None) -> Study:
     A row is a list of overrides (a list in it is spliced in: rows share overrides by a YAML anchor), or
     ``{overrides: [...], network: ..., paper_psnr_db: ...}`` with the paper's figures beside them, ``derived_psnr_db``
     where the paper's text gives only a difference. ``rows_of`` takes the rows of another study, save those that
-    ``without`` names. ``scales.yaml`` beside the studies says what each scale adds to every row (``common``) and what
+    ``without`` names, and its scales where there are none of its own. ``scales.yaml`` beside the studies says what each scale adds to every row (``common``) and what
     to a row's kind of ``network``, by default ``ours``; a study with ``scales`` of its own has these instead.
 
     Raises:
@@ -109,11 +109,13 @@ def _content(path: Path) -> dict[str, Any]:
     content = yaml.safe_load(path.read_text())
     if "rows_of" not in content:
         return content
-    rows = dict(_content(path.with_name(f"{content['rows_of']}.yaml"))["rows"])
+    other = _content(path.with_name(f"{content['rows_of']}.yaml"))
+    rows = dict(other["rows"])
     for name in content.get("without", ()):
         if rows.pop(name, None) is None:
             raise UserError(f"{path.name}, without: {content['rows_of']} has no row {name}.")
-    return content | {"rows": rows}
+    inherited = {"scales": other["scales"]} if "scales" in other else {}
+    return inherited | content | {"rows": rows}
 
 
 def _of_data(word: str) -> bool:

@@ -209,3 +209,10 @@ def test_a_study_takes_the_rows_of_another(tmp_path):
     (tmp_path / "other.yaml").write_text(json.dumps(other | {"without": ["c"]}))
     with pytest.raises(UserError, match=r"other.yaml, without: table has no row c"):
         read_study(tmp_path / "other.yaml")
+
+
+def test_a_study_with_the_rows_of_another_shares_its_runs():
+    """Else rows that were trained for the one would be trained again for the other."""
+    whole, part = (read_study(EXPERIMENTS / f"study_{name}.yaml", "mini") for name in ("local", "warm_start"))
+    assert set(part.rows) < set(whole.rows)
+    assert all(part.overrides(row, 1) == whole.overrides(row, 1) for row in part.rows)
