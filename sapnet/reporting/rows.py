@@ -78,8 +78,9 @@ def read_study(path: Path, scale: str | None = None) -> Study:
     A row is a list of overrides (a list in it is spliced in: rows share overrides by a YAML anchor), or
     ``{overrides: [...], network: ..., paper_psnr_db: ...}`` with the paper's figures beside them, ``derived_psnr_db``
     where the paper's text gives only a difference. ``rows_of`` takes the rows of another study, save those that
-    ``without`` names, and its scales where there are none of its own. ``scales.yaml`` beside the studies says what each scale adds to every row (``common``) and what
-    to a row's kind of ``network``, by default ``ours``; a study with ``scales`` of its own has these instead.
+    ``without`` names, and its scales. ``scales.yaml`` beside the studies says what each scale adds to every row
+    (``common``) and what to a row's kind of ``network``, by default ``ours``; a study with ``scales`` of its own has
+    these instead.
 
     Raises:
         UserError: No such study or scale, a row that is neither of the two, or ``without`` names no row.
