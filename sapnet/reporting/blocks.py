@@ -28,7 +28,7 @@ ROWS = {
     "NU-paired-warm": "policy, second draw as baseline, warm start",
     "NU-gate": "policy, value of each point",
     "NU-gate-warm": "policy, value of each point, warm start",
-    "NU-gate-wide": "the same, imitating the error of a wider neighbourhood",
+    "NU-gate-wide": "policy, value of each point, warm start over a wider neighbourhood",
     "NU-predicted_error": "where a head predicts the error (control)",
     "NU-oracle": "true error (control)",
     "NU-extent": "true blur extent (control)",
