@@ -27,10 +27,10 @@ demo: $(STAMP)  ## train a small network on the embedded data, evaluate it, leav
 	$(BIN)/python -m sapnet demo
 
 test: $(STAMP) lint  ## all tests, two at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test-quick: $(STAMP)  ## the tests without the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
 
 lint: $(STAMP)  ## the linter, types, and whether packages are declared and imported alike
 	$(BIN)/ruff check .
