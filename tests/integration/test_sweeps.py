@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import ROOT, TINY, run
+from tests.integration.conftest import TINY, run
 from tests.integration.wandb_file import read_run
 
 pytestmark = pytest.mark.slow
@@ -40,9 +40,10 @@ def test_models_and_settings_are_swept_and_failures_stop_nothing(tmp_path):
     assert sorted({tag for run in runs for tag in run.tags if tag.startswith("net")}) == ["net5", "net9"]
 
 
-def test_all_rows_of_table_4_in_one_sweep(tmp_path):
+def test_rows_of_table_4_are_swept_by_a_pattern(tmp_path):
+    """That each row composes and builds is tested in `tests/models/test_configurations.py`."""
     done = run(
-        "sapnet", "train", "-m", "experiment=glob(table4_*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4", cwd=tmp_path
+        "sapnet", "train", "-m", "experiment=glob(table4_net1*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert len(jobs(tmp_path / "t4")) == len(list((ROOT / "conf" / "experiment").glob("table4_*.yaml")))
+    assert len(jobs(tmp_path / "t4")) == 2, "net10 and net11"
