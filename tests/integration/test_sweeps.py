@@ -42,8 +42,7 @@ def test_models_and_settings_are_swept_and_failures_stop_nothing(tmp_path):
 
 def test_rows_of_table_4_are_swept_by_a_pattern(tmp_path):
     """That each row composes and builds is tested in `tests/models/test_configurations.py`."""
-    done = run(
-        "sapnet", "train", "-m", "experiment=glob(table4_net1*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4", cwd=tmp_path
-    )
+    words = ["experiment=glob(table4_net1*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4"]
+    done = run("sapnet", "train", "-m", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(jobs(tmp_path / "t4")) == 2, "net10 and net11"
