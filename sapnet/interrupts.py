@@ -78,7 +78,7 @@ def raising() -> Iterator[None]:
 
 
 def note() -> None:
-    """Within `raising`: only remember signals from now on; whoever calls this looks at `received`."""
+    """Within `raising`, only record signals from now on; the caller polls `received`."""
     if _depth:
         _handle(_note)
 
@@ -90,7 +90,7 @@ def raise_again() -> None:
 
 
 def received() -> int:
-    """The signal that has arrived since `raising` began, or 0."""
+    """Return the signal that has arrived since `raising` began, or 0."""
     return _received or 0
 
 

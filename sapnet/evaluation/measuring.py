@@ -1,7 +1,7 @@
 """Measure a checkpoint, or published weights, on the test images of a data set."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from sapnet.evaluation.networks import as_restore, open_checkpoint, open_publish
 from sapnet.evaluation.runner import evaluate_images, full_context, summarise, usual_device
 
 log = logging.getLogger(__name__)
-OnImage = Callable[[Mapping[str, Any], Sequence[Tensor]], None]
 
 
 def evaluate(
@@ -37,7 +36,7 @@ def evaluate(
         UserError: The checkpoint or the data cannot be used, the network samples nothing, or it takes no such window.
     """
     network, origin = open_checkpoint(checkpoint, sampler, budget, window, inference)
-    return measure(network, origin, data, folder, save_images=save_images)
+    return measure(network, origin, data, folder, save_images)
 
 
 def evaluate_published(
@@ -45,7 +44,6 @@ def evaluate_published(
     weights: Path,
     data: DictConfig,
     folder: Path,
-    on_image: OnImage | None = None,
     name: str | None = None,
     save_images: bool = False,
 ) -> dict[str, Any]:
@@ -55,16 +53,11 @@ def evaluate_published(
         UserError: The weights do not fit the network, or the data cannot be used.
     """
     network, origin = open_published(model, weights, name)
-    return measure(network, origin, data, folder, on_image, save_images)
+    return measure(network, origin, data, folder, save_images)
 
 
 def measure(
-    network: nn.Module,
-    origin: Mapping[str, Any],
-    data: DictConfig,
-    folder: Path,
-    on_image: OnImage | None = None,
-    save_images: bool = False,
+    network: nn.Module, origin: Mapping[str, Any], data: DictConfig, folder: Path, save_images: bool = False
 ) -> dict[str, Any]:
     """Restore a data set's test images and summarise.
 
@@ -73,7 +66,6 @@ def measure(
         origin: What every result line says of it.
         data: The config of the data.
         folder: Where ``results.jsonl`` is kept, and ``images``.
-        on_image: Called with each item that is restored, and its stage images.
         save_images: Whether last stages are written as PNG; those that are there already are kept. Each context has a
             folder of its own, so that images of different networks or data do not mix.
     """
@@ -84,11 +76,8 @@ def measure(
     context |= {"data_arguments": arguments} if arguments else {}
     place = folder / "images" / context_id(full_context(context, device, module.protocol))
 
-    def keep(item: Mapping[str, Any], images: Sequence[Tensor]) -> None:
-        if save_images:
-            write_image(place / f"{item['name']}.png", to_array(images[-1]))
-        if on_image is not None:
-            on_image(item, images)
+    def save(item: Mapping[str, Any], images: Sequence[Tensor]) -> None:
+        write_image(place / f"{item['name']}.png", to_array(images[-1]))
 
     def lacks_image(name: str) -> bool:
         return not (place / f"{name}.png").is_file()
@@ -99,7 +88,7 @@ def measure(
         device,
         folder / "results.jsonl",
         context,
-        keep,
+        save if save_images else None,
         module.protocol,
         lacks_image if save_images else None,
     )

@@ -46,10 +46,10 @@ def choose(device: str) -> ModuleType:
 
 
 def fuses(features: Tensor) -> bool:
-    """Whether the compiled kernel takes the place of several usual operators on these features.
+    """Return whether the compiled kernel takes the place of several usual operators on these features.
 
-    It does in float32 and float64 on the CPU, but neither under autocast nor while operators are counted or traced:
-    whoever does that is to see the usual ones, in the layers that they belong to.
+    It does in float32 and float64 on the CPU, but neither under autocast nor while operators are counted or traced, so
+    that counts and traces show the usual operators in the layers they belong to.
     """
     if features.device.type != "cpu" or features.dtype not in (torch.float32, torch.float64):
         return False

@@ -51,16 +51,19 @@ def trained(path: Path, runs: Path) -> Iterator[Candidate | dict[str, Any]]:
             _trained(row, f"{scale} scale", folder, made)
             for scale, study in studies.items()
             for folder, made in done.items()
-            if any(_same(made["overrides"], study.overrides(row, seed)) for seed in study.seeds)
+            if any(_same_network(made["overrides"], study.overrides(row, seed)) for seed in study.seeds)
         ]
         words = f"`python -m sapnet reproduce table={path.stem}` trains it"
         yield from found or [{"row": row, "origin": "not trained", "remark": words}]
 
 
-def _same(told: Sequence[str], wanted: Sequence[str]) -> bool:
-    # What is tested here is the network: neither its training data nor what the study evaluated of it matters.
-    one, other = (set(words) - set(data_words(words)) for words in (told, wanted))
-    return {w for w in one if not w.startswith(EVALUATED)} == {w for w in other if not w.startswith(EVALUATED)}
+def _same_network(overrides: Sequence[str], others: Sequence[str]) -> bool:
+    return _of_network(overrides) == _of_network(others)
+
+
+def _of_network(overrides: Sequence[str]) -> set[str]:
+    # Neither the training data nor the checkpoint that the study evaluates distinguishes two networks here.
+    return {word for word in set(overrides) - set(data_words(overrides)) if not word.startswith(EVALUATED)}
 
 
 def _trained(row: str, scale: str, folder: Path, made: Mapping[str, Any]) -> Candidate:

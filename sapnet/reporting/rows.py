@@ -53,7 +53,7 @@ class Study:
     points: bool = False
 
     def overrides(self, row: str, seed: int) -> list[str]:
-        """Return all that one run of a row is told; ``{data}`` stands for the folder of the data sets."""
+        """Return all overrides of one run of a row; ``{data}`` stands for the folder of the data sets."""
         return [*self.recipe.get(row, []), *self.rows[row], f"seed={seed}"]
 
     def checkpoint_kind(self, row: str) -> str:
@@ -62,8 +62,11 @@ class Study:
 
     def changed(self, words: Sequence[str], data: Sequence[str]) -> "Study":
         """Return the study with further overrides in each recipe; those of data replace what the scale says of it."""
-        kept = {row: [word for word in told if not (data and _of_data(word))] for row, told in self.recipe.items()}
-        return replace(self, recipe={row: [*told, *data, *words] for row, told in kept.items()})
+        recipe = {
+            row: [*(word for word in overrides if not (data and _of_data(word))), *data, *words]
+            for row, overrides in self.recipe.items()
+        }
+        return replace(self, recipe=recipe)
 
 
 def evaluated_kind(words: Sequence[str]) -> str:

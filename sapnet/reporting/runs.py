@@ -95,21 +95,21 @@ class Runs:
         """Train and test in a process of its own, unless that is done; a training goes on from its last checkpoint.
 
         Where another process is at the same run, wait for it. A training that diverges is done: it leaves
-        ``diverged.json`` with what it said, and is not tried again.
+        ``diverged.json`` with its last message, and is not tried again.
 
         Raises:
             UserError: It failed, with the last line it wrote; or the overrides need data, and there is none.
             Stopped: `children.stop` was called.
         """
         folder = self.folder(overrides)
-        said = {"overrides": list(overrides)}
-        self._once(folder, "train", [f"checkpoint_every={CHECKPOINT_EVERY}", *overrides], said)
+        origin = {"overrides": list(overrides)}
+        self._once(folder, "train", [f"checkpoint_every={CHECKPOINT_EVERY}", *overrides], origin)
         if test and not (folder / "diverged.json").is_file():
             trained = json.loads((folder / "done.json").read_text())["command"] + " && "
             words = [f"checkpoint={evaluated_checkpoint(folder / 'checkpoints', evaluated_kind(overrides))}", *test]
-            self._once(self.folder(overrides, test), "evaluate", words, {**said, "test": list(test)}, trained)
+            self._once(self.folder(overrides, test), "evaluate", words, {**origin, "test": list(test)}, trained)
 
-    def _once(self, folder: Path, name: str, words: Sequence[str], said: dict, before: str = "") -> None:
+    def _once(self, folder: Path, name: str, words: Sequence[str], origin: dict, before: str = "") -> None:
         if _is_done(folder):
             return
         words = [self._resolve(word) for word in words]
@@ -117,7 +117,7 @@ class Runs:
             # Whoever held it may have done it.
             if _is_done(folder):
                 return
-            origin = {**said, "command": f"{before}python -m sapnet {name} {' '.join(words)}", "commit": commit()}
+            origin = {**origin, "command": f"{before}python -m sapnet {name} {' '.join(words)}", "commit": commit()}
             origin["versions"] = versions()
             write_atomically(folder / "begun.json", json.dumps(origin).encode())
             environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}

@@ -54,8 +54,8 @@ def network_name(config: DictConfig) -> str | None:
         # A configuration composed apart from the running command.
         return None
     words = [f"{group}={hydra_config.runtime.choices[group]}" for group in groups]
-    told = [word.lstrip("+") for word in hydra_config.overrides.task]
-    return " ".join([*words, *(word for word in told if word.startswith(tuple(f"{group}." for group in groups)))])
+    overrides = [word.lstrip("+") for word in hydra_config.overrides.task]
+    return " ".join([*words, *(word for word in overrides if word.startswith(tuple(f"{group}." for group in groups)))])
 
 
 def check_precision(config: DictConfig) -> None:

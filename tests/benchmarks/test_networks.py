@@ -41,9 +41,7 @@ def test_the_network_timed_is_the_one_counted():
     config = compose("DMPHN_NU", quick=True)
     with torch.device("meta"):
         network = builder(config)()
-    assert count(network, 32, 32).total_parameters == sum(
-        p.numel() for p in Subject(config, CPU).network.parameters()
-    )
+    assert count(network, 32, 32).total_parameters == sum(p.numel() for p in Subject(config, CPU).network.parameters())
 
 
 def test_goals_belong_to_the_real_networks_on_a_cpu():

@@ -1,0 +1,38 @@
+"""A wrong override ends in one sentence that names it, and what it can be."""
+
+import pytest
+
+from sapnet.cli import override_errors
+from tests.cli.conftest import is_one_sentence
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("optim.rat=1", "optim.rat: there is no such key; did you mean optim.rate? --help lists them all."),
+        ("zzz=1", "zzz: there is no such key; --help lists them all."),
+        ("mode=small", "mode: there is no such key; did you mean model? --help lists them all."),
+        ("model=tiny", "model=tiny: there is no such option; model can be large, small."),
+        ("optim.rate=[1", "optim.rate=[1: not a valid override; write KEY=VALUE, and in quotes what holds brackets"),
+        ("rate", "rate: not a valid override; write KEY=VALUE"),
+        ("+optim.rate=2", "Could not append to config. An item is already at 'optim.rate'."),
+        ("~zzz", "Could not delete from config. 'zzz' does not exist."),
+        ("--config-name=zzz", "Cannot find primary config 'zzz'."),
+        ("--config-dir=/nowhere", "Additional config directory '/nowhere' not found"),
+    ],
+)
+@pytest.mark.parametrize("mode", [[], ["--multirun"]])
+def test_a_wrong_override_is_one_sentence_with_a_way_out(command, argument, sentence, mode):
+    code, out, err = command(*mode, "input=x", argument)
+    assert code == 1 and out == ""
+    assert is_one_sentence(err) and err.startswith(sentence)
+
+
+def test_a_key_of_an_earlier_version_is_named_as_it_is_called_now(command, monkeypatch):
+    monkeypatch.setitem(override_errors.RENAMED, "zzz", "optim.steps")
+    assert command("input=x", "zzz=3")[2] == (
+        "zzz: there is no such key; did you mean optim.steps? --help lists them all.\n"
+    )
+    # Where the command has no such key.
+    monkeypatch.setitem(override_errors.RENAMED, "zzz", "optim.absent")
+    assert command("input=x", "zzz=3")[2] == "zzz: there is no such key; --help lists them all.\n"
