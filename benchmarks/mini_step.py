@@ -24,7 +24,7 @@ from benchmarks.networks import positive
 from benchmarks.tables import table
 from benchmarks.timing import Stopwatch, interleave, summarise
 from benchmarks.traffic import fastest_convolution
-from sapnet.evaluation.counting import count_config
+from sapnet.evaluation.network_costs import count_config
 from sapnet.evaluation.runner import environment
 from sapnet.provenance import provenance, write_json
 

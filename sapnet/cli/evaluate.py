@@ -9,10 +9,10 @@ from omegaconf import DictConfig
 
 from sapnet.cli.hydra_command import hydra_command
 from sapnet.errors import UserError
-from sapnet.evaluation.measuring import evaluate, evaluate_published
+from sapnet.evaluation.network_evaluation import evaluate, evaluate_published
 from sapnet.evaluation.networks import check_choice, open_checkpoint
-from sapnet.evaluation.runner import as_table
-from sapnet.evaluation.studies import chosen_study, report_study
+from sapnet.evaluation.study_runner import chosen_study, report_study
+from sapnet.evaluation.summary import as_table
 from sapnet.models.adaptive import AdaptiveNetwork
 
 log = logging.getLogger(__name__)

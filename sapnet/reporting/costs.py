@@ -4,7 +4,7 @@ import hydra
 
 from sapnet.configs import EXPERIMENTS
 from sapnet.evaluation.complexity import COUNTER
-from sapnet.evaluation.counting import circumstances, count_config, measure_config, mebibytes
+from sapnet.evaluation.network_costs import count_config, measure_config, measurement_conditions, mebibytes
 from sapnet.reporting.rows import Study, read_study
 
 #: Figures of the paper that a count can stand beside: key, heading, what is counted.
@@ -67,5 +67,5 @@ def report_table(name: str, words: list[str], measured: bool = False) -> str:
             cells += [mebibytes(found.peak_bytes), f"{found.seconds:.3f}"]
         lines.append(f"| {' | '.join(cells)} |")
     notes = [f"For 3x{cost.height}x{cost.width}. Counter: {COUNTER}."]
-    notes += [f"{circumstances()}; memory beside the parameters."] if measured else []
+    notes += [f"{measurement_conditions()}; memory beside the parameters."] if measured else []
     return "\n".join([*lines, "", *notes])

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from sapnet.errors import UserError
-from sapnet.evaluation.contexts import context_of, read_evaluation
+from sapnet.evaluation.result_contexts import context_of, read_evaluation
 from sapnet.evaluation.statistics import paired_interval
 from sapnet.provenance import KEYS, as_columns
 from sapnet.reporting.kept import Kept

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.cases import compose_overrides
 from benchmarks.mini_step import NETWORKS, PASSES, measure, report
-from sapnet.evaluation.counting import count_config
+from sapnet.evaluation.network_costs import count_config
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from sapnet.configs import CONFIG_DIR
-from sapnet.evaluation.counting import count_config
+from sapnet.evaluation.network_costs import count_config
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import DATA

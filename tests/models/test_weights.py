@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from sapnet.configs import CONFIG_DIR
 from sapnet.data.images import read_image, to_tensor
 from sapnet.errors import UserError
-from sapnet.evaluation.measuring import evaluate_published
+from sapnet.evaluation.network_evaluation import evaluate_published
 from sapnet.models.dmphn import DMPHN, StackedDMPHN
 from sapnet.models.srn import SRN
 from sapnet.models.weights import load_published

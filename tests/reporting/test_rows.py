@@ -6,7 +6,7 @@ import pytest
 
 from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
-from sapnet.evaluation.store import append_result
+from sapnet.evaluation.results_file import append_result
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture
 from sapnet.reporting.rows import Study, compare, data_words, read_study
 from sapnet.reporting.runs import Runs

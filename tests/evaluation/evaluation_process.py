@@ -1,7 +1,7 @@
-"""Evaluates made-up images in a process of its own: `python evaluating.py RESULTS COUNT [HOLD]`.
+"""Script that evaluates synthetic images: `python evaluation_process.py RESULTS COUNT [HOLD]`.
 
-At the image called HOLD it makes a file `held` beside the results and stays there, with its claim, to be killed. At the
-end it prints the names that it restored itself, and the summary of all.
+At the image named HOLD it creates a file `held` beside the results and waits, holding its claim, to be killed. At the
+end it prints the names of the images that it restored and the summary of all images.
 """
 
 import json
@@ -11,27 +11,28 @@ from pathlib import Path
 
 import torch
 
-from sapnet.evaluation.runner import evaluate_images, summarise
+from sapnet.evaluation.runner import evaluate_images
+from sapnet.evaluation.summary import summarise
 
 
 def items(count: int) -> list[dict]:
-    """Sharp noise, and as blurred image the noise averaged over three columns."""
+    """Return noise as sharp images and its mean over three columns as blurred images."""
     sharp = torch.rand(count, 3, 24, 40, generator=torch.Generator().manual_seed(0))
     blurred = torch.nn.functional.avg_pool2d(sharp, (1, 3), 1, (0, 1))
     return [{"name": f"{i:02d}", "blurred": blurred[i], "sharp": sharp[i]} for i in range(count)]
 
 
 def restore(blurred: torch.Tensor, _: torch.Tensor) -> list[torch.Tensor]:
-    """A slow network of two stages."""
+    """Slow network of two stages."""
     time.sleep(0.05)
     return [blurred, blurred * 0.9]
 
 
 def main(path: Path, count: int, hold: str = "") -> None:
-    made = []
+    restored = []
 
     def on_image(item: dict, _: object) -> None:
-        made.append(item["name"])
+        restored.append(item["name"])
 
     def network(blurred: torch.Tensor, sharp: torch.Tensor) -> list[torch.Tensor]:
         if hold and torch.equal(blurred[0], items(count)[int(hold)]["blurred"]):
@@ -39,8 +40,12 @@ def main(path: Path, count: int, hold: str = "") -> None:
             time.sleep(120)
         return restore(blurred, sharp)
 
-    lines = evaluate_images(network, items(count), torch.device("cpu"), path, {"data": "made up"}, on_image)
-    print(json.dumps({"made": made, "names": [line["name"] for line in lines], "images": summarise(lines)["images"]}))
+    lines = evaluate_images(network, items(count), torch.device("cpu"), path, {"data": "synthetic"}, on_image)
+    print(
+        json.dumps(
+            {"restored": restored, "names": [line["name"] for line in lines], "images": summarise(lines)["images"]}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Restore photos with a trained checkpoint."""
+"""Deblurring of photos with a trained checkpoint."""
 
 from pathlib import Path
 
@@ -15,21 +15,21 @@ from sapnet.training.checkpoints import network_from_checkpoint
 
 
 def pairs_of_paths(source: Path, target: Path, overwrite: bool) -> list[tuple[Path, Path]]:
-    """Return (input, output) paths; a folder's images keep their names and are written as PNG.
+    """Return pairs of input and output paths; the images of a folder keep their names and become PNG files.
 
     Raises:
-        UserError: No such input, nothing in it, an output that would not be an image, one that exists, or one that
-            cannot be written where it should be.
+        UserError: The input does not exist or contains no image, or an output is not an image file, exists already or
+            cannot be written.
     """
     if source.is_dir():
-        found = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES)
-        if not found:
-            raise UserError(f"{source} holds no image: give a folder with {', '.join(sorted(SUFFIXES))} files.")
+        images = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not images:
+            raise UserError(f"{source} contains no image: give a folder with {', '.join(sorted(SUFFIXES))} files.")
         if target.is_file():
             raise UserError(f"{target} is a file, and {source} a folder: give a folder to write to.")
-        pairs = [(path, target / f"{path.stem}.png") for path in found]
+        pairs = [(path, target / f"{path.stem}.png") for path in images]
         if len({out for _, out in pairs}) < len(pairs):
-            raise UserError(f"{source} holds images that differ only in their ending: rename one of them.")
+            raise UserError(f"{source} contains images that differ only in their suffix: rename one of them.")
     elif not source.exists():
         raise UserError(f"{source}: there is no such image or folder.")
     else:
@@ -46,28 +46,28 @@ def pairs_of_paths(source: Path, target: Path, overwrite: bool) -> list[tuple[Pa
 
 @torch.no_grad()
 def restore(network: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[int, Tensor]]:
-    """Restore one ``[3, h, w]`` image in [0, 1].
+    """Restore one image `[3, h, w]` in [0, 1].
 
     Returns:
-        The last stage's output on the CPU, and for each stage that samples (by its number from 1) the image it worked
-        on with the points of its finest scale in red.
+        The output of the last stage on the CPU, and for each sampled stage (numbered from 1) its input image with the
+        points of the finest scale in red.
     """
     blurred = image[None].to(device)
     if not isinstance(network, AdaptiveNetwork):
         return network(blurred)[-1][0].cpu(), {}
     walk = network.walk(blurred)
-    shown = {}
+    pictures = {}
     for stage, sampling in walk.samplings.items():
         chosen = sampling.mask(min(sampling.points))[0].cpu()
-        shown[stage + 1] = with_points(walk.outputs[stage - 1][0].cpu(), chosen)
-    return walk.outputs[-1][0].cpu(), shown
+        pictures[stage + 1] = with_points(walk.outputs[stage - 1][0].cpu(), chosen)
+    return walk.outputs[-1][0].cpu(), pictures
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` takes a GPU where there is one.
+    """Return the device of a name; `auto` is a GPU if there is one, else the CPU.
 
     Raises:
-        UserError: The name is no device, or the machine lacks it.
+        UserError: The device does not exist on this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -88,31 +88,31 @@ def deblur(
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Restore a photo, or every photo of a folder; finished images stay if a later one fails.
+    """Restore a photo or every photo of a folder. Finished images are kept if a later one fails.
 
     Args:
         input: An image, or a folder of images.
         output: The image to write, or a folder.
-        checkpoint: The trained network.
+        checkpoint: Checkpoint of the trained network.
         show_points: Whether to write a picture of the points of each stage beside each image.
-        window: Side in pixels of the windows that attention and sampling see; None for the whole photo.
-        device: `auto`, or the name of a device.
-        overwrite: Whether to replace outputs that exist.
+        window: Side in pixels of the windows for attention and sampling; None for the whole photo.
+        device: `auto` or the name of a device.
+        overwrite: Whether to replace existing outputs.
 
     Raises:
-        UserError: The photos, the checkpoint, the device or the place to write to cannot be used.
+        UserError: The photos, the checkpoint, the device or the output path cannot be used.
     """
     pairs = pairs_of_paths(input, output, overwrite)
-    chosen = choose_device(device)
+    torch_device = choose_device(device)
     network, _ = network_from_checkpoint(checkpoint)
     if show_points and not isinstance(network, AdaptiveNetwork):
-        raise UserError(f"{checkpoint} samples no points: leave out --show-points.")
+        raise UserError(f"the network of {checkpoint} samples no points: leave out --show-points.")
     use_window(network, window)
-    network = network.to(chosen)
+    network = network.to(torch_device)
     for path, out in tqdm(pairs, desc="deblurring", unit="image", disable=len(pairs) == 1):
         image = to_tensor(read_image(path))
-        restored, shown = restore(network, image, chosen)
+        restored, pictures = restore(network, image, torch_device)
         write_image(out, to_array(restored))
-        for stage, picture in shown.items() if show_points else ():
+        for stage, picture in pictures.items() if show_points else ():
             write_image(out.with_name(f"{out.stem}_points_{stage}.png"), to_array(picture))
         tqdm.write(f"{out}")

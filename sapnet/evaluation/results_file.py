@@ -1,4 +1,4 @@
-"""Results as JSON lines: one line per image, kept through crashes, appended and read by several processes at once."""
+"""Results as JSON lines, one per image, appended and read by several processes, also after a crash."""
 
 import json
 import os
@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from sapnet.errors import UserError
-from sapnet.evaluation.sharing import lock_file
+from sapnet.evaluation.claims import lock_file
 
 
 def append_result(path: str | Path, line: Mapping[str, Any]) -> None:
-    """Append one result to the file at `path` and flush it to the disk; what a crash tore off before is cut away.
+    """Append one result and flush it to disk, after removing an incomplete last line that a crash has left.
 
     Processes that append at the same time wait for each other.
 
-    `line` holds plain values (and lists and dicts of them); infinity and NaN are written as Python's `json` does.
+    Args:
+        path: The results file, created if it does not exist.
+        line: Plain values and lists and dicts of them. Infinity and NaN are written as Python's `json` writes them.
 
     Raises:
-        UserError: the file cannot be written (full disk, no permission).
-        TypeError: `line` holds something that JSON has no word for; nothing is written.
+        UserError: The file cannot be written (full disk, no permission).
+        TypeError: A value cannot be represented in JSON. Nothing is written.
     """
     path = Path(path)
     data = json.dumps(dict(line)).encode() + b"\n"
@@ -27,7 +29,7 @@ def append_result(path: str | Path, line: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
             lock_file(file)
-            _cut_torn_line(file)
+            _remove_incomplete_line(file)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -36,41 +38,41 @@ def append_result(path: str | Path, line: Mapping[str, Any]) -> None:
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """The results in the file at `path`, oldest first; none where there is no file yet.
+    """Return all results of a file, oldest first; none if the file does not exist.
 
-    A last line that a crash tore off, or that another process is still writing, is left out.
+    An incomplete last line, left by a crash or still being written, is ignored.
 
     Raises:
-        UserError: `path` is no readable file, or a line before the last one is no JSON object.
+        UserError: The file cannot be read, or a complete line is not a JSON object.
     """
-    return ResultReader(path).news()
+    return ResultReader(path).read_new()
 
 
 class ResultReader:
-    """Reads a file of results that others append to, each line once."""
+    """Incremental reader of a results file that other processes append to."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._read = self._lines = 0
+        self._offset = self._lines = 0
 
-    def news(self) -> list[dict[str, Any]]:
-        """The results that came to stand in the file since the last call, oldest first.
+    def read_new(self) -> list[dict[str, Any]]:
+        """Return the results appended since the last call, oldest first.
 
         Raises:
-            UserError: as `read_results`.
+            UserError: As `read_results`.
         """
         try:
             with open(self.path, "rb") as file:
-                file.seek(self._read)
+                file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
             return []
         except OSError as error:
             raise UserError(f"{self.path}: the results cannot be read ({error.strerror or error}).") from error
-        # After a whole last line comes an empty rest; anything else there is torn, or not written to its end yet.
+        # A non-empty rest after the last newline is an incomplete line.
         *lines, rest = data.split(b"\n")
         first = self._lines + 1
-        self._read += len(data) - len(rest)
+        self._offset += len(data) - len(rest)
         self._lines += len(lines)
         return [_parse(self.path, number, line) for number, line in enumerate(lines, start=first) if line.strip()]
 
@@ -81,11 +83,11 @@ def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     except ValueError:
         result = None
     if not isinstance(result, dict):
-        raise UserError(f"{path}, line {number}: not a result (a JSON object); delete the line, and it is done again.")
+        raise UserError(f"{path}, line {number}: not a result (a JSON object); delete the line and repeat the command.")
     return result
 
 
-def _cut_torn_line(file: Any) -> None:
+def _remove_incomplete_line(file: Any) -> None:
     end = file.seek(0, os.SEEK_END)
     kept = end
     while kept > 0:

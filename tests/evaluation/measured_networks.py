@@ -1,4 +1,4 @@
-"""Networks whose appetite is known, importable by the process that measures them."""
+"""Networks of known memory and time, importable by the measuring process."""
 
 import os
 import signal
@@ -8,21 +8,21 @@ import torch
 from torch import nn
 
 
-class Hungry(nn.Module):
-    """Fills so many bytes for each pixel while it runs, and lets go of them."""
+class Allocating(nn.Module):
+    """Network that allocates a number of bytes per pixel during the pass."""
 
-    def __init__(self, bytes_a_pixel: int):
+    def __init__(self, bytes_per_pixel: int):
         super().__init__()
-        self.bytes_a_pixel = bytes_a_pixel
+        self.bytes_per_pixel = bytes_per_pixel
 
     def forward(self, blurred):
         pixels = blurred.shape[-1] * blurred.shape[-2]
-        torch.ones(pixels * self.bytes_a_pixel, dtype=torch.uint8)
+        torch.ones(pixels * self.bytes_per_pixel, dtype=torch.uint8)
         return [blurred]
 
 
 class Slow(nn.Module):
-    """Takes 50 ms, and has parameters and a buffer."""
+    """Network of 50 ms with parameters and a buffer."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -35,21 +35,21 @@ class Slow(nn.Module):
 
 
 class Killed(nn.Module):
-    """Ends as a process ends that the kernel finds too large."""
+    """Network that kills its process, as the kernel does when memory runs out."""
 
     def forward(self, blurred):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Greedy(nn.Module):
-    """Asks for more memory than any machine has."""
+class TooLarge(nn.Module):
+    """Network that allocates more memory than any machine has."""
 
     def forward(self, blurred):
         torch.empty(1 << 60, dtype=torch.uint8)
 
 
-class Tells(nn.Module):
-    """Fails with a sentence on how it is run."""
+class ReportsConditions(nn.Module):
+    """Network that raises an error with the conditions of the pass."""
 
     def forward(self, blurred):
         threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()

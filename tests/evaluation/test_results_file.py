@@ -1,13 +1,16 @@
-"""The result store keeps whole lines through crashes and says what is wrong with broken ones."""
+"""Appending to and reading results files, also after crashes and with damaged lines."""
 
 import json
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 
 from sapnet.errors import UserError
-from sapnet.evaluation.store import ResultReader, append_result, read_results
+from sapnet.evaluation.results_file import ResultReader, append_result, read_results
+from tests.integration.conftest import ROOT
 
 LINES = [
     {"name": "a.png", "psnr": 31.25, "stages": [30.0, 31.25]},
@@ -15,7 +18,7 @@ LINES = [
 ]
 
 
-def test_lines_come_back_as_they_were_written(tmp_path):
+def test_lines_are_read_as_written(tmp_path):
     path = tmp_path / "run" / "results.jsonl"
     assert read_results(path) == []
     for line in LINES:
@@ -25,7 +28,7 @@ def test_lines_come_back_as_they_were_written(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 5, 5000, 9000])
-def test_a_torn_last_line_is_left_out_and_cut_away_by_the_next_append(tmp_path, cut):
+def test_incomplete_last_line_is_ignored_and_removed_by_the_next_append(tmp_path, cut):
     path = tmp_path / "results.jsonl"
     append_result(path, LINES[0])
     whole = path.read_bytes()
@@ -37,7 +40,7 @@ def test_a_torn_last_line_is_left_out_and_cut_away_by_the_next_append(tmp_path, 
     assert path.read_bytes().startswith(whole)
 
 
-def test_a_file_that_is_one_torn_line_starts_afresh(tmp_path):
+def test_file_of_one_incomplete_line_is_emptied(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(b'{"name": "' + b"x" * 5000)
     assert read_results(path) == []
@@ -46,14 +49,14 @@ def test_a_file_that_is_one_torn_line_starts_afresh(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["{'name': 1}", "[1, 2]", '{"name": "a"', "\xff"])
-def test_a_broken_line_in_the_middle_is_named(tmp_path, broken):
+def test_damaged_line_raises_user_error_with_its_number(tmp_path, broken):
     path = tmp_path / "results.jsonl"
     path.write_bytes(json.dumps(LINES[0]).encode() + b"\n" + broken.encode("latin-1") + b"\n{}\n")
     with pytest.raises(UserError, match=r"results.jsonl, line 2: not a result"):
         read_results(path)
 
 
-def test_what_json_cannot_say_leaves_the_file_untouched(tmp_path):
+def test_value_without_json_representation_leaves_the_file_unchanged(tmp_path):
     path = tmp_path / "results.jsonl"
     append_result(path, LINES[0])
     with pytest.raises(TypeError):
@@ -61,30 +64,47 @@ def test_what_json_cannot_say_leaves_the_file_untouched(tmp_path):
     assert read_results(path) == LINES[:1]
 
 
-def test_a_folder_in_the_place_of_the_file_is_one_sentence(tmp_path):
+def test_folder_as_path_raises_user_error(tmp_path):
     for attempt in (lambda: read_results(tmp_path), lambda: append_result(tmp_path, {})):
         with pytest.raises(UserError, match="the results cannot be"):
             attempt()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a disk that is always full")
-def test_a_full_disk_is_one_sentence(tmp_path):
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk_raises_user_error(tmp_path):
     path = tmp_path / "results.jsonl"
     path.symlink_to("/dev/full")
     with pytest.raises(UserError, match="No space left on device"):
         append_result(path, LINES[0])
 
 
-def test_a_line_that_another_process_is_writing_comes_when_it_is_whole(tmp_path):
+def test_reader_returns_lines_when_they_are_complete(tmp_path):
     path = tmp_path / "results.jsonl"
     reader = ResultReader(path)
-    assert reader.news() == []
+    assert reader.read_new() == []
     append_result(path, LINES[0])
     with open(path, "ab") as file:
         file.write(b'{"name": "b.p')
         file.flush()
-        assert reader.news() == LINES[:1] and reader.news() == []
+        assert reader.read_new() == LINES[:1] and reader.read_new() == []
         file.write(b'ng"}\n[1]\n')
         file.flush()
         with pytest.raises(UserError, match=r"results.jsonl, line 3: not a result"):
-            reader.news()
+            reader.read_new()
+
+
+def test_lines_of_several_writers_are_not_mixed(tmp_path):
+    code = f"""
+from sapnet.evaluation.results_file import append_result
+import sys
+for i in range(40):
+    append_result({str(tmp_path / "results.jsonl")!r}, {{"name": sys.argv[1] + str(i), "long": "x" * 20000}})
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    writers = [subprocess.Popen([*command, letter], env=environment, stderr=subprocess.PIPE) for letter in "abc"]
+    for writer in writers:
+        _, error = writer.communicate(timeout=120)
+        assert writer.returncode == 0, error
+    names = {line["name"] for line in read_results(tmp_path / "results.jsonl")}
+    assert names == {f"{letter}{i}" for letter in "abc" for i in range(40)}

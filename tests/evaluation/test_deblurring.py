@@ -1,4 +1,4 @@
-"""What `sapnet deblur` refuses before it loads a network."""
+"""Arguments that `sapnet deblur` rejects before it loads a network."""
 
 import argparse
 
@@ -6,10 +6,10 @@ import pytest
 
 from sapnet.cli.deblur import parser, pixels
 from sapnet.errors import UserError
-from sapnet.evaluation.photos import pairs_of_paths
+from sapnet.evaluation.deblurring import pairs_of_paths
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_anything_is_restored(tmp_path):
+def test_unwritable_output_is_rejected(tmp_path):
     source = tmp_path / "photo.png"
     source.touch()
     for folder in (tmp_path / "photo.png" / "deep", "/proc/none"):
@@ -17,11 +17,11 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_restored(t
             pairs_of_paths(source, tmp_path / folder / "out.png", overwrite=False)
     target = tmp_path / "new" / "out.png"
     assert pairs_of_paths(source, target, overwrite=False) == [(source, target)]
-    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"], "nothing is made yet"
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"], "a folder was created"
 
 
 @pytest.mark.parametrize("text", ["0", "-16", "1.5", "wide"])
-def test_a_window_is_a_positive_number_of_pixels(text, capsys):
+def test_window_must_be_a_positive_integer(text, capsys):
     with pytest.raises(argparse.ArgumentTypeError, match=f"{text}: give a whole number"):
         pixels(text)
     with pytest.raises(SystemExit):
