@@ -49,7 +49,8 @@ def _mean(values: np.ndarray) -> Any:
     # Every process summarises the lines of all processes.
     metric = ImageMean(sync_on_compute=False).set_dtype(torch.float64)
     metric.update(torch.from_numpy(values))
-    return metric.compute().tolist()
+    # torchmetrics squeezes the mean of a single column.
+    return metric.compute().reshape(values.shape[1:]).tolist()
 
 
 def timing(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

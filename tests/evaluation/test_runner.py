@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,6 +71,25 @@ def test_repeated_evaluation_reads_its_results_and_logs_it(tmp_path: Path, caplo
     assert caplog.text.count("nothing is evaluated again") == 1
     evaluate_images(again, items(), CPU, path, {"data": "synthetic", "checkpoint": "d"})
     assert len(again.sizes) == 4 and len(read_results(path)) == 6
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_summary_has_the_means_over_images(stages: int) -> None:
+    rng = np.random.default_rng(0)
+    figures = {"input_psnr": rng.normal(28, 3, 40), "input_ssim": rng.random(40)}
+    figures |= {"stage_psnr": rng.normal(30, 3, (40, stages)), "stage_ssim": rng.random((40, stages))}
+    conditions = {"device": "cpu", "device_name": "x", "threads": 2, "dtype": "float32", "width": 4, "height": 4}
+    lines = [
+        {key: values[i].tolist() for key, values in figures.items()} | conditions | {"seconds": 1.0, "protocol": "p"}
+        for i in range(40)
+    ]
+    summary = summarise(lines)
+    assert {key: summary[key] for key in figures} == {key: v.mean(axis=0).tolist() for key, v in figures.items()}
+    assert f"stage {stages}" in as_table(summary)
+    lines[3]["stage_psnr"][-1] = float("inf")
+    summary = summarise(lines)
+    assert summary["images"] == 39 and summary["images_equal_to_truth"] == 1
+    assert summary["input_psnr"] == np.delete(figures["input_psnr"], 3).mean()
 
 
 def test_missing_images_are_restored_without_new_lines(tmp_path: Path) -> None:
