@@ -1,12 +1,12 @@
 """Costs of the network that a composed config describes: counted from its shapes, or measured by running it."""
 
 from functools import partial
-from typing import Any, cast
 
 import hydra
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from sapnet.configs import network_config
 from sapnet.evaluation.complexity import Cost, count, layer, ledger, part, totals
 from sapnet.evaluation.footprint import Footprint, footprint
 
@@ -14,7 +14,7 @@ from sapnet.evaluation.footprint import Footprint, footprint
 def count_config(config: DictConfig) -> Cost:
     """Count the network that a composed config describes; its size costs no memory."""
     with torch.device("meta"):
-        network = hydra.utils.instantiate(_description(config))
+        network = hydra.utils.instantiate(network_config(config))
     return count(network, config.height, config.width)
 
 
@@ -24,12 +24,8 @@ def measure_config(config: DictConfig) -> Footprint:
     Raises:
         UserError: The memory does not suffice.
     """
-    build = partial(hydra.utils.instantiate, _description(config))
+    build = partial(hydra.utils.instantiate, network_config(config))
     return footprint(build, config.height, config.width, measuring_device())
-
-
-def _description(config: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(config.sampling.network, resolve=True))
 
 
 def measuring_device() -> str:
