@@ -26,9 +26,9 @@ def main(config: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
 
     if config.weights is not None:
-        name = f"model={HydraConfig.get().runtime.choices['model']}"
+        name = f"network={HydraConfig.get().runtime.choices['network']}"
         weights, save = Path(config.weights), config.save_images
-        summary = evaluate_published(config.model, weights, config.data, folder, save_images=save, name=name)
+        summary = evaluate_published(config.network, weights, config.data, folder, save_images=save, name=name)
     else:
         choice = {**config.sampling, "window": config.window}
         summary = evaluate(Path(config.checkpoint), config.data, folder, config.save_images, **choice)

@@ -1,12 +1,12 @@
 """Costs of the network of a composed config: counted from its shapes, or measured by running it."""
 
 from functools import partial
-from typing import Any, cast
 
 import hydra
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from sapnet.configs import network_config
 from sapnet.evaluation.complexity import Cost, count, layer_pattern, module_table, operator_table, path_prefix
 from sapnet.evaluation.footprint import Footprint, footprint
 
@@ -14,7 +14,7 @@ from sapnet.evaluation.footprint import Footprint, footprint
 def count_config(config: DictConfig) -> Cost:
     """Count parameters and operations of the network of a composed config without allocating its memory."""
     with torch.device("meta"):
-        network = hydra.utils.instantiate(_network_config(config))
+        network = hydra.utils.instantiate(network_config(config))
     return count(network, config.height, config.width)
 
 
@@ -24,12 +24,8 @@ def measure_config(config: DictConfig) -> Footprint:
     Raises:
         UserError: There is not enough memory.
     """
-    build = partial(hydra.utils.instantiate, _network_config(config))
+    build = partial(hydra.utils.instantiate, network_config(config))
     return footprint(build, config.height, config.width, measuring_device())
-
-
-def _network_config(config: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(config.sampling.network, resolve=True))
 
 
 def measuring_device() -> str:

@@ -105,15 +105,17 @@ def check_choice(config: DictConfig) -> None:
     if config.weights is None:
         if config.checkpoint is None:
             raise UserError("checkpoint is not given: add checkpoint=PATH, a file that sapnet train wrote.")
-        if config.get("model") is not None:
-            raise UserError("model goes with weights=FOLDER alone: a checkpoint carries its own network.")
+        if config.get("network") is not None:
+            raise UserError("network goes with weights=FOLDER alone: a checkpoint carries its own network.")
         return
     if config.checkpoint is not None:
         raise UserError("weights and checkpoint are both given: choose one of them.")
-    if config.get("model") is None:
-        raise UserError("weights needs the network they belong to: add model=dmphn_1_2_4.")
-    if "sampled" in config.model.keys():  # noqa: SIM118 - `in` without keys() resolves the value
-        raise UserError("weights: none are published for this model; use model=dmphn_1_2_4 or model=dmphn_1_2_4_8.")
+    if config.get("network") is None:
+        raise UserError("weights needs the network they belong to: add network=dmphn_1_2_4.")
+    if "sampled" in config.network.keys():  # noqa: SIM118 - `in` without keys() resolves the value
+        raise UserError(
+            "weights: none are published for this network; use network=dmphn_1_2_4 or network=dmphn_1_2_4_8."
+        )
     if config.study or any(value is not None for value in config.sampling.values()):
         raise UserError("published networks sample nothing: leave out study and sampling.")
     if config.window is not None:

@@ -94,7 +94,7 @@ class AdaptiveNetwork(nn.Module):
         if candidates != built_for:
             raise UserError(
                 f"sampling.candidates={candidates}: this network's points lie on candidates={built_for};"
-                f" build it with model.candidates={candidates}, if it has that."
+                f" build it with network.candidates={candidates}, if it has that."
             )
         self.generator = generator
         self.settings: dict[str, Any] = {

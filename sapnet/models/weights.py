@@ -52,7 +52,7 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, nn.Mo
     else:
         raise UserError(
             f"weights: none are published for this {type(network).__name__}; "
-            "use model=dmphn_1_2_4, model=dmphn_1_2_4_8 or model=dmphn_stack4."
+            "use network=dmphn_1_2_4, network=dmphn_1_2_4_8 or network=dmphn_stack4."
         )
     for prefix, stack in stacks.items():
         for number, level in enumerate(reversed(stack.typed_levels), start=1):

@@ -13,20 +13,20 @@ PUBLISHED = (
     ("paper_gmacs", "GMACs", lambda cost: cost.gmacs),
 )
 #: Overrides of a recipe that change a network's size.
-_SIZE = ("model=", "model.", "++sampling.policy.")
+_SIZE = ("network=", "network.")
 
 
 def study_costs(study: Study) -> dict[str, dict[str, float]]:
     """Count parameters and multiply-adds of every row's network for 3x256x256, at full size and at its runs' widths.
 
-    Where the recipe names the model, there is no full size.
+    A study without a scale `paper` has no full size.
     """
     counted = {}
     for name, overrides in study.rows.items():
         words = [word for word in overrides if not word.startswith("data")]
         widths = [word for word in study.recipe.get(name, []) if word.startswith(_SIZE)]
         counted[name] = {}
-        if not any(word.startswith("model=") for word in widths):
+        if "paper" in study.scales:
             full = count_config(hydra.compose("count", words))
             counted[name] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
         if widths:

@@ -15,7 +15,7 @@ def test_steps_stand_beside_their_floor():
     record = measure(rounds=1, batch=2, side=32)
     assert torch.get_num_threads() == before
     assert [line["model"] for line in record["steps"]] == list(NETWORKS)
-    config = compose_overrides(["model=mini", NETWORKS["U"]])
+    config = compose_overrides(["network=mini", NETWORKS["U"]])
     config.width = config.height = 32
     uniform = record["steps"][0]
     assert uniform["gmacs"] == pytest.approx(PASSES * 2 * count_config(config).gmacs)

@@ -148,7 +148,7 @@ def attended(monkeypatch):
 @pytest.mark.parametrize("sampling", ["uniform_network", "random"])
 def test_all_attention_of_the_default_network_is_compiled(sampling, attended):
     """Without this the network would still be right, and a training step slower by a tenth or more."""
-    network = builder(compose_overrides(["model=mini", f"sampling={sampling}"]))()
+    network = builder(compose_overrides(["network=mini", f"sampling={sampling}"]))()
     run = network(torch.rand(1, 3, 32, 32))
     blocks = [m for m in network.modules() if isinstance(m, ContentAware)]
     assert len(attended) == len(blocks) == 36

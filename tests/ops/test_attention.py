@@ -75,7 +75,7 @@ def test_together_is_one_by_one(channels, grid, points, cross, threads):
 @pytest.mark.parametrize("cross", [BOTH, OWN])
 @pytest.mark.parametrize(("channels", "grid"), [(24, (32, 32)), (32, (8, 16)), (48, (4, 4))])
 def test_single_precision(channels, grid, cross):
-    """Against float64 one by one, at the widths and sizes of `model=mini`."""
+    """Against float64 one by one, at the widths and sizes of `network=mini`."""
     points = grid[0] * grid[1]
     cotangent = torch.randn(3, points, channels, generator=torch.Generator().manual_seed(1))
     results = []

@@ -118,7 +118,7 @@ def test_with_features_alone_the_images_are_not_read(stride):
 
 
 def test_inputs_that_are_unknown_or_not_there_are_refused():
-    with pytest.raises(UserError, match=r"sampling.policy.inputs=images: use features_and_images or features"):
+    with pytest.raises(UserError, match=r"sampling.policy_inputs=images: use features_and_images or features"):
         Policy(5, inputs="images")
     with pytest.raises(UserError, match="gives its policy no features"):
         Policy(0, inputs="features")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def table(folder: Path, number: int) -> tuple[str, list[dict]]:
-    found = folder / "outputs" / "benchmark" / f"table{number}"
+    found = folder / "outputs" / "compare" / f"table{number}"
     assert (found / "table.csv").read_text().startswith("set,row,origin,")
     return (found / "table.md").read_text(), json.loads((found / "table.json").read_text())["lines"]
 
@@ -25,18 +25,18 @@ def test_what_is_there_is_measured_once_and_the_rest_is_said(tmp_path: Path, tra
     checkpoint = trained / "checkpoints" / "last.ckpt"
     (tmp_path / "broken.ckpt").write_text("no checkpoint")
     words = ["data_root=data", f"checkpoints=[{checkpoint}]"]
-    done = run("sapnet", "benchmark", "table=1", *words, cwd=tmp_path)
+    done = run("sapnet", "compare", "table=1", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text, lines = table(tmp_path, 1)
     assert text in done.stdout and "4 of 1111" in text and "not trained" in text
     (measured,) = (line for line in lines if "psnr_db" in line)
-    folder = tmp_path / "outputs" / "benchmark" / "gopro" / measured["checkpoint"]
+    folder = tmp_path / "outputs" / "compare" / "gopro" / measured["checkpoint"]
     results = (folder / "results.jsonl").read_bytes()
     made = json.loads((folder / "origin.json").read_text())
     assert [measured["commit"]] == made["commits"] and measured["command"] == made["command"]
     assert measured["images"] == len(results.splitlines()) == 4 and measured["psnr_ci95_low_db"] < measured["psnr_db"]
     done = run(
-        "sapnet", "benchmark", "table=1", "data_root=data", f"checkpoints=[broken.ckpt,{checkpoint}]", cwd=tmp_path
+        "sapnet", "compare", "table=1", "data_root=data", f"checkpoints=[broken.ckpt,{checkpoint}]", cwd=tmp_path
     )
     assert done.returncode == 1 and "1 evaluations failed" in done.stderr.splitlines()[-1], done.stderr
     text, again = table(tmp_path, 1)
@@ -47,7 +47,7 @@ def test_what_is_there_is_measured_once_and_the_rest_is_said(tmp_path: Path, tra
     (kept / "checkpoints" / "last.ckpt").write_bytes(checkpoint.read_bytes())
     told = read_study(EXPERIMENTS / "table2.yaml", "mini").overrides("Ours_nu", 0)
     (kept / "done.json").write_text(json.dumps({"overrides": told, "command": "sapnet train", "commit": "abc"}))
-    done = run("sapnet", "benchmark", "table=2", "data_root=data", cwd=tmp_path)
+    done = run("sapnet", "compare", "table=2", "data_root=data", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text, _ = table(tmp_path, 2)
     assert "| Ours_nu | 31.09 | 0.941 | mini scale, trained on synthetic, seed 0 | 4 of 2025 |" in text
@@ -58,7 +58,7 @@ def test_real_official_images_are_told_from_derived_ones(real_data: Path, traine
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "GOPRO_Large").symlink_to((real_data / "GOPRO_Large").resolve())
     words = ["table=1", "data_root=data", f"checkpoints=[{trained / 'checkpoints' / 'last.ckpt'}]"]
-    done = run("sapnet", "benchmark", *words, cwd=tmp_path)
+    done = run("sapnet", "compare", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text, lines = table(tmp_path, 1)
     official, derived = (line for line in lines if "psnr_db" in line)
