@@ -1,8 +1,8 @@
 """Hydra-based commands: error handling and exit codes.
 
 A user error is reported as one sentence on standard error with exit code 1, in a single run and in a multirun (whose
-other jobs continue). With HYDRA_FULL_ERROR=1 the stack trace is shown instead. SIGTERM ends a command, or a whole multirun, with exit code 143,
-Ctrl-C with 130; see `sapnet.interrupts`.
+other jobs continue). With HYDRA_FULL_ERROR=1 the stack trace is shown instead. SIGTERM ends a command, or a whole
+multirun, with exit code 143, Ctrl-C with 130; see `sapnet.interrupts`.
 """
 
 import functools

@@ -21,7 +21,8 @@ def main() -> None:
         raise SystemExit(1) from None
     except interrupts.Interrupted as stop:
         interrupts.leave(interrupts.Interrupted(stop.signum, "run the same command again to continue"))
-    print(f"{tiles} tiles of {arguments.size}x{arguments.size} are in {arguments.out}: train with data.root={arguments.out}")
+    size, out = arguments.size, arguments.out
+    print(f"{tiles} tiles of {size}x{size} are in {out}: train with data.root={out}")
 
 
 def parser() -> argparse.ArgumentParser:
