@@ -5,7 +5,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parent
 
 CONFIG_DIR: Path = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
-"""The folder of the Hydra configs: inside the package where a wheel was installed, else beside it in the checkout."""
+"""Folder of the Hydra configs: inside an installed package, next to the package in a checkout."""
 
 EXPERIMENTS: Path = CONFIG_DIR.parent / "experiments"
-"""The folder of the studies, one YAML file each."""
+"""Folder of the studies, one YAML file each."""

@@ -14,13 +14,13 @@ def main() -> None:
     """Run the command; a user error ends in one sentence and exit code 1."""
     given = parser().parse_args()
     try:
-        with interrupts.raising():
+        with interrupts.raise_on_signals():
             tiles = cut_tiles(given.root, given.out, given.size, given.step, given.blur, given.workers)
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except interrupts.Interrupted as stop:
-        interrupts.leave(interrupts.Interrupted(stop.signum, "the same command goes on from here"))
+        interrupts.exit_process(interrupts.Interrupted(stop.signum, "the same command goes on from here"))
     print(f"{tiles} tiles of {given.size}x{given.size} are in {given.out}: train with data.root={given.out}")
 
 

@@ -17,14 +17,14 @@ def die() -> None:
 
 
 def die_after_step(step: int) -> None:
-    plain = progress.StopAtSteps.on_train_batch_end
+    plain = progress.StepLimit.on_train_batch_end
 
     def hook(self, trainer, module, *more):
         plain(self, trainer, module, *more)
         if module.generator_steps == step:
             die()
 
-    progress.StopAtSteps.on_train_batch_end = hook
+    progress.StepLimit.on_train_batch_end = hook
 
 
 def die_while_writing(step: int, renamed: bool) -> None:

@@ -46,12 +46,12 @@ def prepare(moment: str, step: int, signum: int) -> None:
         sys.meta_path.insert(0, Finder(signum))
         return
     from sapnet.evaluation import runner
-    from sapnet.training import adaptive, restoration
+    from sapnet.training import policy_gradient_module, restoration_module
 
-    module = restoration.RestorationModule
+    module = restoration_module.RestorationModule
     if moment == "step":
         between = lambda self, number: self.generator_steps == step - 1 and number == 1  # noqa: E731
-        before(adaptive.AdaptiveModule, "steps_now", signum, between)
+        before(policy_gradient_module.PolicyGradientModule, "is_active", signum, between)
     elif moment == "log":
         from pytorch_lightning.trainer.connectors.logger_connector import _LoggerConnector
 

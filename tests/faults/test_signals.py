@@ -112,7 +112,7 @@ def test_a_finished_run_that_is_repeated_keeps_its_files(unbroken: Path) -> None
 def test_a_signal_in_the_evaluation_keeps_the_training(unbroken: Path, signum: signal.Signals) -> None:
     code, said = signalled(unbroken, "evaluation", 0, signum, "evaluate=true")
     assert code == 128 + signum
-    assert said.splitlines()[-1] == f"{WORD[signum]}; what was saved stays in the run's folder."
+    assert said.splitlines()[-1] == f"{WORD[signum]}; saved files are kept in the run folder."
 
 
 @pytest.mark.parametrize("signum", WORD)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from sapnet.training.panels import PanelCallback
-from sapnet.training.tracking import run_id, tracked
+from sapnet.training.callbacks.panels import PanelCallback
+from sapnet.training.loggers.labels import run_id
+from sapnet.training.loggers.run import open_loggers
 from tests.integration.wandb_file import OfflineRun, read_run
 from tests.training.two_optimizers import TwoOptimizers, fit
 
@@ -40,14 +41,14 @@ def no_network(monkeypatch):
 
 
 def config(width: int) -> DictConfig:
-    logger = {"_target_": "sapnet.training.tracking.WandbLogger", "project": "sapnet", "offline": True}
+    logger = {"_target_": "sapnet.training.loggers.wandb_logger.WandbLogger", "project": "sapnet", "offline": True}
     content = {"logger": logger, "model": {"width": width, "again": "${model.width}"}, "data": {"sizes": [1, 2]}}
     labels = {"name": f"width {width}", "group": "widths", "tags": ["small", "noise"]}
     return OmegaConf.create(content | labels)
 
 
 def train(folder: Path) -> None:
-    with tracked(config(4), folder) as loggers:
+    with open_loggers(config(4), folder) as loggers:
         fit(TwoOptimizers(), logger=loggers, max_epochs=2, callbacks=[PanelCallback(folder / "panels")])
 
 
@@ -85,10 +86,10 @@ def test_a_run_holds_config_labels_curves_and_pictures(tmp_path):
 
 
 def test_two_jobs_of_one_process_do_not_merge_and_a_failed_one_is_marked(tmp_path):
-    with pytest.raises(ZeroDivisionError), tracked(config(1), tmp_path / "0") as (logger,):
+    with pytest.raises(ZeroDivisionError), open_loggers(config(1), tmp_path / "0") as (logger,):
         logger.log_metrics({"train/loss": 1.0}, 5)
         raise ZeroDivisionError
-    with tracked(config(2), tmp_path / "1") as (logger,):
+    with open_loggers(config(2), tmp_path / "1") as (logger,):
         logger.log_metrics({"train/loss": 2.0}, 6)
     (first,), (second,) = read_runs(tmp_path / "0"), read_runs(tmp_path / "1")
     assert first.id != second.id
@@ -100,7 +101,7 @@ def test_two_jobs_of_one_process_do_not_merge_and_a_failed_one_is_marked(tmp_pat
 
 def test_a_resumed_run_goes_on_under_its_id_at_its_steps(tmp_path):
     for steps in ((1, 2), (3, 4)):
-        with tracked(config(1), tmp_path) as (logger,):
+        with open_loggers(config(1), tmp_path) as (logger,):
             for step in steps:
                 logger.log_metrics({"train/loss": 0.5, "generator_steps": float(step)}, 0)
     first, second = read_runs(tmp_path)

@@ -1,6 +1,6 @@
 """The estimators `gate` and `paired` as training computes them, against expectations over every action of a toy stage.
 
-The whole path runs: `AdaptiveModule.losses` walks an `AdaptiveNetwork` whose generator is a toy with one sampled stage.
+The whole path runs: `PolicyGradientModule.losses` walks an `AdaptiveNetwork` whose generator is a toy with one sampled stage.
 """
 
 import functools
@@ -14,9 +14,9 @@ from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.sampling import learned
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.state import State
-from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient import PolicySettings
+from sapnet.training.policy_gradient_module import PolicyGradientModule
 from tests.reference.actions import Table, enumerate_actions, joint_probability
 
 HEIGHT, WIDTH = 2, 3
@@ -83,7 +83,7 @@ def module(toy, policy, **settings):
     network.samplers["1"].policy = policy
     loss = StageLoss(progressive=False)
     optimizer = partial(torch.optim.Adam, lr=1e-2)
-    return AdaptiveModule(network, loss, optimizer, policy=PolicySettings(**settings)).train()
+    return PolicyGradientModule(network, loss, optimizer, policy=PolicySettings(**settings)).train()
 
 
 @functools.cache
@@ -109,7 +109,7 @@ def exact_gradient(toy):
 
 
 def estimates(monkeypatch, toy, draws, **settings):
-    """Each image's gradient from `AdaptiveModule.losses`, where the draws are the given ones in turn."""
+    """Each image's gradient from `PolicyGradientModule.losses`, where the draws are the given ones in turn."""
     number, rows = len(draws[0]), iter(draws)
     monkeypatch.setattr(learned, "bernoulli", lambda p, generator: next(rows))
     table = Table(logits(number))

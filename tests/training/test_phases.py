@@ -7,13 +7,13 @@ from torch.utils.data import DataLoader
 from sapnet.errors import UserError
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.models.srn import SRN
-from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
 from sapnet.training.phases import Phase, make_phases
 from sapnet.training.policy_gradient import PolicySettings
-from sapnet.training.restoration import RestorationModule
+from sapnet.training.policy_gradient_module import PolicyGradientModule
+from sapnet.training.restoration_module import RestorationModule
 from sapnet.training.schedules import one_cycle
-from tests.training.test_adaptive import Adam, Pairs, copies, fit, generator, moved
+from tests.training.test_policy_gradient_module import Adam, Pairs, copies, fit, generator, moved
 
 
 def test_phases_follow_each_other_without_a_gap():
@@ -46,7 +46,7 @@ def test_a_stage_learns_on_the_fixed_ones_before_it(sampled, policy):
         torch.nn.init.normal_(stage.head.weight, std=0.05)
     kind = functools.partial(RestorationModule, network)
     if sampled:
-        kind = functools.partial(AdaptiveModule, AdaptiveNetwork(network), policy=PolicySettings(**policy))
+        kind = functools.partial(PolicyGradientModule, AdaptiveNetwork(network), policy=PolicySettings(**policy))
     module = kind(StageLoss(), Adam, steps=6, stagewise=(0, 1 / 3, 2 / 3))
     for phase in range(3):
         stages, policies = [copies(stage) for stage in network.stages], []
@@ -67,7 +67,7 @@ def test_the_first_stage_is_the_same_whatever_comes_after():
     for sampler in ("random", "uniform"):
         torch.manual_seed(0)
         network = AdaptiveNetwork(generator(stages=2, sampled=True), sampler)
-        module = AdaptiveModule(network, StageLoss(), Adam, steps=4, stagewise=(0, 0.5))
+        module = PolicyGradientModule(network, StageLoss(), Adam, steps=4, stagewise=(0, 0.5))
 
         def seed(batch, batch_idx, module=module):
             torch.manual_seed(module.generator_steps)
@@ -93,7 +93,7 @@ def test_the_policy_waits_within_the_phase_of_its_stage():
     network = AdaptiveNetwork(generator(stages=2, sampled=True))
     torch.nn.init.normal_(network.generator.stages[1].head.weight, std=0.05)
     settings = PolicySettings(pretrain=0.5)
-    module = AdaptiveModule(network, StageLoss(), Adam, steps=8, stagewise=(0, 0.5), policy=settings)
+    module = PolicyGradientModule(network, StageLoss(), Adam, steps=8, stagewise=(0, 0.5), policy=settings)
     assert module.optimizer_steps(0) == [4, 4] and module.optimizer_steps(1) == [2]
     policy = copies(network.samplers)
     fit(module, 6)

@@ -12,12 +12,12 @@ from sapnet.errors import UserError
 from sapnet.models.adaptive import AdaptiveNetwork
 from sapnet.models.dmphn import DMPHN
 from sapnet.sampling.samplers import make_sampler
-from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient import PolicySettings
-from sapnet.training.warm_start import hardest, imitation_loss
+from sapnet.training.policy_gradient_module import PolicyGradientModule
+from sapnet.training.warm_start import hardest_pixels, imitation_loss
 from tests.sampling.states import make_state
-from tests.training.test_adaptive import Adam, Pairs, adaptive, copies, fit, moved
+from tests.training.test_policy_gradient_module import Adam, Pairs, adaptive, copies, fit, moved
 
 
 @pytest.mark.parametrize("estimator, baseline", [("gate", "improvement"), ("reinforce", "paired")])
@@ -66,7 +66,7 @@ def test_a_warm_start_imitates_the_error_and_then_stops():
 
 def test_the_hardest_pixels_are_a_share_of_each_patch_and_none_of_the_padding():
     state = make_state((27, 41), (32, 48))
-    chosen = hardest(state, 0.25, window=1)
+    chosen = hardest_pixels(state, 0.25, window=1)
     error = (state.restored[..., :27, :41] - state.sharp).abs().mean(dim=1)
     assert not chosen[:, 27:].any() and not chosen[..., 41:].any()
     for rows in (slice(0, 16), slice(16, 27)):
@@ -82,8 +82,8 @@ def test_a_wide_window_imitates_the_neighbourhood_of_an_error():
     sharp = state.restored.clone()
     sharp[..., 10, 20] += 0.5
     state = replace(state, sharp=sharp)
-    assert hardest(state, 0.25, window=1).sum().item() == len(sharp)
-    assert hardest(state, 0.25, window=7)[:, 7:14, 17:24].all()
+    assert hardest_pixels(state, 0.25, window=1).sum().item() == len(sharp)
+    assert hardest_pixels(state, 0.25, window=7)[:, 7:14, 17:24].all()
 
 
 def test_pixels_without_error_are_not_among_the_hardest():
@@ -92,7 +92,7 @@ def test_pixels_without_error_are_not_among_the_hardest():
     moving = torch.zeros(32, 48, dtype=torch.bool)
     moving[4:10, 8:20] = True
     state = replace(state, sharp=torch.where(moving, state.sharp, state.restored))
-    assert torch.equal(hardest(state, 0.25, window=1), moving.expand(len(state.sharp), -1, -1))
+    assert torch.equal(hardest_pixels(state, 0.25, window=1), moving.expand(len(state.sharp), -1, -1))
 
 
 def test_a_settled_policy_is_fixed_and_the_generator_sees_the_points_of_inference():
@@ -142,22 +142,22 @@ def test_a_network_without_gates_refuses_the_estimator():
     network = AdaptiveNetwork(DMPHN(2, (4, 4, 8), progressive=True, sampled=True))
     for settings, problem in (({"estimator": "gate"}, "estimator=gate"), ({"baseline": "paired"}, "baseline=paired")):
         with pytest.raises(UserError, match=problem):
-            AdaptiveModule(network, StageLoss(), Adam, policy=PolicySettings(**settings))
+            PolicyGradientModule(network, StageLoss(), Adam, policy=PolicySettings(**settings))
 
 
 def test_the_penalty_has_no_gate():
     network = copy.deepcopy(adaptive().network)
     network.settings["budget_control"] = "indicator"
     with pytest.raises(UserError, match="calibrated"):
-        AdaptiveModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
+        PolicyGradientModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
 
 
 def test_a_single_stage_samples_from_the_blurred_image():
-    from tests.training.test_adaptive import generator
+    from tests.training.test_policy_gradient_module import generator
 
     network = AdaptiveNetwork(generator(sampled=True, stages=1))
     torch.nn.init.normal_(network.generator.stages[0].head.weight, std=0.05)
-    module = AdaptiveModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
+    module = PolicyGradientModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
     before = copies(module.network.samplers)
     fit(module, 2)
     assert moved(before, module.network.samplers) and make_sampler("learned").policy.reduce is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import MultiStepLR
 
-from sapnet.training.schedules import enter_at, halving, one_cycle
+from sapnet.training.schedules import advance_to, halving, one_cycle
 
 SCHEDULES = {
     "one_cycle": partial(one_cycle, steps=[9]),
@@ -28,7 +28,7 @@ def test_entered_or_stepped_is_the_same(name, step):
     for _ in range(step):
         optimizer.step()
         stepped.step()
-    enter_at(entered, step)
+    advance_to(entered, step)
     for _ in range(3):
         assert entered.state_dict() == stepped.state_dict()
         assert [g["lr"] for g in other.param_groups] == [g["lr"] for g in optimizer.param_groups]
