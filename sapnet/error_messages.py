@@ -63,7 +63,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def _unwritable_message(error: OSError) -> str:
     file = f"{error.filename}: the file" if error.filename else "A file"
-    return f"{file} cannot be written ({error.strerror or error}): free some space, or use another folder."
+    return f"{file} cannot be written ({error.strerror or error}): free some space, or choose another folder."
 
 
 def _message_of(error: UserError) -> str:

@@ -1,4 +1,4 @@
-"""Signal to noise of the policy gradient."""
+"""Signal-to-noise ratio of the policy gradient."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tests.training.test_policy_gradient_module import adaptive
 
 
 def test_moments_of_known_vectors():
-    """The mean's length is freed of what the scatter of a few draws adds to it."""
+    """The norm of the mean is corrected for the variance of a few draws."""
     vectors = torch.randn(4000, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.1
     moments = Moments()
     for vector in vectors:
@@ -32,7 +32,7 @@ def make(sampler="learned"):
     return network, batch
 
 
-def test_each_estimator_has_a_signal_and_nothing_is_left_changed():
+def test_all_estimators_are_measured_without_side_effects():
     network, batch = make()
     before, state = {k: v.clone() for k, v in network.state_dict().items()}, torch.get_rng_state()
     rows, skipped = signal_to_noise(network, batch, draws=6)
@@ -43,21 +43,21 @@ def test_each_estimator_has_a_signal_and_nothing_is_left_changed():
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
     assert not any(module.training for module in network.modules())
-    assert signal_to_noise(network, batch, draws=6)[0] == rows, "the same in every run"
+    assert signal_to_noise(network, batch, draws=6)[0] == rows, "reproducible"
     assert signal_to_noise(network, batch, draws=6, seed=9)[0] != rows
 
 
-def test_a_paired_baseline_is_less_noisy_than_none():
+def test_a_paired_baseline_reduces_the_noise():
     network, batch = make()
     noise = {row["estimator"]: row["deviation"] for row in signal_to_noise(network, batch, draws=12)[0]}
     assert noise["reinforce, paired"] < 0.5 * noise["reinforce, no baseline"]
 
 
-def test_what_cannot_be_measured_is_said():
+def test_estimators_that_cannot_be_measured_are_reported():
     network, batch = make("random")
     rows, skipped = signal_to_noise(network, batch)
     assert not rows and "random has no policy" in skipped[0]
     network = AdaptiveNetwork(SRN(channels=(4, 4, 4), sampled=True)).eval()
     rows, skipped = signal_to_noise(network, batch, draws=2)
     assert [row["estimator"] for row in rows] == ["reinforce, no baseline", "reinforce, improvement"]
-    assert len(skipped) == 2 and all("does not support it" in sentence for sentence in skipped)
+    assert len(skipped) == 2 and all("does not support it" in message for message in skipped)

@@ -23,7 +23,7 @@ Adam = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
 class Pairs(Dataset):
-    """A dozen pairs whose blur is a shift, made from their index."""
+    """Twelve generated pairs whose blur is a shift."""
 
     def __len__(self):
         return 12
@@ -68,7 +68,7 @@ def copies(part):
     return copy.deepcopy(list(part.parameters()))
 
 
-def test_the_policy_waits_for_the_pre_training_and_then_learns():
+def test_the_policy_learns_after_the_pretraining():
     module = adaptive(policy=PolicySettings(pretrain=0.5), steps=6)
     policy, network = copies(module.network.samplers), copies(module.network.generator)
     fit(module, 3)
@@ -77,15 +77,15 @@ def test_the_policy_waits_for_the_pre_training_and_then_learns():
     assert moved(policy, module.network.samplers)
 
 
-def test_steps_are_the_generators_not_those_of_all_optimizers():
+def test_generator_steps_do_not_count_the_policy_steps():
     module = adaptive()
     trainer = fit(module, 4)
     assert module.generator_steps == 4 and trainer.global_step == 8
 
 
 @pytest.mark.parametrize("schedule", [one_cycle, functools.partial(halving, every=2)])
-def test_the_policy_may_learn_at_a_rate_of_its_own(schedule):
-    """Its rate is the same multiple of the generator's at every step of a schedule, after a resume too."""
+def test_the_policy_has_a_relative_learning_rate(schedule):
+    """The ratio to the generator's rate is constant over the schedule, also after a resume."""
     module = adaptive(policy=PolicySettings(rate=0.1), steps=10)
     module.make_scheduler = schedule
     optimizers, schedulers = module.configure_optimizers()
@@ -96,24 +96,23 @@ def test_the_policy_may_learn_at_a_rate_of_its_own(schedule):
             optimizer.step()
             scheduler.step()
         if step == 4:
-            again, schedules = adaptive(policy=PolicySettings(rate=0.1), steps=10), schedulers
-            again.make_scheduler = schedule
-            fresh, schedulers = again.configure_optimizers()
-            for new, old in zip([*fresh, *schedulers], [*optimizers, *schedules], strict=True):
+            resumed, previous = adaptive(policy=PolicySettings(rate=0.1), steps=10), [*optimizers, *schedulers]
+            resumed.make_scheduler = schedule
+            optimizers, schedulers = resumed.configure_optimizers()
+            for new, old in zip([*optimizers, *schedulers], previous, strict=True):
                 new.load_state_dict(old.state_dict())
-            optimizers = fresh
 
 
 @pytest.mark.parametrize("warm_start", ["none", "error"])
-def test_the_policy_s_first_real_update_is_bounded_by_its_learning_rate(warm_start):
-    """Adam stepped on zero gradients, or on those of the imitation, would make it several times as large."""
+def test_the_first_policy_update_is_bounded_by_its_learning_rate(warm_start):
+    """With Adam moments of zero gradients or of the imitation loss it would be several times larger."""
     rate, waiting = 1e-2, 200
     settings = PolicySettings(pretrain=waiting / (waiting + 1), warm_start=warm_start)
     module = adaptive(policy=settings, steps=waiting + 1)
     module.make_optimizer, before = functools.partial(torch.optim.Adam, lr=rate), []
 
-    def wait(batch, batch_idx):
-        # After the first step as after many: of an imitation Adam remembers gradients of another scale.
+    def skip_to_the_end_of_pretraining(batch, batch_idx):
+        # Give Adam the moments of many steps with gradients of another scale.
         before[:] = copies(module.network.samplers)
         module.generator_steps = waiting if batch_idx == 1 else 0
         for state in module.trainer.optimizers[1].state.values():
@@ -121,9 +120,9 @@ def test_the_policy_s_first_real_update_is_bounded_by_its_learning_rate(warm_sta
             state["exp_avg"].fill_(1.0)
             state["exp_avg_sq"].fill_(1e-12)
 
-    module.on_train_batch_start = wait
+    module.on_train_batch_start = skip_to_the_end_of_pretraining
     trainer = fit(module, 1)
-    assert bool(trainer.optimizers[1].state) == (warm_start == "error"), "Adam has seen gradients before it joined"
+    assert bool(trainer.optimizers[1].state) == (warm_start == "error"), "Adam has a state only after a warm start"
     fit(module, 2)
     largest = max(
         float((a - b).detach().abs().max()) for a, b in zip(before, module.network.samplers.parameters(), strict=True)
@@ -131,33 +130,31 @@ def test_the_policy_s_first_real_update_is_bounded_by_its_learning_rate(warm_sta
     assert module.generator_steps == waiting + 1 and 0 < largest <= rate * 1.001
 
 
-def test_the_policy_s_schedule_starts_when_it_joins():
+def test_the_schedule_of_the_policy_starts_after_the_pretraining():
     module = adaptive(policy=PolicySettings(pretrain=0.5), steps=8)
     module.make_scheduler = one_cycle
-    seen = []
-    module.on_train_batch_start = lambda *_: seen.append([o.param_groups[0]["lr"] for o in module.trainer.optimizers])
+    rates = []
+    module.on_train_batch_start = lambda *_: rates.append([o.param_groups[0]["lr"] for o in module.trainer.optimizers])
     fit(module, 6)
-    generator_rates, policy_rates = zip(*seen, strict=True)
+    generator_rates, policy_rates = zip(*rates, strict=True)
     assert len(set(policy_rates[:5])) == 1 and policy_rates[5] > policy_rates[4]
     assert len(set(generator_rates)) == 6
 
 
-def test_each_loss_reaches_its_own_parameters_only():
-    """One backward serves both: the policy must not pull the generator, nor the restoration loss the policy."""
+def test_each_loss_has_gradients_only_for_its_own_parameters():
+    """Both losses share one backward pass."""
     module = adaptive().train()
     batch = next(iter(DataLoader(Pairs(), 2)))
     torch.manual_seed(1)
     total, _ = module.losses(batch)
-    together = torch.autograd.grad(total, list(module.network.generator.parameters()))
+    joint = torch.autograd.grad(total, list(module.network.generator.parameters()))
     torch.manual_seed(1)
     walk = module.network.walk(batch["blurred"], batch["sharp"])
-    alone, _ = module.restoration_loss(walk.outputs, batch["sharp"])
+    restoration, _ = module.restoration_loss(walk.outputs, batch["sharp"])
     policy = list(module.network.samplers.parameters())
-    assert all(g is None for g in torch.autograd.grad(alone, policy, allow_unused=True, retain_graph=True))
-    for ours, theirs in zip(
-        together, torch.autograd.grad(alone, list(module.network.generator.parameters())), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+    assert all(g is None for g in torch.autograd.grad(restoration, policy, allow_unused=True, retain_graph=True))
+    expected = torch.autograd.grad(restoration, list(module.network.generator.parameters()))
+    torch.testing.assert_close(joint, expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("sampler", ["uniform", "random", "gradient", "oracle"])
@@ -168,7 +165,7 @@ def test_controls_train_with_one_optimizer(sampler):
     assert len(module.parameter_groups()) == 1 and moved(before, module.network.generator)
 
 
-def test_what_is_logged():
+def test_logged_metrics():
     module = adaptive()
     trainer = fit(module, 2)
     names = set(trainer.callback_metrics)
@@ -191,19 +188,19 @@ def test_training_lowers_the_loss():
     assert module.losses(batch)[0].item() < 0.97 * before
 
 
-def test_a_checkpoint_continues_the_count_of_steps(tmp_path):
+def test_a_checkpoint_restores_the_step_count(tmp_path):
     module = adaptive()
-    module.model = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork"}
+    module.network_config = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork"}
     trainer = fit(module, 2)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
-    again = adaptive()
-    again.on_load_checkpoint(torch.load(tmp_path / "a.ckpt", weights_only=True))
-    assert again.generator_steps == 2
+    resumed = adaptive()
+    resumed.on_load_checkpoint(torch.load(tmp_path / "a.ckpt", weights_only=True))
+    assert resumed.generator_steps == 2
 
 
 @pytest.mark.slow
 def test_two_processes_end_with_the_same_parameters(tmp_path):
-    """DDP: gradients of generator and policy are averaged, from the pre-training on into the joint training."""
+    """DDP averages the gradients of generator and policy, in the pretraining and in the joint training."""
     code = f"""
 import sys, torch
 sys.path.insert(0, {str(ROOT)!r})
@@ -216,14 +213,14 @@ torch.save([start, list(module.parameters())], {str(tmp_path)!r} + f"/rank{{trai
 """
     script = tmp_path / "train.py"
     script.write_text(code)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(script)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     (start, first), (_, second) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert sum(not torch.equal(a, b) for a, b in zip(start, first, strict=True)) > len(start) * 0.9
@@ -234,7 +231,7 @@ torch.save([start, list(module.parameters())], {str(tmp_path)!r} + f"/rank{{trai
 @pytest.mark.parametrize(
     "policy", [{}, {"pretrain": 0.3}, {"pretrain": 0.3, "warm_start": "error"}, {"pretrain": 0.25, "settle": 0.45}]
 )
-def test_the_steps_of_each_optimizer_are_known_without_counting(sampler, stagewise, policy):
+def test_steps_taken_equals_the_number_of_active_steps(sampler, stagewise, policy):
     module = PolicyGradientModule(
         AdaptiveNetwork(generator(sampled=True), sampler),
         StageLoss(),
@@ -251,16 +248,14 @@ def test_the_steps_of_each_optimizer_are_known_without_counting(sampler, stagewi
 
 
 def test_a_wrong_number_of_optimizers_or_schedules_raises_before_a_step():
-    """Not one of them is left out in silence."""
     for change in ("parameter_groups", "lr_schedulers"):
         module = adaptive()
         module.make_scheduler = one_cycle
         before = copies(module.network)
-        fitted = getattr(module, change)
         if change == "parameter_groups":
             module.configure_optimizers = lambda module=module: [Adam(module.network.parameters())]
         else:
-            module.lr_schedulers = lambda fitted=fitted: fitted()[:1]
+            module.lr_schedulers = lambda plain=module.lr_schedulers: plain()[:1]
         with pytest.raises(ValueError, match="zip"):
             fit(module, 1)
         assert not moved(before, module.network)

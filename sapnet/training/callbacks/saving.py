@@ -145,10 +145,10 @@ class SaveLast(Checkpoint):
         """Stop deferring signals, and end the processes that this one started."""
         interrupts.stop_deferring()
         launcher = trainer.strategy.launcher
-        if isinstance(exception, Interrupted) and isinstance(launcher, _SubprocessScriptLauncher):
-            # After a signal during training the processes end by themselves.
-            if self.interrupted is None:
-                launcher.kill(exception.signum)
+        # After a signal during training the processes end by themselves.
+        started_processes = isinstance(launcher, _SubprocessScriptLauncher)
+        if started_processes and isinstance(exception, Interrupted) and self.interrupted is None:
+            launcher.kill(exception.signum)
 
     def _end_if_interrupted(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._in_training(trainer):

@@ -1,4 +1,4 @@
-"""What may change when a training goes on, and what may not, told by the real configuration."""
+"""Settings that may change when a training is resumed, in the real configuration."""
 
 from functools import cache
 from pathlib import Path
@@ -24,8 +24,8 @@ def changes(before: list[str], after: list[str], step=100, version=None) -> list
     from sapnet import __version__
 
     stored = OmegaConf.to_container(composed(*before), resolve=True)
-    own = {"config": stored, "generator_steps": step, "version": version or __version__}
-    return [str(change) for change in changes_since({"sapnet": own}, composed(*after), PATH)]
+    metadata = {"config": stored, "generator_steps": step, "version": version or __version__}
+    return [str(change) for change in changes_since({"sapnet": metadata}, composed(*after), PATH)]
 
 
 NU = ["sampling=nu"]
@@ -51,7 +51,7 @@ NU = ["sampling=nu"]
             ],
         ),
         ([], ["steps=2000"], ["steps: 1000 -> 2000"]),
-        # Said once, though the trainer copies it.
+        # Reported once, although the trainer copies it.
         ([], ["validate_every=100"], ["validate_every: 250 -> 100"]),
         ([], ["checkpoint_every=7", "evaluate=false", "study=map"], None),
         ([], ["logger=wandb", "name=x", "tags=[a,b]"], None),
@@ -60,17 +60,16 @@ NU = ["sampling=nu"]
         ([], ["trainer=bf16"], ["trainer.precision: 32-true -> bf16-mixed"]),
         ([], ["trainer.accelerator=cpu", "trainer.log_every_n_steps=1"], None),
         (NU, [*NU, "policy.rate=0.5"], ["policy.rate: 1.0 -> 0.5"]),
-        # Options of the same kinds.
         ([], ["++checkpoint_minutes=5", "++evaluate_checkpoint=last"], None),
     ],
 )
-def test_what_may_change_is_listed(before, after, expected):
-    found = changes(before, after)
-    assert found == expected if expected is not None else len(found) > 0
+def test_allowed_changes_are_listed(before, after, expected):
+    reported = changes(before, after)
+    assert reported == expected if expected is not None else len(reported) > 0
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "words"),
+    ("before", "after", "message"),
     [
         (
             [],
@@ -114,44 +113,44 @@ def test_what_may_change_is_listed(before, after, expected):
         ([], ["+trainer.overfit_batches=2"], r"^trainer.overfit_batches: null -> 2 cannot"),
     ],
 )
-def test_all_else_is_refused_with_both_values_and_a_way_out(before, after, words):
-    with pytest.raises(UserError, match=words) as caught:
+def test_other_changes_are_refused(before, after, message):
+    with pytest.raises(UserError, match=message) as caught:
         changes(before, after)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "step", "words"),
+    ("before", "after", "step", "message"),
     [
         ([], ["steps=2000"], 1000, None),
         ([], ["steps=500"], 500, None),
-        ([], ["steps=500"], 501, "^steps=500: last.ckpt is at step 501 already; give more steps, or use steps=1000"),
-        # pretrain=0.2: the policy has learned since step 200.
+        ([], ["steps=500"], 501, "^steps=500: last.ckpt is already at step 501; use more steps, or steps=1000"),
+        # With pretrain=0.2 the policy learns from step 200.
         (NU, ["steps=1500"], 300, None),
-        (NU, ["steps=1600"], 300, "^steps: 1000 -> 1600 would take the training at step 300 back to a part"),
+        (NU, ["steps=1600"], 300, "^steps: 1000 -> 1600 would return the training at step 300 to a part"),
         ([], ["steps=1600"], 300, None),
         (NU, ["steps=2000"], 1000, None),
         (NU, ["steps=2000"], 100, None),
         (["stagewise=[0,0.4,0.8]"], ["steps=1100"], 450, None),
-        (["stagewise=[0,0.4,0.8]"], ["steps=1200"], 450, "back to a part that it has completed"),
+        (["stagewise=[0,0.4,0.8]"], ["steps=1200"], 450, "to a part that is already complete"),
         (["stagewise=[0,0.4,0.8]"], ["steps=1250"], 1000, None),
     ],
 )
-def test_more_steps_must_not_repeat_a_part_of_the_training(before, after, step, words):
+def test_another_number_of_steps_must_not_repeat_a_part_of_the_training(before, after, step, message):
     after = [*before, *after]
-    if words is None:
+    if message is None:
         assert len(changes(before, after, step)) == 1
         return
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         changes(before, after, step)
 
 
-def test_keys_that_another_version_did_not_have_are_no_changes():
+def test_keys_of_only_one_version_are_not_compared():
     assert changes([], ["+trainer.overfit_batches=2"], version="0.0.1") == []
     with pytest.raises(UserError, match=r"loss\.kind"):
         changes([], ["loss=mse"], version="0.0.1")
 
 
-def test_an_old_checkpoint_cannot_be_compared():
-    own = {"generator_steps": 1, "version": "0.0.1"}
-    assert changes_since({"sapnet": own}, composed(), PATH) is None
+def test_a_checkpoint_without_configuration_is_not_compared():
+    metadata = {"generator_steps": 1, "version": "0.0.1"}
+    assert changes_since({"sapnet": metadata}, composed(), PATH) is None

@@ -1,10 +1,10 @@
-"""Which checkpoint a training starts from, in every combination of resume, ckpt_path, init_from and what is there."""
+"""The checkpoint a training starts from, by resume, ckpt_path, init_from and the content of the run folder."""
 
 from pathlib import Path
 
 import pytest
 
-from sapnet.checkpoints.files import AtomicCheckpointIO
+from sapnet.checkpoints.files import AtomicCheckpointIO, add_metadata
 from sapnet.errors import UserError
 from sapnet.training.resuming.start import Start, choose_start
 from tests.training.two_optimizers import MODEL
@@ -28,14 +28,14 @@ def other(tmp_path) -> str:
     return str(write(tmp_path / "other.ckpt", 50))
 
 
-def test_an_empty_folder_starts_with_what_is_given(folder, other):
+def test_an_empty_folder_starts_from_the_arguments(folder, other):
     assert choose_start(folder, "auto") == choose_start(folder, "never") == Start()
     assert choose_start(folder, "auto", ckpt_path=other) == Start(Path(other))
     for resume in ("auto", "never"):
         assert choose_start(folder, resume, init_from=other) == Start(weights=Path(other))
 
 
-def test_the_folder_s_own_checkpoint_is_gone_on_from(folder):
+def test_the_training_resumes_from_the_folder(folder):
     last = write(folder / "last.ckpt", 40)
     write(folder / "best.ckpt", 30)
     for resume in ("auto", "must"):
@@ -45,7 +45,7 @@ def test_the_folder_s_own_checkpoint_is_gone_on_from(folder):
 
 @pytest.mark.parametrize("resume", ["auto", "must"])
 @pytest.mark.parametrize("step", [50, 60])
-def test_a_newer_checkpoint_of_the_folder_goes_before_another_run_s(folder, other, resume, step):
+def test_a_newer_checkpoint_of_the_folder_is_preferred(folder, other, resume, step):
     last = write(folder / "last.ckpt", step)
     start = choose_start(folder, resume, ckpt_path=other)
     assert start.checkpoint == last
@@ -56,7 +56,7 @@ def test_a_newer_checkpoint_of_the_folder_goes_before_another_run_s(folder, othe
 
 
 @pytest.mark.parametrize("resume", ["auto", "must"])
-def test_an_older_checkpoint_of_the_folder_is_not_overwritten(folder, other, resume):
+def test_an_older_checkpoint_of_the_folder_is_an_error(folder, other, resume):
     write(folder / "last.ckpt", 49)
     with pytest.raises(
         UserError, match=r"last.ckpt \(step 49\) is older than ckpt_path=\S+ \(step 50\) .* another run"
@@ -64,23 +64,23 @@ def test_an_older_checkpoint_of_the_folder_is_not_overwritten(folder, other, res
         choose_start(folder, resume, ckpt_path=other)
 
 
-@pytest.mark.parametrize("word", ["best", "path"])
-def test_going_back_within_the_folder_is_said(folder, word):
+@pytest.mark.parametrize("name", ["best", "path"])
+def test_rewinding_within_the_folder_is_reported(folder, name):
     last, best = write(folder / "last.ckpt", 40), write(folder / "best.ckpt", 30)
-    start = choose_start(folder, "auto", "best" if word == "best" else str(best))
+    start = choose_start(folder, "auto", "best" if name == "best" else str(best))
     assert start == Start(best, note=f"rewinding to {best}: {last} (step 40) will be overwritten")
     last.write_bytes(b"damaged")
     assert "(damaged) will be overwritten" in choose_start(folder, "must", "best").note
 
 
-def test_a_folder_of_its_own_wins_over_init_from(folder, other):
+def test_a_checkpoint_of_the_folder_overrides_init_from(folder, other):
     last = write(folder / "last.ckpt", 1)
     start = choose_start(folder, "auto", init_from=other)
     assert start == Start(last, note=f"{last} exists: the training resumes from it, and init_from={other} is not used")
 
 
 @pytest.mark.parametrize(
-    ("own", "resume", "given", "words"),
+    ("has_last", "resume", "arguments", "message"),
     [
         (False, "must", {}, "resume=must, but there is no checkpoint .*last.ckpt"),
         (False, "must", {"ckpt_path": "OTHER"}, "resume=must, but there is no checkpoint .*last.ckpt"),
@@ -100,12 +100,12 @@ def test_a_folder_of_its_own_wins_over_init_from(folder, other):
         (False, "must", {"init_from": "OTHER"}, "resume=must resumes a training and init_from starts"),
         (True, "must", {"init_from": "OTHER"}, "resume=must resumes a training and init_from starts"),
         (True, "auto", {"init_from": "OTHER", "ckpt_path": "OTHER"}, "give one of them"),
-        (False, "yes", {}, "resume=yes: it can be auto, must or never"),
+        (False, "yes", {}, "resume=yes: use auto, must or never"),
     ],
 )
-def test_contradictions_are_one_sentence(folder, other, own, resume, given, words):
-    if own:
+def test_contradictions_are_user_errors(folder, other, has_last, resume, arguments, message):
+    if has_last:
         write(folder / "last.ckpt", 99)
-    with pytest.raises(UserError, match=words) as caught:
-        choose_start(folder, resume, **{key: value.replace("OTHER", other) for key, value in given.items()})
+    with pytest.raises(UserError, match=message) as caught:
+        choose_start(folder, resume, **{key: value.replace("OTHER", other) for key, value in arguments.items()})
     assert "\n" not in str(caught.value)
