@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from sapnet.configs import CONFIG_DIR, network_config
+from sapnet.configs import CONFIG_DIR, compose_network
 from sapnet.evaluation.footprint import draw_zeros
 from sapnet.training.assemble import build_module
 
@@ -50,7 +50,7 @@ def compose_overrides(overrides: Sequence[str]) -> DictConfig:
 
 def builder(config: DictConfig) -> Callable[[], nn.Module]:
     """Return what builds the network, picklable."""
-    return partial(hydra.utils.instantiate, network_config(config))
+    return partial(hydra.utils.instantiate, compose_network(config))
 
 
 class Subject:

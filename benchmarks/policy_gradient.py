@@ -23,7 +23,7 @@ from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
 from sapnet.sampling.result import Sampling
 from sapnet.sampling.state import State
-from sapnet.training.noise import Moments
+from sapnet.training.gradient_noise import Moments
 from sapnet.training.policy_gradient import policy_loss
 from sapnet.training.reward import stage_reward
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.data.images import write_image
 from sapnet.evaluation import point_study
 from sapnet.evaluation.checkpoints import evaluated_checkpoint
@@ -22,9 +23,8 @@ from sapnet.evaluation.summary import as_table
 from sapnet.models.adaptive import AdaptiveNetwork, Walk
 from sapnet.provenance import write_json
 from sapnet.training.assemble import network_name
-from sapnet.training.checkpoints import network_from_checkpoint
 from sapnet.training.fitting import fit
-from sapnet.training.saving import only_training
+from sapnet.training.run_lock import lock_run_folder
 from sapnet.training.timing import seconds_per_step
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def run_demo(config: DictConfig, folder: Path) -> dict[str, Any]:
     """
     start = time.perf_counter()
     # Of an earlier demo; the run must neither go on from it nor mix with its results.
-    with only_training(folder):
+    with lock_run_folder(folder):
         for stale in ("checkpoints", "panels"):
             shutil.rmtree(folder / stale, ignore_errors=True)
         for stale in ("results.jsonl", "metrics.csv"):
