@@ -10,9 +10,10 @@ from jaxtyping import UInt8
 from sapnet.configs import EXPERIMENTS
 from sapnet.errors import UserError
 from sapnet.evaluation import point_study
+from sapnet.reporting.charts import gains_chart
 from sapnet.reporting.figures import lines, read_json, tables
 from sapnet.reporting.kept import read_kept
-from sapnet.reporting.render import gain_cells, gains_picture, recorded_note
+from sapnet.reporting.render import gain_cells, recorded_note
 from sapnet.reporting.rows import Study, gain_key, read_study
 
 #: What is said of the rows of the studies of points.
@@ -190,7 +191,7 @@ PICTURES = {
 def picture(name: str, results: Path) -> UInt8[np.ndarray, "h w 3"]:
     """Draw one of `PICTURES`."""
     study_name, file = PICTURES[name]
-    drawn = gains_picture(read_study(EXPERIMENTS / f"{study_name}.yaml"), lines(results / file))
+    drawn = gains_chart(read_study(EXPERIMENTS / f"{study_name}.yaml"), lines(results / file))
     if drawn is None:
         raise UserError(f"{results / file}: no row has a gain to draw.")
     return drawn

@@ -1,13 +1,9 @@
-"""A study's table as Markdown, CSV and a picture."""
+"""The table of a study as Markdown and CSV."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import cv2
-import numpy as np
-from jaxtyping import UInt8
 
 from sapnet.reporting.rows import PAPER, Study, gain_key
 
@@ -114,40 +110,3 @@ def as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(dict(line) for line in lines)
     return text.getvalue()
-
-
-def gains_picture(study: Study, lines: Sequence[Mapping[str, Any]]) -> UInt8[np.ndarray, "h w 3"] | None:
-    """Draw each row's gain over the reference with its interval, and the paper's gain as a ring; None without gains."""
-    lines = [line for line in lines if "gain_db" in line]
-    if not lines:
-        return None
-    papers = {
-        name: figures.get("paper_psnr_db", figures.get("derived_psnr_db")) for name, figures in study.paper.items()
-    }
-    base = papers.get(study.reference)
-    rings = [figure - base if base and (figure := papers.get(x["row"])) else None for x in lines]
-    ends = [v for x in lines for v in (x["gain_ci95_low_db"], x["gain_ci95_high_db"])] + [r for r in rings if r] + [0]
-    low, high = min(ends), max(ends)
-    left, width, step = 180, 520, 30
-    picture = np.full((step * (len(lines) + 2), left + width + 40, 3), 255, np.uint8)
-
-    def at(value: float) -> int:
-        return round(left + width * (value - low) / max(high - low, 1e-9))
-
-    cv2.line(picture, (at(0), 8), (at(0), step * (len(lines) + 1)), (170, 170, 170), 1, cv2.LINE_AA)
-    for i, (line, ring) in enumerate(zip(lines, rings, strict=True), start=1):
-        y = step * i
-        _write(picture, line["row"], 8, y + 5)
-        ends = [at(line[f"gain_ci95_{side}_db"]) for side in ("low", "high")]
-        cv2.line(picture, (ends[0], y), (ends[1], y), (30, 90, 200), 2, cv2.LINE_AA)
-        cv2.circle(picture, (at(line["gain_db"]), y), 5, (30, 90, 200), -1, cv2.LINE_AA)
-        if ring is not None:
-            cv2.circle(picture, (at(ring), y), 6, (200, 60, 30), 1, cv2.LINE_AA)
-    foot = f"PSNR minus {study.reference}, dB: {low:+.2f} to {high:+.2f}; line: zero; ring: the paper's"
-    foot = foot if any(ring is not None for ring in rings) else foot.partition("; ring")[0]
-    _write(picture, foot, 8, picture.shape[0] - 14)
-    return picture
-
-
-def _write(picture: np.ndarray, text: str, x: int, y: int) -> None:
-    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA)

@@ -7,9 +7,10 @@ from sapnet.data.images import write_image
 from sapnet.files import write_atomically
 from sapnet.provenance import write_json
 from sapnet.reporting import points
+from sapnet.reporting.charts import gains_chart
 from sapnet.reporting.costs import study_costs
 from sapnet.reporting.kept import read_kept, write_kept
-from sapnet.reporting.render import as_csv, as_markdown, gains_picture, gains_table
+from sapnet.reporting.render import as_csv, as_markdown, gains_table
 from sapnet.reporting.rows import Study, compare
 from sapnet.reporting.runs import Runs
 
@@ -56,7 +57,7 @@ def render(
     write_json(folder / "table.json", {"lines": lines, "origin": origin})
     if results is not None:
         write_kept(*results, files)
-    picture = gains_picture(study, lines)
+    picture = gains_chart(study, lines)
     if picture is not None:
         write_image(folder / "gains.png", picture)
     return table

@@ -7,7 +7,8 @@ import pytest
 from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.evaluation.store import append_result
-from sapnet.reporting.render import as_csv, as_markdown, gains_picture
+from sapnet.reporting.charts import gains_chart
+from sapnet.reporting.render import as_csv, as_markdown
 from sapnet.reporting.rows import Study, compare, data_words, read_study
 from sapnet.reporting.runs import Runs
 
@@ -83,7 +84,7 @@ def test_a_row_without_a_result_says_so(tmp_path):
     write(tmp_path, "oracle", 0, [22.0, 23.0])  # the second seed is missing
     text = as_markdown(STUDY, compare(STUDY, places(tmp_path)), {"Seeds": "0, 1"})
     assert "| oracle | no result yet |" in text and "Seeds: 0, 1" in text
-    assert gains_picture(STUDY, compare(STUDY, places(tmp_path))) is None, "there is no gain to draw"
+    assert gains_chart(STUDY, compare(STUDY, places(tmp_path))) is None, "there is no gain to draw"
 
 
 def test_unknown_studies_and_scales_are_named(tmp_path):
@@ -155,7 +156,7 @@ def test_every_figure_of_the_csv_has_a_unit_and_an_origin(tmp_path):
     for column in ("psnr_db", "runtime_s", "gain_ci95_low_db", "command", "commit", "config_hash", "images", "seeds"):
         assert column in columns
     assert first.endswith(",") and second.endswith("31.04") and "abc1234" in second
-    assert gains_picture(study, lines).shape[2] == 3
+    assert gains_chart(study, lines).shape[2] == 3
 
 
 def test_notes_on_the_papers_figures_are_printed(tmp_path):
