@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import IO
 
 
-def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
+def write_atomically(path: str | Path, data: bytes | memoryview, durable: bool = True) -> None:
     """Write `data` to `path`: beside it first, flushed to the disk, then renamed over it.
 
     Whatever happens meanwhile (a crash, a full disk, another writer), `path` holds what it held before, all of `data`,
     or all of what the other wrote. Each call has a partial file of its own, `.NAME.RANDOM.partial`, which it locks.
     What a killed writer left is not locked, and the next call for the same `path` removes it.
 
+    Args:
+        path: The file; missing folders are created.
+        data: Its content.
+        durable: Whether to flush the file and its folder to the disk, which is slow for many small files. Without it
+            a power failure may lose the file.
+
     Raises:
-        OSError: it cannot be written; nothing is left beside `path`.
+        OSError: The file cannot be written; no partial file remains.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,12 +34,14 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
         try:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    _flush_folder(path.parent)
+    if durable:
+        _flush_folder(path.parent)
 
 
 def _own_partial(path: Path) -> IO[bytes]:

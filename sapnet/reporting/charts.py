@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sapnet.evaluation.pictures import Picture, figure, rasterise
-from sapnet.reporting.rows import Study
+from sapnet.reporting.study import Study
 
 _WIDTH, _ROW_HEIGHT, _MARGIN, _DPI = 1120, 40, 170, 150
 _MEASURED, _PAPER, _ZERO = "tab:blue", "tab:red", "0.6"

@@ -41,7 +41,7 @@ def test_a_truncated_file_is_found_by_name(folder: tuple[Path, FolderData]) -> N
     sequence, data = folder
     victim = sequence / "sharp" / "000002.png"
     victim.write_bytes(victim.read_bytes()[:-20])
-    assert problems(data) == [f"{victim} is damaged or ends early: copy or download it again."]
+    assert problems(data) == [f"{victim} is damaged or truncated: copy or download it again."]
 
 
 def test_sizes_that_differ_are_found(folder: tuple[Path, FolderData]) -> None:
@@ -54,7 +54,7 @@ def test_sizes_that_differ_are_found(folder: tuple[Path, FolderData]) -> None:
 def test_an_image_that_is_its_own_target_is_found(folder: tuple[Path, FolderData]) -> None:
     sequence, data = folder
     (sequence / "blur" / "000001.png").write_bytes((sequence / "sharp" / "000001.png").read_bytes())
-    assert problems(data) == ["1 pairs show one image twice, nothing blurred, first GOPR0384_11_00/000001"]
+    assert problems(data) == ["1 pairs have equal blurred and sharp images, first GOPR0384_11_00/000001"]
 
 
 def test_a_missing_partner_is_found_and_the_other_files_are_still_decoded(folder: tuple[Path, FolderData]) -> None:

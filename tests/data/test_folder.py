@@ -54,16 +54,16 @@ def test_only_the_split_in_use_has_to_exist(gopro: Path) -> None:
     data = FolderData(gopro, workers=0)
     data.setup("test")
     assert len(data.whole_images("test")) == 4
-    with pytest.raises(UserError, match=r"no folder .*train: data\.root has to hold"):
+    with pytest.raises(UserError, match=r"no folder .*train: data\.root must contain"):
         data.setup("fit")
 
 
 def test_nothing_or_half_given_says_what_to_give(gopro: Path) -> None:
-    with pytest.raises(UserError, match=r"no test images are named: give data\.root=FOLDER"):
+    with pytest.raises(UserError, match=r"no folder of test images is set: set data\.root=FOLDER"):
         FolderData().setup("test")
     for here, missing in (("blurred", "sharp"), ("sharp", "blurred")):
         half = {here: str(gopro), missing: None}
-        with pytest.raises(UserError, match=rf"data\.test\.{here} is given without data\.test\.{missing}"):
+        with pytest.raises(UserError, match=rf"data\.test\.{here} is set without data\.test\.{missing}"):
             FolderData(test=half).setup("test")
 
 
@@ -88,7 +88,7 @@ def test_a_file_damaged_behind_its_header_stops_training_with_its_name(gopro: Pa
     victim.write_bytes(victim.read_bytes()[:-20])
     data = FolderData(gopro, crop=8, val_share=0.0, workers=workers)
     data.setup("fit")
-    with pytest.raises(UserError, match=rf"{victim} is damaged or ends early"):
+    with pytest.raises(UserError, match=rf"{victim} is damaged or truncated"):
         list(data.train_dataloader())
     assert not multiprocessing.active_children()
 

@@ -37,7 +37,7 @@ def test_a_missing_and_an_empty_folder_are_named(folders: tuple[Path, Path], tmp
     with pytest.raises(UserError, match=f"no folder {tmp_path / 'nowhere'}"):
         pair_folders(folders[0], tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=f"{tmp_path / 'empty'} holds no image"):
+    with pytest.raises(UserError, match=f"{tmp_path / 'empty'} contains no image"):
         pair_folders(tmp_path / "empty", folders[1])
 
 
@@ -66,7 +66,7 @@ def test_one_folder_for_both_is_refused_also_through_a_link(folders: tuple[Path,
 
 def test_two_files_of_one_name_are_ambiguous(folders: tuple[Path, Path]) -> None:
     shutil.copy(folders[0] / "a.png", folders[0] / "a.bmp")
-    with pytest.raises(UserError, match="have one name"):
+    with pytest.raises(UserError, match="have the same name"):
         pair_folders(*folders)
 
 
@@ -112,7 +112,7 @@ def test_reds_layout_with_its_other_degradations_beside(reds: Path) -> None:
     assert [pair.name for pair in pairs[:2]] == ["000/00000000", "000/00000001"]
     assert {pair.sequence for pair in pairs} == {"000", "001"}
     assert {pair.blurred.parts[-3] for pair in pairs} == {"train_blur"}
-    with pytest.raises(UserError, match=r"read from train_blur, not from 'blur_gamma': leave data\.blur out"):
+    with pytest.raises(UserError, match=r"read from train_blur, not from 'blur_gamma': remove data\.blur"):
         find_pairs(reds, "train", "blur_gamma")
 
 
@@ -124,7 +124,7 @@ def test_plain_layout(folders: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_an_unknown_layout_and_a_missing_split_say_what_is_expected(gopro: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"no folder {gopro / 'val'}: data.root has to hold val/SEQUENCE"):
+    with pytest.raises(UserError, match=rf"no folder {gopro / 'val'}: data.root must contain val/SEQUENCE"):
         find_pairs(gopro, "val")
     (tmp_path / "odd" / "train" / "pictures").mkdir(parents=True)
     with pytest.raises(UserError, match="none of the layouts"):

@@ -74,7 +74,7 @@ def test_files_are_read_when_asked_for_and_their_sizes_at_once(tmp_path: Path, w
     data = (tmp_path / "out" / "a.png").read_bytes()
     (tmp_path / "out" / "a.png").write_bytes(data[: len(data) // 2])
     files = PairFiles(files.pairs)
-    with pytest.raises(UserError, match=r"out/a\.png is damaged or ends early"):
+    with pytest.raises(UserError, match=r"out/a\.png is damaged or truncated"):
         files[0]
 
 

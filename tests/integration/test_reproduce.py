@@ -9,9 +9,9 @@ import time
 import pytest
 
 from sapnet.configs import EXPERIMENTS
-from sapnet.reporting.kept import read_table
-from sapnet.reporting.rows import read_study
-from sapnet.reporting.runs import Runs
+from sapnet.reporting.runs import RunStore
+from sapnet.reporting.saved_results import read_table
+from sapnet.reporting.study import read_study
 from tests.integration.conftest import ROOT, run
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def folder_of(root, table, row, **more):
     """Where the run of a row at scale smoke lies below a root."""
     study = read_study(EXPERIMENTS / f"{table}.yaml", "smoke")
-    return Runs(root / "runs").folder(study.overrides(row, 0), **more)
+    return RunStore(root / "runs").folder(study.overrides(row, 0), **more)
 
 
 def test_a_study_is_trained_rendered_and_not_repeated(tmp_path):
@@ -138,7 +138,7 @@ def test_a_signal_ends_a_study_and_its_run_with_a_checkpoint(tmp_path, signum, c
     study.send_signal(signum)
     out, error = study.communicate(timeout=240)
     assert study.returncode == code and "Traceback" not in error, error
-    sentence = "0 of 1 runs have ended, and the same command goes on with the others."
+    sentence = "0 of 1 runs have ended; the same command continues with the others."
     assert error.splitlines()[-1].endswith(sentence)
     assert out.count("last.ckpt holds step") == 1, out
     saved = list((tmp_path / "out").glob("runs/*/checkpoints/last.ckpt"))

@@ -8,8 +8,8 @@ import pytest
 
 from sapnet.data.images import read_image
 from sapnet.errors import UserError
-from sapnet.reporting.blocks import PICTURES, picture
 from sapnet.reporting.docs import RESULTS, ROOT, build, pages
+from sapnet.reporting.docs_tables import CHARTS, draw_chart
 
 #: Pages on which every measured figure has to stand in a mark; on the others figures are counted, or are settings.
 MEASURED = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "speed", "method"))]
@@ -30,9 +30,9 @@ def test_page_and_results_files_agree(page):
     assert build(page) == page.read_text(), f"{page.name}: run make docs"
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_picture_and_results_file_agree(name):
-    assert np.array_equal(read_image(ROOT / "docs" / name), picture(name, RESULTS)), f"docs/{name}: run make docs"
+@pytest.mark.parametrize("name", CHARTS)
+def test_chart_and_results_file_agree(name):
+    assert np.array_equal(read_image(ROOT / "docs" / name), draw_chart(name, RESULTS)), f"docs/{name}: run make docs"
 
 
 @pytest.mark.parametrize("page", MEASURED, ids=lambda page: page.name)
@@ -96,12 +96,12 @@ def test_a_block_is_rebuilt_from_its_file(tmp_path):
         ("a <!--= gain gone.csv B -->0<!--/-->", "there is no results file .*gone.csv"),
         ("a <!--= gain a_rows.csv C -->0<!--/-->", "there is no row C"),
         ("a <!--= gain a_rows.csv A -->0<!--/-->", "row A has no gain_db"),
-        ("a <!--= gains a_rows.csv A -->0<!--/-->", "no figure gains; there are value"),
-        ("a <!--= value a_rows.csv A -->0<!--/-->", "value takes other words: missing"),
+        ("a <!--= gains a_rows.csv A -->0<!--/-->", "no value gains; there are value"),
+        ("a <!--= value a_rows.csv A -->0<!--/-->", "the arguments of value are wrong: missing"),
         ("a <!--= entry b.json psnr.7 .2f -->0<!--/-->", "there is no entry psnr.7"),
-        ("a <!--= gain a_rows.csv B -->0", "1 marks begin and 0 are whole"),
-        ("<!-- from: experiments/results/a_rows.csv, block rates -->\n", "1 marks begin and 0 are whole"),
-        ("a\n  <!--= gain a_rows.csv B -->0<!--/-->", "mark begins a line"),
+        ("a <!--= gain a_rows.csv B -->0", "0 of 1 marks are complete"),
+        ("<!-- from: experiments/results/a_rows.csv, block rates -->\n", "0 of 1 marks are complete"),
+        ("a\n  <!--= gain a_rows.csv B -->0<!--/-->", "mark of a value starts a line"),
     ],
 )
 def test_a_mark_that_leads_nowhere_is_named_with_its_page(tmp_path, text, sentence):

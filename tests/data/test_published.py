@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from sapnet.data.benchmark import BenchmarkData
 from sapnet.data.generated import SyntheticData
 from sapnet.data.gopro import GoProData
 from sapnet.data.hide import HideData
 from sapnet.data.images import write_image
+from sapnet.data.published import PublishedData
 from sapnet.data.realblur import RealBlurData
 from sapnet.data.reds import RedsData
 from sapnet.errors import UserError
@@ -43,7 +43,7 @@ class Linker:
 
 
 def whole_gopro(root: Path, write: Callable[[Path], None]) -> None:
-    for split, sequences in GoProData.published.items():
+    for split, sequences in GoProData.pair_counts.items():
         for sequence, frames in sequences.items():
             for frame in range(frames):
                 for kind in ("blur", "sharp"):
@@ -79,7 +79,7 @@ WHOLE = {"gopro": whole_gopro, "hide": whole_hide, "realblur_j": whole_realblur,
 def test_the_whole_set_is_taken_and_one_image_less_is_not(name: str, tmp_path: Path) -> None:
     """The counts that the field reports on, and a download that stopped early."""
     train, test = TRAIN_AND_TEST[name]
-    counts = {split: compose(name).published[split] for split in ("train", "test")}
+    counts = {split: compose(name).pair_counts[split] for split in ("train", "test")}
     assert [n if isinstance(n, int) else sum(n.values()) for n in counts.values()] == [train, test]
     WHOLE[name](tmp_path / "set", Linker(tmp_path))
     data = compose(name, root=str(tmp_path / "set"))
@@ -110,7 +110,7 @@ def test_a_part_is_refused_with_what_is_missing_unless_accepted(name: str, tmp_p
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_no_root_and_a_wrong_root_say_what_to_give(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.root is not given: name the folder of "):
+    with pytest.raises(UserError, match=r"data\.root is not set: name the folder of "):
         compose(name).setup("test")
     with pytest.raises(UserError, match=r"there is no folder .*absent"):
         compose(name, root=str(tmp_path / "absent")).setup("test")
@@ -123,7 +123,7 @@ def test_the_shipped_config_holds_each_argument_with_its_default(name: str) -> N
     path = Path(__file__).parents[2] / "conf" / "data" / f"{name}.yaml"
     config = OmegaConf.to_container(OmegaConf.create({"data": OmegaConf.load(path)}), resolve=True)["data"]
     kind = BENCHMARKS[name]
-    own = {**inspect.signature(BenchmarkData).parameters, **inspect.signature(kind).parameters}
+    own = {**inspect.signature(PublishedData).parameters, **inspect.signature(kind).parameters}
     own.pop("options", None)
     assert config.pop("_target_") == f"{kind.__module__}.{kind.__qualname__}"
     assert config.keys() == own.keys()
@@ -161,7 +161,7 @@ def test_a_realblur_list_in_another_form_is_refused_by_its_line(line: str, tmp_p
 
 def test_realblur_needs_its_list_and_j_is_not_r(tmp_path: Path) -> None:
     LAYOUTS["realblur_j"](tmp_path)
-    with pytest.raises(UserError, match=r"cannot read .*RealBlur_R_test_list\.txt, which says what"):
+    with pytest.raises(UserError, match=r"cannot read .*RealBlur_R_test_list\.txt, the list of the test images"):
         compose("realblur_r", root=str(tmp_path)).find("test")
     (tmp_path / "RealBlur_R_test_list.txt").write_text((tmp_path / "RealBlur_J_test_list.txt").read_text())
     with pytest.raises(UserError, match="line 1 is not"):

@@ -7,10 +7,11 @@ import pytest
 from sapnet.errors import UserError
 from sapnet.evaluation.store import append_result
 from sapnet.provenance import KEYS
-from sapnet.reporting.kept import IMAGE_COLUMNS, read_kept, read_table, write_kept
-from sapnet.reporting.points import all_images, ordered, run_lines
-from sapnet.reporting.render import as_csv, as_markdown, gains_table
-from sapnet.reporting.rows import Study, compare
+from sapnet.reporting.comparison import compare
+from sapnet.reporting.run_tables import all_images, ordered, run_lines
+from sapnet.reporting.saved_results import IMAGE_COLUMNS, read_saved_results, read_table, write_saved_results
+from sapnet.reporting.study import Study
+from sapnet.reporting.study_tables import as_csv, as_markdown, gains_table
 
 STUDY = Study("Where", "random", (0, 1), {"random": [], "U": [], "oracle": []}, references=("U",))
 GMACS = dict.fromkeys(STUDY.rows, 1.5)
@@ -35,7 +36,7 @@ def keep(root, folder, kept=None):
     runs, lines = run_lines(STUDY, places(root), GMACS, kept), compare(STUDY, places(root), kept)
     images = all_images(STUDY, places(root), kept)
     files = {".csv": as_csv(ordered(runs)), "_images.csv": as_csv(images), "_rows.csv": as_csv(lines)}
-    write_kept(folder, "study", files)
+    write_saved_results(folder, "study", files)
 
 
 def table(root, kept=None):
@@ -48,7 +49,7 @@ def test_kept_results_make_the_same_table_as_the_runs(tmp_path):
     train(tmp_path / "here", "U", [20.5, 25.0, 31.0])
     train(tmp_path / "here", "oracle", [21.0, 25.5, 33.0])
     keep(tmp_path / "here", tmp_path / "kept")
-    expected, kept = table(tmp_path / "here"), read_kept(tmp_path / "kept", "study")
+    expected, kept = table(tmp_path / "here"), read_saved_results(tmp_path / "kept", "study")
     assert "| oracle | 27.00 ± 0.71 |" in expected and "| oracle | +1.00 [" in expected
     assert table(tmp_path / "nowhere", kept) == expected
     before = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
@@ -65,7 +66,7 @@ def test_a_study_goes_on_where_the_other_machine_stopped(tmp_path):
     train(tmp_path / "there", "random", [20.0, 25.0])
     train(tmp_path / "there", "oracle", [21.0, 26.0], seeds=(0,))
     keep(tmp_path / "there", tmp_path / "kept")
-    kept = read_kept(tmp_path / "kept", "study")
+    kept = read_saved_results(tmp_path / "kept", "study")
     train(tmp_path / "here", "oracle", [21.0, 26.0], seeds=(1,))
     train(tmp_path / "here", "random", [19.0, 24.0], commit="newer")
     random, uniform, oracle = compare(STUDY, places(tmp_path / "here"), kept)
@@ -73,7 +74,7 @@ def test_a_study_goes_on_where_the_other_machine_stopped(tmp_path):
     assert oracle["gain_db"] == pytest.approx(2) and oracle["gain_by_seed_db"] == pytest.approx([2, 2])
     assert oracle["intervals_from"] == "images" and "psnr_db" not in uniform
     keep(tmp_path / "here", tmp_path / "kept", kept)
-    assert len(read_kept(tmp_path / "kept", "study").images) == 4
+    assert len(read_saved_results(tmp_path / "kept", "study").images) == 4
 
 
 def test_a_row_without_values_by_image_is_quoted_as_it_was_recorded(tmp_path):
@@ -82,7 +83,7 @@ def test_a_row_without_values_by_image_is_quoted_as_it_was_recorded(tmp_path):
     keep(tmp_path / "there", tmp_path / "kept")
     (tmp_path / "kept" / "study_images.csv").unlink()
     old = compare(STUDY, places(tmp_path / "there"))[2]
-    kept = read_kept(tmp_path / "kept", "study")
+    kept = read_saved_results(tmp_path / "kept", "study")
     # Half of it again, and a new row: the quoted one stands as it was, the new one has what it can be paired with.
     train(tmp_path / "here", "oracle", [0.0, 0.0, 0.0], seeds=(0,))
     train(tmp_path / "here", "U", [20.0, 25.0, 31.0])
@@ -108,8 +109,8 @@ def test_images_of_another_run_are_refused(tmp_path):
     keep(tmp_path / "there", tmp_path / "kept")
     path = tmp_path / "kept" / "study_images.csv"
     path.write_text(path.read_text().replace("random1", "other"))
-    with pytest.raises(UserError, match=r"random, seed 1 belongs to no run of study.csv"):
-        read_kept(tmp_path / "kept", "study")
+    with pytest.raises(UserError, match=r"random, seed 1 matches no run of study.csv"):
+        read_saved_results(tmp_path / "kept", "study")
 
 
 def test_a_run_that_diverged_is_kept_too(tmp_path):
@@ -117,5 +118,5 @@ def test_a_run_that_diverged_is_kept_too(tmp_path):
     (tmp_path / "there" / "oracle" / "1").mkdir()
     (tmp_path / "there" / "oracle" / "1" / "diverged.json").write_text(json.dumps({"command": "c", "commit": "d"}))
     keep(tmp_path / "there", tmp_path / "kept")
-    *_, oracle = compare(STUDY, places(tmp_path / "nowhere"), read_kept(tmp_path / "kept", "study"))
+    *_, oracle = compare(STUDY, places(tmp_path / "nowhere"), read_saved_results(tmp_path / "kept", "study"))
     assert oracle["diverged_seeds"] == 1 and oracle["psnr_db"] == 23.5

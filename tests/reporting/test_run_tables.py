@@ -3,8 +3,8 @@ import json
 import pytest
 
 from sapnet.evaluation.store import append_result
-from sapnet.reporting.points import COLUMNS, as_markdown, ordered, run_lines
-from sapnet.reporting.rows import Study
+from sapnet.reporting.run_tables import COLUMNS, as_markdown, ordered, run_lines
+from sapnet.reporting.study import Study
 
 STUDY = Study("Where", "U", (0, 1), {"U": [], "NU": []}, points=True)
 

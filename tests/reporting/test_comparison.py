@@ -8,9 +8,10 @@ from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.evaluation.store import append_result
 from sapnet.reporting.charts import gains_chart
-from sapnet.reporting.render import as_csv, as_markdown
-from sapnet.reporting.rows import Study, compare, data_words, read_study
-from sapnet.reporting.runs import Runs
+from sapnet.reporting.comparison import compare
+from sapnet.reporting.runs import RunStore
+from sapnet.reporting.study import Study, data_overrides, read_study
+from sapnet.reporting.study_tables import as_csv, as_markdown
 
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 STUDY = Study("Where", "random", (0, 1), {"random": ["sampling=random"], "oracle": ["sampling=oracle"]})
@@ -65,7 +66,7 @@ def test_the_checkpoint_that_a_study_names_is_read(tmp_path):
 def test_results_that_do_not_go_together_are_refused(tmp_path):
     write(tmp_path, "random", 0, [20.0, 21.0])
     write(tmp_path, "random", 1, [20.0, 21.0, 22.0])
-    with pytest.raises(UserError, match=r"seed1/results.jsonl is of 3 images, of which 2 are among the 2"):
+    with pytest.raises(UserError, match=r"seed1/results.jsonl contains 3 images, of which 2 are among the 2"):
         compare(STUDY, places(tmp_path))
     write(tmp_path, "random", 0, [20.0, 21.0, 22.0])
     for seed in (0, 1):
@@ -141,7 +142,9 @@ def test_a_scale_adds_what_the_kind_of_network_takes(tmp_path):
 def test_other_data_replaces_what_the_scale_says_of_data():
     study = Study("t", "a", (0,), {"a": ["model=net9"]}, {"a": ["steps=1", "data.train=6"]})
     told = ["steps=1", "data=reds", "data.root=R", "logger=wandb", "model=net9", "seed=0"]
-    assert study.changed(["logger=wandb"], data_words(["row=a", "data=reds", "data.root=R"])).overrides("a", 0) == told
+    assert (
+        study.changed(["logger=wandb"], data_overrides(["row=a", "data=reds", "data.root=R"])).overrides("a", 0) == told
+    )
     assert "data.train=6" in study.changed([], []).overrides("a", 0)
 
 
@@ -199,7 +202,7 @@ def test_rows_that_studies_share_tell_their_runs_the_same_as_before():
     for name, identity in json.loads((Path(__file__).parent / "run_identities.json").read_text()).items():
         table, scale, row = name.split(" ", 2)
         study = read_study(EXPERIMENTS / f"{table}.yaml", scale)
-        assert Runs(Path()).folder([*study.overrides(row, 0), *study.test]).name == identity, name
+        assert RunStore(Path()).folder([*study.overrides(row, 0), *study.test]).name == identity, name
 
 
 def test_a_study_takes_the_rows_of_another(tmp_path):

@@ -5,9 +5,11 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sapnet.reporting.rows import PAPER, Study, gain_key
+from sapnet.markdown import markdown_table
+from sapnet.reporting.comparison import gain_key
+from sapnet.reporting.study import PAPER, Study
 
-#: Ours, the paper's beside it, heading, format.
+#: Key of the measured value, key of the paper's value, heading, number format.
 COLUMNS = (
     ("psnr_db", "paper_psnr_db", "PSNR dB", ".2f"),
     ("ssim_matlab3d", "paper_ssim", "SSIM", ".4f"),
@@ -20,24 +22,31 @@ COLUMNS = (
 
 
 def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mapping[str, str]) -> str:
-    """Return the table, the notes on the paper's figures, and where ours came from; rows without a result say so."""
+    """Return the table of a study with its notes and the origin of the measured values.
+
+    Args:
+        study: The study.
+        lines: Lines of `sapnet.reporting.comparison.compare` with the costs of the networks.
+        origin: Text by keyword, printed below the table.
+    """
     shown = [
-        (ours, *rest)
-        for ours, *rest in COLUMNS
-        if ours == "psnr_db" or any(ours in line or rest[0] in line for line in lines)
+        (measured, paper, *rest)
+        for measured, paper, *rest in COLUMNS
+        if measured == "psnr_db" or any(measured in line or paper in line for line in lines)
     ]
     head = ["row"]
-    for _, theirs, heading, _ in shown:
-        head += [heading, f"paper's {heading}"] if any(_paper(line, theirs) for line in lines) else [heading]
+    for _, paper, heading, _ in shown:
+        head += [heading, f"paper's {heading}"] if any(_paper_cell(line, paper) for line in lines) else [heading]
     head += [f"minus {study.reference}, dB, 95% interval", "by seed"]
-    text = [f"## {study.title}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    rows = []
     for line in lines:
         cells = [line["row"]]
-        for ours, theirs, _, form in shown:
-            cells.append(_ours(line, ours, form))
-            if any(_paper(other, theirs) for other in lines):
-                cells.append(_paper(line, theirs))
-        text.append(f"| {' | '.join(cells + gain_cells(line))} |")
+        for measured, paper, _, form in shown:
+            cells.append(_measured_cell(line, measured, form))
+            if any(_paper_cell(other, paper) for other in lines):
+                cells.append(_paper_cell(line, paper))
+        rows.append(cells + gain_cells(line))
+    text = [f"## {study.title}", "", markdown_table(head, rows)]
     text += ["", *note] if (note := recorded_note(lines)) else []
     text += ["", *(f"- {note}" for note in study.notes)] if study.notes else []
     text += ["", *(f"{key}: {value}  " for key, value in origin.items())]
@@ -48,14 +57,14 @@ def as_markdown(study: Study, lines: Sequence[Mapping[str, Any]], origin: Mappin
     return "\n".join(text) + "\n"
 
 
-def _paper(line: Mapping[str, Any], key: str) -> str:
+def _paper_cell(line: Mapping[str, Any], key: str) -> str:
     derived = key.replace("paper_", "derived_")
     if key and derived in line:
         return f"{line[derived]:g} (derived)"
     return f"{line[key]:g}" if key in line else ""
 
 
-def _ours(line: Mapping[str, Any], key: str, form: str) -> str:
+def _measured_cell(line: Mapping[str, Any], key: str, form: str) -> str:
     if key != "psnr_db":
         return f"{line[key]:{form}}" if key in line else ""
     diverged = f"{line['diverged_seeds']} diverged" if "diverged_seeds" in line else ""
@@ -66,11 +75,11 @@ def _ours(line: Mapping[str, Any], key: str, form: str) -> str:
 
 
 def gain_cells(line: Mapping[str, Any], key: str = "gain") -> list[str]:
-    """Return a gain with its interval, a star where it was recorded earlier, and the gain by seed.
+    """Return a gain with its interval and the gain by seed; a star marks an interval that was recorded earlier.
 
     Args:
-        line: Of a row.
-        key: How the keys of the gain begin (`sapnet.reporting.rows.gain_key`).
+        line: Line of a row.
+        key: Prefix of the keys of the gain (`sapnet.reporting.comparison.gain_key`).
     """
     if f"{key}_db" not in line:
         return ["", ""]
@@ -83,25 +92,26 @@ def gain_cells(line: Mapping[str, Any], key: str = "gain") -> list[str]:
 
 
 def gains_table(study: Study, lines: Sequence[Mapping[str, Any]], reference: str) -> str:
-    """Return the gains over a reference alone."""
+    """Return the gains over one reference row as Markdown."""
     key = gain_key(study, reference)
-    text = [f"| row | minus {reference}, dB, 95% interval | by seed |", "| --- | --- | --- |"]
-    text += [f"| {' | '.join([line['row'], *gain_cells(line, key)])} |" for line in lines if f"{key}_db" in line]
-    return "\n".join(text) + "\n"
+    head = ["row", f"minus {reference}, dB, 95% interval", "by seed"]
+    rows = [[line["row"], *gain_cells(line, key)] for line in lines if f"{key}_db" in line]
+    return markdown_table(head, rows) + "\n"
 
 
 def recorded_note(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what a star means, where there is one."""
-    found = [line for line in lines if line.get("intervals_from") == "recorded"]
-    commits = dict.fromkeys(commit for line in found for commit in line["commit"].split(", "))
+    """Return the explanation of the star of `gain_cells`, or an empty list if no interval has one."""
+    recorded = [line for line in lines if line.get("intervals_from") == "recorded"]
+    commits = dict.fromkeys(commit for line in recorded for commit in line["commit"].split(", "))
     text = f"\\* Recorded earlier, at {', '.join(commits)}: the values by image were not kept."
-    return [text] if found else []
+    return [text] if recorded else []
 
 
 def as_csv(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return all figures, units in the column names, ``paper_`` or ``derived_`` before the paper's.
+    """Return all values as CSV.
 
-    Cells are empty where there is none.
+    Column names contain the unit. The paper's columns start with `paper_` or `derived_` and come last. A cell without a
+    value is empty.
     """
     columns = list(dict.fromkeys(key for line in lines for key in line))
     columns.sort(key=lambda key: key.startswith(PAPER))
