@@ -1,4 +1,4 @@
-"""A picture of what points are worth: blurred image, error, value and points of the sampled stages."""
+"""Panels of the error, the value of points and the chosen points of the sampled stages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,13 +19,16 @@ def draw(
     values: Sequence[Mapping[int, Tensor]] = (),
     rows: int = 4,
 ) -> Picture:
-    """Draw the middle of the first images: blurred, extent, and of each sampled stage error before, value and points.
+    """Draw a panel with the centre of the first test images, one per row.
+
+    A row contains the blurred image, the blur extent if it is known, and for each sampled stage the error before the
+    stage, the value of points and the chosen points.
 
     Args:
-        network: On the device.
-        items: Test images; what they do not know is left out.
-        device: Where to compute.
-        values: The values of points by stage, of each of the first images (`study_values`); negative ones look like 0.
+        network: Network on the device.
+        items: Test images.
+        device: Device of the network.
+        values: Values of points by stage for the first images (`study_values`). Negative values are drawn as 0.
         rows: Number of images.
     """
     rows, cells, titles = min(rows, len(items)), [], []
@@ -33,23 +36,23 @@ def draw(
         item = centre(items[i])
         known = inputs(item, device)
         walk = network.walk(**known, mode=network.inference)
-        named = [("blurred", item["blurred"])]
+        columns = [("blurred", item["blurred"])]
         if "extent" in item:
-            named.append(("blur extent", heat_map(item["extent"])))
+            columns.append(("blur extent", heat_map(item["extent"])))
         for stage, sampling in walk.samplings.items():
             error = error_before(walk, stage, known["sharp"])[0].cpu()
-            named.append((f"error before stage {stage + 1}", HeatMap(error, _top(error))))
+            columns.append((f"error before stage {stage + 1}", HeatMap(error, _top(error))))
             if i < len(values):
-                found = values[i][stage]
-                named.append((f"value of points {stage + 1}", HeatMap(found, _top(found))))
+                value = values[i][stage]
+                columns.append((f"value of points {stage + 1}", HeatMap(value, _top(value))))
             before = walk.states[stage].restored[0, :, : error.shape[0], : error.shape[1]].cpu()
             chosen = sampling.mask(min(sampling.points))[0].cpu()
-            named.append((f"points of stage {stage + 1}", with_points(before, chosen)))
-        titles.append([title for title, _ in named])
-        cells.append([cell for _, cell in named])
+            columns.append((f"points of stage {stage + 1}", with_points(before, chosen)))
+        titles.append([title for title, _ in columns])
+        cells.append([cell for _, cell in columns])
     return panel(cells, titles if len({*map(tuple, titles)}) > 1 else titles[0])
 
 
-def _top(found: Tensor) -> float:
-    # A few extreme pixels would leave the rest dark.
-    return max(float(found.flatten().quantile(0.99)), 1e-12)
+def _top(values: Tensor) -> float:
+    # The maximum would make all other pixels dark.
+    return max(float(values.flatten().quantile(0.99)), 1e-12)

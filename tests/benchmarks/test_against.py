@@ -20,4 +20,4 @@ def test_a_checkout_beside_itself():
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path)])
-    assert "is no checkout of this project" in capsys.readouterr().err
+    assert "is not a checkout of this project" in capsys.readouterr().err

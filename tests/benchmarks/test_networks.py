@@ -110,4 +110,4 @@ def test_the_benchmark_writes_what_it_prints(tmp_path):
     assert len(larger) == 2 and all(peak is None or peak > 2**18 for peak in larger)
     assert done.stdout.count("| NU | 48x32 |") == 4 and "| NU / U | 80x64 | forward |" in done.stdout
     head = done.stdout.index
-    assert head("To do") < head("Arithmetic floor") < head("### Seconds") < head("What sampling costs")
+    assert head("### Operations") < head("Arithmetic floor") < head("### Seconds") < head("### Cost of sampling")

@@ -1,5 +1,6 @@
 """Synthetic scenes as files: what is read back is the item, and nothing of the user's is overwritten."""
 
+import os
 import re
 import subprocess
 import sys
@@ -52,13 +53,11 @@ def test_refuses_a_folder_with_something_in_it(tmp_path: Path) -> None:
     write_gopro_layout(SyntheticScenes("test", 1, (32, 32)), tmp_path)  # another split of the same root is fine
 
 
-def test_a_broken_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, data: bytes) -> int:
-        with open(self, "wb") as file:
-            file.write(data[:10])
-        raise OSError(28, "No space left on device", str(self))
+def test_failed_write_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(UserError, match="No space left"):
         write_gopro_layout(SyntheticScenes("train", 1, (32, 32)), tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
