@@ -34,7 +34,7 @@ def names(test: TestSet, root: Path) -> list[str]:
     return [found.items.name(index) for index in range(len(found.items))]
 
 
-def test_official_images_are_counted_against_the_whole_and_derived_ones_apart(tmp_path: Path) -> None:
+def test_official_and_derived_images_are_found_separately(tmp_path: Path) -> None:
     expected = LAYOUTS["gopro"](tmp_path / "GOPRO_Large")["test"]
     official, derived = sets(1).values()
     found = find_images(official, tmp_path)
@@ -47,7 +47,7 @@ def test_official_images_are_counted_against_the_whole_and_derived_ones_apart(tm
     assert names(derived, tmp_path) == ["GOPR0384_11_00/000203"] and find_images(derived, tmp_path).total is None
 
 
-def test_hide_and_realblur_are_found_by_their_usual_names(tmp_path: Path) -> None:
+def test_hide_and_realblur_are_found_by_their_usual_folder_names(tmp_path: Path) -> None:
     for name, folder in (("hide", "HIDE_dataset"), ("realblur_j", "RealBlur")):
         LAYOUTS[name](tmp_path / folder)
     found = {name: find_images(test, tmp_path) for name, test in sets(2).items() if name != "RealBlur-R"}
@@ -59,7 +59,7 @@ def test_hide_and_realblur_are_found_by_their_usual_names(tmp_path: Path) -> Non
         find_images(sets(2)["RealBlur-R"], tmp_path)
 
 
-def test_what_is_absent_is_told_from_what_is_broken(tmp_path: Path) -> None:
+def test_missing_data_is_distinguished_from_damaged_data(tmp_path: Path) -> None:
     official, _ = sets(1).values()
     with pytest.raises(MissingData, match="data_root=FOLDER"):
         find_images(official, None)
@@ -72,7 +72,7 @@ def test_what_is_absent_is_told_from_what_is_broken(tmp_path: Path) -> None:
     assert not isinstance(raised.value, MissingData)
 
 
-def test_runs_of_the_tables_rows_are_found_and_the_others_said(tmp_path: Path) -> None:
+def test_finished_runs_are_found_and_missing_ones_reported(tmp_path: Path) -> None:
     study = read_study(EXPERIMENTS / "table1.yaml", "mini")
     folder = RunStore(tmp_path).folder(study.overrides("Ours_nu", 0))
     (folder / "checkpoints").mkdir(parents=True)
@@ -102,7 +102,7 @@ def test_runs_of_the_tables_rows_are_found_and_the_others_said(tmp_path: Path) -
     ]
 
 
-def test_published_weights_are_known_by_their_files(tmp_path: Path) -> None:
+def test_published_weights_are_identified_by_their_files(tmp_path: Path) -> None:
     kinds = {"a": ("encoder_lv1", "encoder_lv3"), "b/c": ("encoder_lv3", "encoder_lv4"), "d": ("encoder_s4_lv1",)}
     for folder, files in (kinds | {"e": ("encoder_other",)}).items():
         (tmp_path / folder).mkdir(parents=True)
@@ -114,6 +114,6 @@ def test_published_weights_are_known_by_their_files(tmp_path: Path) -> None:
         next(published_networks(tmp_path)).load()
 
 
-def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_checkpoint_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no file .*none.ckpt"):
         list(selected_checkpoints([str(tmp_path / "none.ckpt")]))

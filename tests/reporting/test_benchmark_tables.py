@@ -1,4 +1,4 @@
-"""Tables 1 and 2: the paper's figures whole and apart from ours, ours with their interval, count and protocol."""
+"""Tables 1 and 2: quoted and measured values."""
 
 import csv
 import io
@@ -40,8 +40,8 @@ def paper(table: int, name: str) -> dict[str, dict]:
         (2, "RealBlur-J", "Ours_u", (1.26, 0.19, 0.27)),
     ],
 )
-def test_all_methods_are_quoted_and_agree_with_the_gains_in_the_text(table, name, ours, gains):
-    """The text gives gains over MIMO+, MPRNet and the uniform network, so that a slip of ours in copying would show."""
+def test_quoted_values_agree_with_the_gains_in_the_text_of_the_paper(table, name, ours, gains):
+    """The text gives gains over MIMO+, MPRNet and the uniform network, which verifies the copied values."""
     lines = paper(table, name)
     assert len(lines) == {1: 16, 2: 11}[table]
     keys = {"set", "row", "origin", "paper_psnr_db", "paper_ssim"} | ({"paper_runtime_s"} if table == 1 else set())
@@ -51,7 +51,7 @@ def test_all_methods_are_quoted_and_agree_with_the_gains_in_the_text(table, name
     assert all(0.7 < line["paper_ssim"] < 0.97 for line in lines.values())
 
 
-def test_both_tables_ask_for_the_same_runs():
+def test_tables_share_runs():
     runs, same = RunStore(Path("runs")), {"SRN": "SRN", "DMPHN": "DMPHN", "Ours_u": "Ours_u_b", "Ours_nu": "Ours_nu"}
     for scale in ("paper", "mini"):
         one, two = (read_study(EXPERIMENTS / f"table{n}.yaml", scale) for n in (1, 2))
@@ -60,7 +60,7 @@ def test_both_tables_ask_for_the_same_runs():
             assert runs.folder(two.overrides(row, 0)) == runs.folder(one.overrides(other, 0))
 
 
-def test_official_and_derived_pairs_of_one_folder_never_mix():
+def test_official_and_derived_pairs_are_separate():
     official, derived = read_benchmark(EXPERIMENTS / "table1.yaml").sets
     names = [f"GOPR0384_11_00/{n:06d}" for n in (1, 14, 100, 203, 386)] + ["GOPR0410_11_00/000203"]
     assert [official.contains(name) for name in names] == [True, True, True, False, False, True]
@@ -79,7 +79,7 @@ def lines(values, protocol="standard", **more):
     ]
 
 
-def test_figures_are_means_with_an_interval_and_a_median_time():
+def test_summary_has_means_an_interval_and_a_median_time():
     found = summarise(lines([30.0, 31.0, 35.0, 28.0]))
     assert found["psnr_db"] == 31 and found["ssim_matlab3d"] == pytest.approx(0.9) and found["runtime_s"] == 2.5
     assert 28 <= found["psnr_ci95_low_db"] < 31 < found["psnr_ci95_high_db"] <= 35
@@ -93,7 +93,7 @@ def test_figures_are_means_with_an_interval_and_a_median_time():
         summarise(lines([np.inf]))
 
 
-def test_realblurs_figures_carry_another_name():
+def test_ssim_of_realblur_has_a_different_name():
     found = summarise(lines([30.0, 31.0], "realblur", unregistered=[False, True, False]))
     assert "ssim_matlab3d" not in found and found["ssim_gaussian_registered"] == pytest.approx(0.9)
     assert found["images_unregistered"] == 2 and "ECC" in found["protocol"]
@@ -113,7 +113,7 @@ def made(**more) -> dict:
     }
 
 
-def test_ours_stand_beside_the_papers_in_columns_of_their_own():
+def test_measured_values_have_their_own_columns():
     derived = made(set="Derived", images_of=None)
     other = made(row="B", origin="given", remark="chosen on test images", runtime_unsynchronised_s=0.25)
     text = rendered([made(), made(origin="mini scale, seed 1"), other, derived])
@@ -132,7 +132,7 @@ def test_ours_stand_beside_the_papers_in_columns_of_their_own():
     assert "No test images." in after and "1111" not in after and "33.25" not in after
 
 
-def test_what_is_not_there_or_failed_is_said():
+def test_missing_and_failed_results_are_reported():
     missing = {"set": "Set", "row": None, "origin": None, "remark": "not there: no folder S."}
     text = rendered([missing])
     assert "not there: no folder S." in text and "| A | 33.25 |" in text and "measured here" not in text
@@ -144,7 +144,7 @@ def test_what_is_not_there_or_failed_is_said():
     assert "|  |  |  | failed: given |" in text and "- A: failed: given; damaged." in text
 
 
-def test_the_csv_keeps_the_papers_columns_apart():
+def test_csv_has_separate_columns_for_the_paper():
     benchmark = read_benchmark(EXPERIMENTS / "table1.yaml")
     found = list(csv.DictReader(io.StringIO(as_csv([*quoted_lines(benchmark, benchmark.sets[0]), made()]))))
     assert len(found) == 17
@@ -154,6 +154,6 @@ def test_the_csv_keeps_the_papers_columns_apart():
         )
 
 
-def test_a_study_without_test_sets_is_refused():
+def test_study_without_test_sets_is_rejected():
     with pytest.raises(UserError, match=r"table4: it has no test sets; use sapnet reproduce"):
         read_benchmark(EXPERIMENTS / "table4.yaml")

@@ -1,4 +1,4 @@
-"""A study that is continued from results that were kept: the same table as from the runs, and a run here wins."""
+"""Saved results of a study: equal tables, continuation, and priority of runs."""
 
 import json
 
@@ -22,7 +22,7 @@ def places(root):
 
 
 def train(root, row, values, seeds=(0, 1), commit="abc1234", names="abc"):
-    """What a finished run leaves; values by image, which rise with the seed."""
+    """Write the files of a finished run; the values by image increase with the seed."""
     for seed in seeds:
         folder = root / row / str(seed)
         for name, value in zip(names, values, strict=False):
@@ -44,7 +44,7 @@ def table(root, kept=None):
     return as_markdown(STUDY, lines, {}) + gains_table(STUDY, lines, "U")
 
 
-def test_kept_results_make_the_same_table_as_the_runs(tmp_path):
+def test_saved_results_give_the_same_table_as_the_runs(tmp_path):
     train(tmp_path / "here", "random", [20.0, 25.0, 31.0])
     train(tmp_path / "here", "U", [20.5, 25.0, 31.0])
     train(tmp_path / "here", "oracle", [21.0, 25.5, 33.0])
@@ -61,8 +61,8 @@ def test_kept_results_make_the_same_table_as_the_runs(tmp_path):
     assert tuple(run)[-4:] == KEYS and run["versions"] == "python 3, torch 2, sapnet 0" and run["steps"] == 7
 
 
-def test_a_study_goes_on_where_the_other_machine_stopped(tmp_path):
-    """One seed of a row there, the other here; a row that is in both is taken from here."""
+def test_study_is_continued_from_saved_results(tmp_path):
+    """The seeds of a row can be split between saved results and runs; runs have priority."""
     train(tmp_path / "there", "random", [20.0, 25.0])
     train(tmp_path / "there", "oracle", [21.0, 26.0], seeds=(0,))
     keep(tmp_path / "there", tmp_path / "kept")
@@ -77,7 +77,7 @@ def test_a_study_goes_on_where_the_other_machine_stopped(tmp_path):
     assert len(read_saved_results(tmp_path / "kept", "study").images) == 4
 
 
-def test_a_row_without_values_by_image_is_quoted_as_it_was_recorded(tmp_path):
+def test_row_without_results_by_image_is_copied_as_recorded(tmp_path):
     train(tmp_path / "there", "random", [20.0, 25.0, 31.0])
     train(tmp_path / "there", "oracle", [21.0, 25.5, 33.0])
     keep(tmp_path / "there", tmp_path / "kept")
@@ -97,14 +97,14 @@ def test_a_row_without_values_by_image_is_quoted_as_it_was_recorded(tmp_path):
     assert "]* | +1.17, +1.17 |" in text and "\\* Recorded earlier, at abc1234: the values by image were not" in text
 
 
-def test_rows_on_different_images_are_not_paired(tmp_path):
+def test_rows_on_different_images_are_rejected(tmp_path):
     train(tmp_path, "random", [20.0, 25.0])
     train(tmp_path, "oracle", [20.0, 25.0], names="ax")
     with pytest.raises(UserError, match="oracle and random were tested on different images"):
         compare(STUDY, places(tmp_path))
 
 
-def test_images_of_another_run_are_refused(tmp_path):
+def test_images_of_a_different_run_are_rejected(tmp_path):
     train(tmp_path / "there", "random", [20.0, 25.0])
     keep(tmp_path / "there", tmp_path / "kept")
     path = tmp_path / "kept" / "study_images.csv"
@@ -113,7 +113,7 @@ def test_images_of_another_run_are_refused(tmp_path):
         read_saved_results(tmp_path / "kept", "study")
 
 
-def test_a_run_that_diverged_is_kept_too(tmp_path):
+def test_diverged_run_is_saved(tmp_path):
     train(tmp_path / "there", "oracle", [21.0, 26.0], seeds=(0,))
     (tmp_path / "there" / "oracle" / "1").mkdir()
     (tmp_path / "there" / "oracle" / "1" / "diverged.json").write_text(json.dumps({"command": "c", "commit": "d"}))
