@@ -118,8 +118,8 @@ def _repeats(record: Line) -> str:
     rounds = sum(line["rounds"] for line in record["timings"])
     return (
         f"Of {rounds} samples {noisy} stayed noisy after {repeated} repeats: the convolution before or after them "
-        f"differed by more than {record['floor']['tolerance']:.0%} from its median. Noisy samples are used only if there "
-        "are no others of the network."
+        f"differed by more than {record['floor']['tolerance']:.0%} from its median. Noisy samples are used only if a "
+        "network has no others."
     )
 
 

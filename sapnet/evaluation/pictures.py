@@ -159,7 +159,7 @@ def _title(width: int, text: str) -> Picture:
     with figure(width, _line_height(width)) as drawing:
         label = drawing.text(0.5, 0.5, text, size=_font_size(width), ha="center", va="center", parse_math=False)
         needed = label.get_window_extent().width
-        label.set_size(_font_size(width) * min(1.0, (width - 2) / max(1.0, needed)))
+        label.set_fontsize(_font_size(width) * min(1.0, (width - 2) / max(1.0, needed)))
         return rasterise(drawing)
 
 

@@ -33,12 +33,11 @@ def gains_chart(study: Study, lines: Sequence[Mapping[str, Any]]) -> Picture | N
         drawing.set_layout_engine("constrained")
         axes = drawing.add_subplot()
         axes.axvline(0, color=_ZERO, linewidth=1)
-        measured = {"color": _MEASURED, "markersize": 5, "label": "measured, 95% interval"}
-        axes.errorbar(gains, positions, xerr=(gains - low, high - gains), fmt="o", elinewidth=2, **measured)
+        style: dict[str, Any] = {"fmt": "o", "markersize": 5, "elinewidth": 2, "color": _MEASURED}
+        axes.errorbar(gains, positions, xerr=(gains - low, high - gains), label="measured, 95% interval", **style)
         paper = _paper_gains(study, [line["row"] for line in lines])
         if paper:
-            style = {"color": _PAPER, "marker": "o", "fillstyle": "none", "linestyle": "none"}
-            axes.plot(list(paper.values()), list(paper), **style, label="paper")
+            axes.plot(list(paper.values()), list(paper), "o", fillstyle="none", color=_PAPER, label="paper")
         axes.set_yticks(positions, labels=[line["row"] for line in lines])
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.set_xlabel(f"PSNR gain over {study.reference} (dB)")

@@ -168,9 +168,9 @@ def _or_blank(number: float | None, form: str) -> str:
 
 
 def _table_with(path: Path, column: str) -> list[dict[str, str]]:
-    for found in tables(path):
-        if found and column in found[0]:
-            return found
+    for lines_of_table in tables(path):
+        if lines_of_table and column in lines_of_table[0]:
+            return lines_of_table
     raise UserError(f"{path}: there is no table with a column {column}.")
 
 

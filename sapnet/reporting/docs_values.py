@@ -78,9 +78,9 @@ def entry(path: Path, keys: str, form: str = "") -> str:
 
 def interval(path: Path, keys: str, form: str = ".3f") -> str:
     """Return `gain_db` of an entry of a JSON file with its 95% interval; the keys `.` select the whole file."""
-    found = read_json(path) if keys == "." else json_entry(path, keys)
-    low, high = found.get("ci95") or found["gain_ci95"]
-    return interval_text(found["gain_db"], low, high, form)
+    result = read_json(path) if keys == "." else json_entry(path, keys)
+    low, high = result.get("ci95") or result["gain_ci95"]
+    return interval_text(result["gain_db"], low, high, form)
 
 
 def markdown(path: Path, first: str, column: str) -> str:
@@ -160,13 +160,13 @@ def json_entry(path: Path, keys: str) -> Any:
     Raises:
         UserError: There is no such entry.
     """
-    found: Any = read_json(path)
+    content: Any = read_json(path)
     try:
         for key in keys.split("."):
-            found = found[int(key)] if isinstance(found, list) else found[key]
+            content = content[int(key)] if isinstance(content, list) else content[key]
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise UserError(f"{path}: there is no entry {keys}.") from error
-    return found
+    return content
 
 
 def tables(path: Path) -> list[list[dict[str, str]]]:

@@ -46,7 +46,7 @@ def test_lossless_files_are_read_exactly_in_rgb(tmp_path: Path, kind: str) -> No
 # Pillow warns of what it meets in a cut TIFF before it raises.
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_file_truncated_at_any_byte_is_rejected(tmp_path: Path, kind: str) -> None:
-    """Only the padding at the end of a BMP may be missing. Every byte at both ends is tested, and every 13th between."""
+    """Only the padding at the end of a BMP may be missing. Tests every byte at both ends and every 13th between."""
     path, data = tmp_path / "cut.img", encoded(PICTURE[:9, :11], **ENCODINGS[kind])
     path.write_bytes(data)
     whole = read_image(path)

@@ -71,9 +71,7 @@ def test_extent_of_a_missing_or_wrong_file_is_rejected(tmp_path: Path) -> None:
         read_extent(tmp_path / "rgb.png")
 
 
-def test_command_writes_scenes_and_reports_errors_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_writes_scenes_and_reports_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [str(tmp_path), "--split", "val", "--scenes", "2", "--size", "32", "48", "--gamma", "none"]
     assert main(command) == 0
     assert "2 scenes" in capsys.readouterr().out
