@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import IO
 
 
-def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
+def write_atomically(path: str | Path, data: bytes | memoryview, durable: bool = True) -> None:
     """Write a file through a temporary file in the same folder, which is flushed to the disk and renamed.
 
     After a crash, a full disk or a concurrent write, `path` has its previous content, all of `data`, or all of the data
     of the other writer. Each call locks its own temporary file, `.NAME.RANDOM.partial`. The temporary file of a killed
     writer is not locked; the next call for the same `path` removes it.
+
+    Args:
+        path: The file; missing folders are created.
+        data: Its content.
+        durable: Whether to flush the file and its folder to the disk, which is slow for many small files. Without it
+            a power failure may lose the file.
 
     Raises:
         OSError: The file cannot be written. No temporary file remains.
@@ -28,12 +34,14 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
         try:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    _flush_folder(path.parent)
+    if durable:
+        _flush_folder(path.parent)
 
 
 def _create_partial(path: Path) -> IO[bytes]:

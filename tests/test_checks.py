@@ -8,7 +8,7 @@ from sapnet.checks import RULES, check_values, check_writable
 from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.models.sapnet.network import HIERARCHIES
-from sapnet.reporting.rows import read_study
+from sapnet.reporting.study import read_study
 
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 COMMANDS = ("train", "evaluate", "demo", "reproduce", "count", "compare", "check_data")

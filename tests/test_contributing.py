@@ -17,7 +17,7 @@ import hydra, torch
 from pathlib import Path
 import sapnet
 from sapnet.data.images import write_image
-from sapnet.reporting.rows import read_study
+from sapnet.reporting.study import read_study
 from sapnet.training.assemble import build_module
 
 here = Path.cwd()

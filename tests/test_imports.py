@@ -27,7 +27,7 @@ ALLOWED = {
 #: Upward imports that are allowed: the study of points measures the noise of the policy gradient.
 EXCEPTIONS = {("sapnet.evaluation.study_runner", "sapnet.training.gradient_noise")}
 #: Modules of the package itself that every part may import, and that import none of the parts.
-BASE = ("checks", "configs", "error_messages", "errors", "files", "interrupts", "provenance")
+BASE = ("checks", "configs", "error_messages", "errors", "files", "interrupts", "markdown", "provenance")
 
 
 def imported(text: str) -> Iterator[str]:
@@ -88,7 +88,7 @@ def test_there_is_no_import_cycle():
         ("sapnet.data.pairs", "def f():\n    from sapnet.models.srn import SRN"),
         ("sapnet.checkpoints.network", "from sapnet.training.losses import StageLoss"),
         ("sapnet.evaluation.runner", "from sapnet.training.losses import StageLoss"),
-        ("sapnet.reporting.rows", "from sapnet.cli.train import main"),
+        ("sapnet.reporting.study", "from sapnet.cli.train import main"),
         ("sapnet.files", "from sapnet.data import pairs"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from sapnet import __version__
 from sapnet.configs import CONFIG_DIR
 from sapnet.provenance import KEYS, NOT_RECORDED, as_columns, provenance, write_json
-from sapnet.reporting.kept import read_kept, read_table
+from sapnet.reporting.saved_results import read_saved_results, read_table
 
 RESULTS = CONFIG_DIR.parent / "experiments" / "results"
 VERSIONS = {"python": platform.python_version(), "torch": torch.__version__, "sapnet": __version__}
@@ -60,10 +60,10 @@ def test_a_committed_json_has_a_provenance(path):
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".csv"], ids=str)
-def test_every_line_of_a_committed_table_has_a_provenance(path):
-    """Lines of images have that of their run, which `read_kept` selects by row, seed and configuration hash."""
+def test_a_committed_table_says_where_each_line_comes_from(path):
+    """Lines of images by their run, which `read_saved_results` finds by row, seed and configuration hash."""
     if path.stem.endswith("_images"):
-        assert read_kept((RESULTS / path).parent, path.stem.removesuffix("_images")).images
+        assert read_saved_results((RESULTS / path).parent, path.stem.removesuffix("_images")).images
         return
     lines = [line for line in read_table(RESULTS / path) if "psnr_db" in line or "diverged" in line]
     assert lines and all(line.get(key) for line in lines for key in KEYS)

@@ -1,4 +1,4 @@
-"""`sapnet benchmark` for Tables 1 and 2, with a checkpoint and folders of a few images."""
+"""`sapnet compare` for Tables 1 and 2, with a checkpoint and folders of a few images."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sapnet.configs import EXPERIMENTS
-from sapnet.reporting.rows import read_study
+from sapnet.reporting.study import read_study
 from tests.contract.layouts import LAYOUTS, picture
 from tests.integration.conftest import run
 
@@ -51,7 +51,7 @@ def test_available_data_is_measured_once_and_missing_data_is_reported(tmp_path: 
     assert done.returncode == 0, done.stderr
     text, _ = table(tmp_path, 2)
     assert "| Ours_nu | 31.09 | 0.941 | mini scale, trained on synthetic, seed 0 | 4 of 2025 |" in text
-    assert text.count("holds no folder RealBlur") == 2
+    assert text.count("contains no folder RealBlur") == 2
 
 
 def test_official_and_derived_images_are_separate(real_data: Path, trained: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import time
 import pytest
 
 from sapnet.configs import EXPERIMENTS
-from sapnet.reporting.kept import read_table
-from sapnet.reporting.rows import read_study
-from sapnet.reporting.runs import Runs
+from sapnet.reporting.runs import RunStore
+from sapnet.reporting.saved_results import read_table
+from sapnet.reporting.study import read_study
 from tests.integration.conftest import ROOT, run
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def folder_of(root, table, row, **more):
     """Return the folder of a row's run at scale smoke."""
     study = read_study(EXPERIMENTS / f"{table}.yaml", "smoke")
-    return Runs(root / "runs").folder(study.overrides(row, 0), **more)
+    return RunStore(root / "runs").folder(study.overrides(row, 0), **more)
 
 
 def test_a_study_is_trained_once_and_rendered(tmp_path):
@@ -140,8 +140,8 @@ def test_a_signal_saves_a_checkpoint_and_ends_the_study(tmp_path, signum, code):
     study.send_signal(signum)
     out, error = study.communicate(timeout=240)
     assert study.returncode == code and "Traceback" not in error, error
-    message = "0 of 1 runs have ended, and the same command goes on with the others."
-    assert error.splitlines()[-1].endswith(message)
+    sentence = "0 of 1 runs have ended; the same command continues with the others."
+    assert error.splitlines()[-1].endswith(sentence)
     assert out.count("last.ckpt holds step") == 1, out
     saved = list((tmp_path / "out").glob("runs/*/checkpoints/last.ckpt"))
     assert len(saved) == 1 and not list((tmp_path / "out").glob("runs/*/done.json"))

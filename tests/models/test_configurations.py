@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from sapnet.configs import CONFIG_DIR, compose_network
 from sapnet.evaluation.network_costs import count_config
 from sapnet.models.adaptive import AdaptiveNetwork
-from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import DATA
+from sapnet.reporting.study import read_study
 from sapnet.training.assemble import build_module
 
 #: Table 4 as it is printed: Prog., SA, CA, CLA, Mask, V, Delta, PAS.

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from sapnet.evaluation.results_file import append_result
-from sapnet.reporting.points import COLUMNS, as_markdown, ordered, run_lines
-from sapnet.reporting.rows import Study
+from sapnet.reporting.run_tables import COLUMNS, as_markdown, ordered, run_lines
+from sapnet.reporting.study import Study
 
 STUDY = Study("Where", "U", (0, 1), {"U": [], "NU": []}, points=True)
 
@@ -28,7 +28,7 @@ def maps(error, extent, draw):
     return {"agreement": agreement, "samplers": [], "inference": [{"inference": "draw", "psnr": draw}]}
 
 
-def test_a_line_per_run_with_means_over_images_and_sampled_stages(tmp_path):
+def test_run_lines_are_means_over_images_and_sampled_stages(tmp_path):
     write(tmp_path, "U", 0, 22.0)
     write(tmp_path, "NU", 0, 23.0, maps(0.8, 0.7, 22.5))
     (tmp_path / "NU" / "1").mkdir()
@@ -42,7 +42,7 @@ def test_a_line_per_run_with_means_over_images_and_sampled_stages(tmp_path):
     assert diverged.items() >= {"row": "NU", "seed": 1, "diverged": 1}.items() and "psnr_db" not in diverged
 
 
-def test_the_page_has_means_over_seeds_and_says_what_diverged(tmp_path):
+def test_markdown_has_means_over_seeds_and_diverged_runs(tmp_path):
     for seed, psnr in ((0, 22.0), (1, 24.0)):
         write(tmp_path, "NU", seed, psnr, maps(0.8, 0.7, 22.5))
     lines = run_lines(STUDY, lambda row, seed: tmp_path / row / str(seed), {"U": 1.0, "NU": 1.01})

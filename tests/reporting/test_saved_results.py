@@ -1,4 +1,4 @@
-"""A study that is continued from results that were kept: the same table as from the runs, and a run here wins."""
+"""Saved results of a study: equal tables, continuation, and priority of runs."""
 
 import json
 
@@ -7,10 +7,11 @@ import pytest
 from sapnet.errors import UserError
 from sapnet.evaluation.results_file import append_result
 from sapnet.provenance import KEYS
-from sapnet.reporting.kept import IMAGE_COLUMNS, read_kept, read_table, write_kept
-from sapnet.reporting.points import all_images, ordered, run_lines
-from sapnet.reporting.render import as_csv, as_markdown, gains_table
-from sapnet.reporting.rows import Study, compare
+from sapnet.reporting.comparison import compare
+from sapnet.reporting.run_tables import all_images, ordered, run_lines
+from sapnet.reporting.saved_results import IMAGE_COLUMNS, read_saved_results, read_table, write_saved_results
+from sapnet.reporting.study import Study
+from sapnet.reporting.study_tables import as_csv, as_markdown, gains_table
 
 STUDY = Study("Where", "random", (0, 1), {"random": [], "U": [], "oracle": []}, references=("U",))
 GMACS = dict.fromkeys(STUDY.rows, 1.5)
@@ -21,7 +22,7 @@ def places(root):
 
 
 def train(root, row, values, seeds=(0, 1), commit="abc1234", names="abc"):
-    """What a finished run leaves; values by image, which rise with the seed."""
+    """Write the files of a finished run; the values by image increase with the seed."""
     for seed in seeds:
         folder = root / row / str(seed)
         for name, value in zip(names, values, strict=False):
@@ -35,7 +36,7 @@ def keep(root, folder, kept=None):
     runs, lines = run_lines(STUDY, places(root), GMACS, kept), compare(STUDY, places(root), kept)
     images = all_images(STUDY, places(root), kept)
     files = {".csv": as_csv(ordered(runs)), "_images.csv": as_csv(images), "_rows.csv": as_csv(lines)}
-    write_kept(folder, "study", files)
+    write_saved_results(folder, "study", files)
 
 
 def table(root, kept=None):
@@ -43,12 +44,12 @@ def table(root, kept=None):
     return as_markdown(STUDY, lines, {}) + gains_table(STUDY, lines, "U")
 
 
-def test_kept_results_make_the_same_table_as_the_runs(tmp_path):
+def test_saved_results_give_the_same_table_as_the_runs(tmp_path):
     train(tmp_path / "here", "random", [20.0, 25.0, 31.0])
     train(tmp_path / "here", "U", [20.5, 25.0, 31.0])
     train(tmp_path / "here", "oracle", [21.0, 25.5, 33.0])
     keep(tmp_path / "here", tmp_path / "kept")
-    expected, kept = table(tmp_path / "here"), read_kept(tmp_path / "kept", "study")
+    expected, kept = table(tmp_path / "here"), read_saved_results(tmp_path / "kept", "study")
     assert "| oracle | 27.00 ± 0.71 |" in expected and "| oracle | +1.00 [" in expected
     assert table(tmp_path / "nowhere", kept) == expected
     before = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
@@ -60,12 +61,12 @@ def test_kept_results_make_the_same_table_as_the_runs(tmp_path):
     assert tuple(run)[-4:] == KEYS and run["versions"] == "python 3, torch 2, sapnet 0" and run["steps"] == 7
 
 
-def test_a_study_goes_on_where_the_other_machine_stopped(tmp_path):
-    """One seed of a row there, the other here; a row that is in both is taken from here."""
+def test_study_is_continued_from_saved_results(tmp_path):
+    """The seeds of a row can be split between saved results and runs; runs have priority."""
     train(tmp_path / "there", "random", [20.0, 25.0])
     train(tmp_path / "there", "oracle", [21.0, 26.0], seeds=(0,))
     keep(tmp_path / "there", tmp_path / "kept")
-    kept = read_kept(tmp_path / "kept", "study")
+    kept = read_saved_results(tmp_path / "kept", "study")
     train(tmp_path / "here", "oracle", [21.0, 26.0], seeds=(1,))
     train(tmp_path / "here", "random", [19.0, 24.0], commit="newer")
     random, uniform, oracle = compare(STUDY, places(tmp_path / "here"), kept)
@@ -73,16 +74,16 @@ def test_a_study_goes_on_where_the_other_machine_stopped(tmp_path):
     assert oracle["gain_db"] == pytest.approx(2) and oracle["gain_by_seed_db"] == pytest.approx([2, 2])
     assert oracle["intervals_from"] == "images" and "psnr_db" not in uniform
     keep(tmp_path / "here", tmp_path / "kept", kept)
-    assert len(read_kept(tmp_path / "kept", "study").images) == 4
+    assert len(read_saved_results(tmp_path / "kept", "study").images) == 4
 
 
-def test_a_row_without_values_by_image_is_quoted_as_it_was_recorded(tmp_path):
+def test_row_without_results_by_image_is_copied_as_recorded(tmp_path):
     train(tmp_path / "there", "random", [20.0, 25.0, 31.0])
     train(tmp_path / "there", "oracle", [21.0, 25.5, 33.0])
     keep(tmp_path / "there", tmp_path / "kept")
     (tmp_path / "kept" / "study_images.csv").unlink()
     old = compare(STUDY, places(tmp_path / "there"))[2]
-    kept = read_kept(tmp_path / "kept", "study")
+    kept = read_saved_results(tmp_path / "kept", "study")
     # Half of it again, and a new row: the quoted one stands as it was, the new one has what it can be paired with.
     train(tmp_path / "here", "oracle", [0.0, 0.0, 0.0], seeds=(0,))
     train(tmp_path / "here", "U", [20.0, 25.0, 31.0])
@@ -96,26 +97,26 @@ def test_a_row_without_values_by_image_is_quoted_as_it_was_recorded(tmp_path):
     assert "]* | +1.17, +1.17 |" in text and "\\* Recorded earlier, at abc1234: the values by image were not" in text
 
 
-def test_rows_on_different_images_are_not_paired(tmp_path):
+def test_rows_on_different_images_are_rejected(tmp_path):
     train(tmp_path, "random", [20.0, 25.0])
     train(tmp_path, "oracle", [20.0, 25.0], names="ax")
     with pytest.raises(UserError, match="oracle and random were tested on different images"):
         compare(STUDY, places(tmp_path))
 
 
-def test_images_of_another_run_are_refused(tmp_path):
+def test_images_of_a_different_run_are_rejected(tmp_path):
     train(tmp_path / "there", "random", [20.0, 25.0])
     keep(tmp_path / "there", tmp_path / "kept")
     path = tmp_path / "kept" / "study_images.csv"
     path.write_text(path.read_text().replace("random1", "other"))
-    with pytest.raises(UserError, match=r"random, seed 1 belongs to no run of study.csv"):
-        read_kept(tmp_path / "kept", "study")
+    with pytest.raises(UserError, match=r"random, seed 1 matches no run of study.csv"):
+        read_saved_results(tmp_path / "kept", "study")
 
 
-def test_a_run_that_diverged_is_kept_too(tmp_path):
+def test_diverged_run_is_saved(tmp_path):
     train(tmp_path / "there", "oracle", [21.0, 26.0], seeds=(0,))
     (tmp_path / "there" / "oracle" / "1").mkdir()
     (tmp_path / "there" / "oracle" / "1" / "diverged.json").write_text(json.dumps({"command": "c", "commit": "d"}))
     keep(tmp_path / "there", tmp_path / "kept")
-    *_, oracle = compare(STUDY, places(tmp_path / "nowhere"), read_kept(tmp_path / "kept", "study"))
+    *_, oracle = compare(STUDY, places(tmp_path / "nowhere"), read_saved_results(tmp_path / "kept", "study"))
     assert oracle["diverged_seeds"] == 1 and oracle["psnr_db"] == 23.5

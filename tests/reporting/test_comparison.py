@@ -7,9 +7,11 @@ import pytest
 from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.evaluation.results_file import append_result
-from sapnet.reporting.render import as_csv, as_markdown, gains_picture
-from sapnet.reporting.rows import Study, compare, data_words, read_study
-from sapnet.reporting.runs import Runs
+from sapnet.reporting.charts import gains_chart
+from sapnet.reporting.comparison import compare
+from sapnet.reporting.runs import RunStore
+from sapnet.reporting.study import Study, data_overrides, read_study
+from sapnet.reporting.study_tables import as_csv, as_markdown
 
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 STUDY = Study("Where", "random", (0, 1), {"random": ["sampling=random"], "oracle": ["sampling=oracle"]})
@@ -39,8 +41,8 @@ def test_gains_are_paired_by_image_and_seed(tmp_path):
     assert oracle["gain_by_seed_db"] == pytest.approx([0.5, 0.5])
 
 
-def test_an_evaluation_that_was_repeated_is_not_averaged_with_the_new_one(tmp_path):
-    """As a second run of the same command leaves it: 4 images of one checkpoint, then 2 of another."""
+def test_only_the_latest_evaluation_is_used(tmp_path):
+    """A second run of the command appends 2 images of a new checkpoint to 4 of the old one."""
     base = {"checkpoint_kind": "best", "data": "synthetic"}
     for seed in (0, 1):
         write(tmp_path, "random", seed, [20.0, 21.0, 22.0, 23.0], checkpoint="old", generator_steps=2, **base)
@@ -52,7 +54,7 @@ def test_an_evaluation_that_was_repeated_is_not_averaged_with_the_new_one(tmp_pa
     assert "Evaluated checkpoint: best, 4 steps" in as_markdown(STUDY, [random, oracle], {})
 
 
-def test_the_checkpoint_that_a_study_names_is_read(tmp_path):
+def test_results_of_the_selected_checkpoint_are_read(tmp_path):
     rows = {"random": ["evaluate_checkpoint=last"], "oracle": []}
     study = Study("t", "random", (0,), rows)
     for row in rows:
@@ -61,10 +63,10 @@ def test_the_checkpoint_that_a_study_names_is_read(tmp_path):
     assert [line["psnr_db"] for line in compare(study, places(tmp_path))] == [30.5, 20.5]
 
 
-def test_results_that_do_not_go_together_are_refused(tmp_path):
+def test_results_on_different_images_are_rejected(tmp_path):
     write(tmp_path, "random", 0, [20.0, 21.0])
     write(tmp_path, "random", 1, [20.0, 21.0, 22.0])
-    with pytest.raises(UserError, match=r"seed1/results.jsonl is of 3 images, of which 2 are among the 2"):
+    with pytest.raises(UserError, match=r"seed1/results.jsonl contains 3 images, of which 2 are among the 2"):
         compare(STUDY, places(tmp_path))
     write(tmp_path, "random", 0, [20.0, 21.0, 22.0])
     for seed in (0, 1):
@@ -77,16 +79,16 @@ def test_results_that_do_not_go_together_are_refused(tmp_path):
         compare(STUDY, places(tmp_path))
 
 
-def test_a_row_without_a_result_says_so(tmp_path):
+def test_row_without_results_is_shown(tmp_path):
     for seed in (0, 1):
         write(tmp_path, "random", seed, [20.0, 21.0])
     write(tmp_path, "oracle", 0, [22.0, 23.0])  # the second seed is missing
     text = as_markdown(STUDY, compare(STUDY, places(tmp_path)), {"Seeds": "0, 1"})
     assert "| oracle | no result yet |" in text and "Seeds: 0, 1" in text
-    assert gains_picture(STUDY, compare(STUDY, places(tmp_path))) is None, "there is no gain to draw"
+    assert gains_chart(STUDY, compare(STUDY, places(tmp_path))) is None, "there is no gain to draw"
 
 
-def test_unknown_studies_and_scales_are_named(tmp_path):
+def test_unknown_study_or_scale_is_rejected(tmp_path):
     content = {
         "title": "t",
         "reference": "a",
@@ -109,7 +111,7 @@ def studied(tmp_path, rows):
     return read_study(tmp_path / "table.yaml", "mini")
 
 
-def test_a_row_may_carry_the_papers_figures(tmp_path):
+def test_row_can_contain_values_of_the_paper(tmp_path):
     study = studied(tmp_path, {"a": ["seed=1"], "b": {"overrides": ["network=net5"], "paper_psnr_db": 31.04}})
     assert study.rows == {"a": ["seed=1"], "b": ["network=net5"]}
     assert study.paper == {"b": {"paper_psnr_db": 31.04}}
@@ -122,12 +124,12 @@ def test_a_row_may_carry_the_papers_figures(tmp_path):
 @pytest.mark.parametrize(
     "row", ["network=net5", {"paper_psnr_db": 30}, {"overrides": [], "psnr": 30}, {"overrides": None}]
 )
-def test_a_row_that_is_neither_is_refused_by_its_name(tmp_path, row):
+def test_malformed_row_is_rejected(tmp_path, row):
     with pytest.raises(UserError, match=r"table.yaml, row odd"):
         studied(tmp_path, {"odd": row})
 
 
-def test_a_scale_adds_what_the_kind_of_network_takes(tmp_path):
+def test_scale_adds_overrides_by_kind_of_network(tmp_path):
     rows = {"a": ["seed=1"], "b": {"overrides": ["network=srn"], "network": "peers"}}
     study = studied(tmp_path, rows)
     assert study.overrides("a", 3) == ["steps=1", "network.stem=4", "seed=1", "seed=3"]
@@ -137,14 +139,16 @@ def test_a_scale_adds_what_the_kind_of_network_takes(tmp_path):
         studied(tmp_path, {"a": {"overrides": [], "network": "odd"}})
 
 
-def test_other_data_replaces_what_the_scale_says_of_data():
+def test_data_overrides_replace_those_of_the_scale():
     study = Study("t", "a", (0,), {"a": ["network=net9"]}, {"a": ["steps=1", "data.train=6"]})
     told = ["steps=1", "data=reds", "data.root=R", "logger=wandb", "network=net9", "seed=0"]
-    assert study.changed(["logger=wandb"], data_words(["row=a", "data=reds", "data.root=R"])).overrides("a", 0) == told
+    assert (
+        study.changed(["logger=wandb"], data_overrides(["row=a", "data=reds", "data.root=R"])).overrides("a", 0) == told
+    )
     assert "data.train=6" in study.changed([], []).overrides("a", 0)
 
 
-def test_every_figure_of_the_csv_has_a_unit_and_an_origin(tmp_path):
+def test_csv_columns_have_units_and_provenance(tmp_path):
     study = studied(tmp_path, {"a": [], "b": {"overrides": ["network=net5"], "paper_psnr_db": 31.04}})
     for row, base in (("a", 20.0), ("b", 21.0)):
         write(tmp_path, row, 0, [base, base + 1])
@@ -155,16 +159,16 @@ def test_every_figure_of_the_csv_has_a_unit_and_an_origin(tmp_path):
     for column in ("psnr_db", "runtime_s", "gain_ci95_low_db", "command", "commit", "config_hash", "images", "seeds"):
         assert column in columns
     assert first.endswith(",") and second.endswith("31.04") and "abc1234" in second
-    assert gains_picture(study, lines).shape[2] == 3
+    assert gains_chart(study, lines).shape[2] == 3
 
 
-def test_notes_on_the_papers_figures_are_printed(tmp_path):
+def test_notes_are_printed(tmp_path):
     study = Study("t", "a", (0,), {"a": []}, notes=("The text says otherwise.",))
     assert "- The text says otherwise." in as_markdown(study, compare(study, places(tmp_path)), {})
 
 
-def test_seeds_that_diverged_are_counted_and_left_out(tmp_path):
-    """A row is neither hidden by a seed that diverged, nor is its mean taken as that of all seeds."""
+def test_diverged_seeds_are_counted_and_excluded(tmp_path):
+    """The number of diverged seeds is shown next to the mean of the others."""
     for seed, value in ((0, 20.0), (1, 30.0)):
         write(tmp_path, "random", seed, [value, value])
     write(tmp_path, "oracle", 1, [31.0, 31.0])
@@ -177,7 +181,7 @@ def test_seeds_that_diverged_are_counted_and_left_out(tmp_path):
     assert "| oracle | 2 diverged |" in as_markdown(STUDY, compare(STUDY, places(tmp_path)), {})
 
 
-def test_a_figure_derived_from_the_text_is_marked(tmp_path):
+def test_derived_value_is_marked(tmp_path):
     study = studied(
         tmp_path, {"a": {"overrides": [], "paper_psnr_db": 32.0}, "b": {"overrides": [], "derived_psnr_db": 31.85}}
     )
@@ -186,22 +190,22 @@ def test_a_figure_derived_from_the_text_is_marked(tmp_path):
     assert as_csv(compare(study, places(tmp_path))).splitlines()[0] == "row,paper_psnr_db,derived_psnr_db"
 
 
-def test_table_4_has_two_figures_that_the_paper_does_not_print():
+def test_table_4_has_two_derived_values():
     paper = read_study(EXPERIMENTS / "table4.yaml").paper
     derived = {row: figures["derived_psnr_db"] for row, figures in paper.items() if "derived_psnr_db" in figures}
     net9 = paper["Net9"]["paper_psnr_db"]
     assert derived == {"Net8_text": pytest.approx(net9 - 0.18), "elu_unnormalised": pytest.approx(net9 - 0.15)}
 
 
-def test_rows_that_studies_share_tell_their_runs_the_same_as_before():
-    """A run is known by its overrides: to write the rows in another way must not make it another run."""
+def test_run_folders_of_the_studies_have_not_changed():
+    """A run is identified by its overrides, so refactoring the studies must not change them."""
     for name, identity in json.loads((Path(__file__).parent / "run_identities.json").read_text()).items():
         table, scale, row = name.split(" ", 2)
         study = read_study(EXPERIMENTS / f"{table}.yaml", scale)
-        assert Runs(Path()).folder([*study.overrides(row, 0), *study.test]).name == identity, name
+        assert RunStore(Path()).folder([*study.overrides(row, 0), *study.test]).name == identity, name
 
 
-def test_a_study_takes_the_rows_of_another(tmp_path):
+def test_study_inherits_rows(tmp_path):
     studied(tmp_path, {"a": [["x=1", "y=2"], "z=3"], "b": ["x=2"]})
     other = {"title": "t", "reference": "a", "seeds": [0], "rows_of": "table", "without": ["b"]}
     (tmp_path / "other.yaml").write_text(json.dumps(other))
@@ -211,8 +215,8 @@ def test_a_study_takes_the_rows_of_another(tmp_path):
         read_study(tmp_path / "other.yaml")
 
 
-def test_a_study_with_the_rows_of_another_shares_its_runs():
-    """Else rows that were trained for the one would be trained again for the other."""
+def test_inherited_rows_share_runs():
+    """Otherwise rows would be trained again."""
     whole, part = (read_study(EXPERIMENTS / f"study_{name}.yaml", "mini") for name in ("local", "warm_start"))
     assert set(part.rows) < set(whole.rows)
     assert all(part.overrides(row, 1) == whole.overrides(row, 1) for row in part.rows)

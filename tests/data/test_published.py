@@ -1,4 +1,4 @@
-"""The published benchmarks: whole or refused, one kind of blur."""
+"""Published data sets: number of pairs and kind of blur."""
 
 import inspect
 import os
@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from sapnet.data.benchmark import BenchmarkData
 from sapnet.data.generated import SyntheticData
 from sapnet.data.gopro import GoProData
 from sapnet.data.hide import HideData
 from sapnet.data.images import write_image
+from sapnet.data.published import PublishedData
 from sapnet.data.realblur import RealBlurData
 from sapnet.data.reds import RedsData
 from sapnet.errors import UserError
 from tests.contract.layouts import LAYOUTS, OPTIONS
 from tests.contract.test_data_modules import compose
 
-BENCHMARKS = {
+PUBLISHED = {
     "gopro": GoProData,
     "hide": HideData,
     "realblur_j": RealBlurData,
@@ -31,7 +31,7 @@ TRAIN_AND_TEST = {"gopro": (2103, 1111), "hide": (6397, 2025), "realblur_j": (37
 
 
 class Linker:
-    """Makes an image by a link to one file, so that whole data sets take a second."""
+    """Creates images as links to one file, which is fast for whole data sets."""
 
     def __init__(self, folder: Path):
         self.source = folder / "one.png"
@@ -43,7 +43,7 @@ class Linker:
 
 
 def whole_gopro(root: Path, write: Callable[[Path], None]) -> None:
-    for split, sequences in GoProData.published.items():
+    for split, sequences in GoProData.pair_counts.items():
         for sequence, frames in sequences.items():
             for frame in range(frames):
                 for kind in ("blur", "sharp"):
@@ -76,10 +76,10 @@ WHOLE = {"gopro": whole_gopro, "hide": whole_hide, "realblur_j": whole_realblur,
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_the_whole_set_is_taken_and_one_image_less_is_not(name: str, tmp_path: Path) -> None:
-    """The counts that the field reports on, and a download that stopped early."""
+def test_complete_set_is_accepted_and_incomplete_set_rejected(name: str, tmp_path: Path) -> None:
+    """The numbers of the literature, and an incomplete download."""
     train, test = TRAIN_AND_TEST[name]
-    counts = {split: compose(name).published[split] for split in ("train", "test")}
+    counts = {split: compose(name).pair_counts[split] for split in ("train", "test")}
     assert [n if isinstance(n, int) else sum(n.values()) for n in counts.values()] == [train, test]
     WHOLE[name](tmp_path / "set", Linker(tmp_path))
     data = compose(name, root=str(tmp_path / "set"))
@@ -94,11 +94,11 @@ def test_the_whole_set_is_taken_and_one_image_less_is_not(name: str, tmp_path: P
     assert accepted.remarks["partial"] == f"{test - 1} of {test} pairs"
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_part_is_refused_with_what_is_missing_unless_accepted(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_incomplete_set_is_rejected_without_partial(name: str, tmp_path: Path) -> None:
     LAYOUTS[name](tmp_path / name)
     options = OPTIONS[name] | {"root": str(tmp_path / name), "crop": 8, "workers": 0}
-    title = BENCHMARKS[name].title if hasattr(BENCHMARKS[name], "title") else "RealBlur"
+    title = PUBLISHED[name].title if hasattr(PUBLISHED[name], "title") else "RealBlur"
     with pytest.raises(UserError, match=rf"{title}.*, train: \d+ of \d+ pairs are in .*{name}") as refused:
         compose(name, **(options | {"partial": False})).setup("fit")
     if name == "gopro":
@@ -108,9 +108,9 @@ def test_a_part_is_refused_with_what_is_missing_unless_accepted(name: str, tmp_p
     assert data.remarks["partial"].startswith("4 of ")
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_no_root_and_a_wrong_root_say_what_to_give(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.root is not given: name the folder of "):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_missing_or_wrong_root_is_reported(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.root is not set: name the folder of "):
         compose(name).setup("test")
     with pytest.raises(UserError, match=r"there is no folder .*absent"):
         compose(name, root=str(tmp_path / "absent")).setup("test")
@@ -118,12 +118,12 @@ def test_no_root_and_a_wrong_root_say_what_to_give(name: str, tmp_path: Path) ->
         compose(name, root=str(tmp_path)).setup("test")
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_shipped_config_holds_each_argument_with_its_default(name: str) -> None:
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_config_contains_each_argument_with_its_default(name: str) -> None:
     path = Path(__file__).parents[2] / "conf" / "data" / f"{name}.yaml"
     config = OmegaConf.to_container(OmegaConf.create({"data": OmegaConf.load(path)}), resolve=True)["data"]
-    kind = BENCHMARKS[name]
-    own = {**inspect.signature(BenchmarkData).parameters, **inspect.signature(kind).parameters}
+    kind = PUBLISHED[name]
+    own = {**inspect.signature(PublishedData).parameters, **inspect.signature(kind).parameters}
     own.pop("options", None)
     assert config.pop("_target_") == f"{kind.__module__}.{kind.__qualname__}"
     assert config.keys() == own.keys()
@@ -131,8 +131,8 @@ def test_the_shipped_config_holds_each_argument_with_its_default(name: str) -> N
     assert config == {key: own[key].default for key in config}
 
 
-def test_two_kinds_of_blur_must_be_chosen_between_and_are_named_in_results(tmp_path: Path) -> None:
-    """The most repeated question of the field; `blur` and `blur_gamma` are never to be mixed up."""
+def test_kind_of_blur_must_be_selected_and_is_in_the_remarks(tmp_path: Path) -> None:
+    """`blur` and `blur_gamma` must not be confused."""
     root = str(tmp_path / "gopro")
     LAYOUTS["gopro"](tmp_path / "gopro")
     with pytest.raises(UserError, match=r"choose by data\.blur=blur or data\.blur=blur_gamma"):
@@ -151,7 +151,7 @@ def test_two_kinds_of_blur_must_be_chosen_between_and_are_named_in_results(tmp_p
 
 
 @pytest.mark.parametrize("line", ["1.png", "a/blur/1.png a/gt/1.png", "FOLDER/a/blur/1.png FOLDER/a/gt/1.png", "x y z"])
-def test_a_realblur_list_in_another_form_is_refused_by_its_line(line: str, tmp_path: Path) -> None:
+def test_malformed_realblur_list_is_rejected(line: str, tmp_path: Path) -> None:
     LAYOUTS["realblur_j"](tmp_path)
     path = tmp_path / "RealBlur_J_test_list.txt"
     path.write_text(path.read_text() + line.replace("FOLDER", "RealBlur-J_ECC_IMCORR_centroid_itensity_ref"))
@@ -159,9 +159,9 @@ def test_a_realblur_list_in_another_form_is_refused_by_its_line(line: str, tmp_p
         compose("realblur_j", root=str(tmp_path), partial=True).find("test")
 
 
-def test_realblur_needs_its_list_and_j_is_not_r(tmp_path: Path) -> None:
+def test_realblur_requires_the_list_of_its_kind(tmp_path: Path) -> None:
     LAYOUTS["realblur_j"](tmp_path)
-    with pytest.raises(UserError, match=r"cannot read .*RealBlur_R_test_list\.txt, which says what"):
+    with pytest.raises(UserError, match=r"cannot read .*RealBlur_R_test_list\.txt, the list of the test images"):
         compose("realblur_r", root=str(tmp_path)).find("test")
     (tmp_path / "RealBlur_R_test_list.txt").write_text((tmp_path / "RealBlur_J_test_list.txt").read_text())
     with pytest.raises(UserError, match="line 1 is not"):
@@ -170,7 +170,7 @@ def test_realblur_needs_its_list_and_j_is_not_r(tmp_path: Path) -> None:
         RealBlurData("X")
 
 
-def test_reds_unpacked_by_hand_is_found_too(tmp_path: Path) -> None:
+def test_reds_without_parent_folder_is_found(tmp_path: Path) -> None:
     names = LAYOUTS["reds"](tmp_path)
     for folder in ("val_blur", "val_sharp"):
         (tmp_path / "val" / folder).rename(tmp_path / folder)
@@ -178,12 +178,12 @@ def test_reds_unpacked_by_hand_is_found_too(tmp_path: Path) -> None:
     assert [pair.name for pair in data.find("test")] == names["test"]
 
 
-def test_a_hide_without_its_sharp_images_is_refused(tmp_path: Path) -> None:
+def test_hide_without_a_sharp_image_is_rejected(tmp_path: Path) -> None:
     LAYOUTS["hide"](tmp_path)
     (tmp_path / "GT" / "clos1.png").unlink()
     with pytest.raises(UserError, match=r"clos1\.png without a partner in .*GT"):
         compose("hide", root=str(tmp_path), partial=True).find("test")
 
 
-def test_generated_data_has_nothing_to_say_beside_its_name() -> None:
+def test_synthetic_data_has_no_remarks() -> None:
     assert SyntheticData().remarks == {} and SyntheticData().protocol == "standard"

@@ -1,4 +1,4 @@
-"""Tables 1 and 2: the paper's figures whole and apart from ours, ours with their interval, count and protocol."""
+"""Tables 1 and 2: quoted and measured values."""
 
 import csv
 import io
@@ -10,10 +10,17 @@ import pytest
 from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.evaluation.runner import PROTOCOLS
-from sapnet.reporting.benchmarks import Benchmark, TestSet, as_markdown, figures, quoted, read_benchmark
-from sapnet.reporting.render import as_csv
-from sapnet.reporting.rows import Study, read_study
-from sapnet.reporting.runs import Runs
+from sapnet.reporting.benchmark_tables import (
+    BenchmarkStudy,
+    TestSet,
+    as_markdown,
+    quoted_lines,
+    read_benchmark,
+    summarise,
+)
+from sapnet.reporting.runs import RunStore
+from sapnet.reporting.study import Study, read_study
+from sapnet.reporting.study_tables import as_csv
 
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 
@@ -21,7 +28,7 @@ EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 def paper(table: int, name: str) -> dict[str, dict]:
     benchmark = read_benchmark(EXPERIMENTS / f"table{table}.yaml")
     test = next(test for test in benchmark.sets if test.name == name)
-    return {line["row"]: line for line in quoted(benchmark, test)}
+    return {line["row"]: line for line in quoted_lines(benchmark, test)}
 
 
 @pytest.mark.parametrize(
@@ -33,8 +40,8 @@ def paper(table: int, name: str) -> dict[str, dict]:
         (2, "RealBlur-J", "Ours_u", (1.26, 0.19, 0.27)),
     ],
 )
-def test_all_methods_are_quoted_and_agree_with_the_gains_in_the_text(table, name, ours, gains):
-    """The text gives gains over MIMO+, MPRNet and the uniform network, so that a slip of ours in copying would show."""
+def test_quoted_values_agree_with_the_gains_in_the_text_of_the_paper(table, name, ours, gains):
+    """The text gives gains over MIMO+, MPRNet and the uniform network, which verifies the copied values."""
     lines = paper(table, name)
     assert len(lines) == {1: 16, 2: 11}[table]
     keys = {"set", "row", "origin", "paper_psnr_db", "paper_ssim"} | ({"paper_runtime_s"} if table == 1 else set())
@@ -44,8 +51,8 @@ def test_all_methods_are_quoted_and_agree_with_the_gains_in_the_text(table, name
     assert all(0.7 < line["paper_ssim"] < 0.97 for line in lines.values())
 
 
-def test_both_tables_ask_for_the_same_runs():
-    runs, same = Runs(Path("runs")), {"SRN": "SRN", "DMPHN": "DMPHN", "Ours_u": "Ours_u_b", "Ours_nu": "Ours_nu"}
+def test_tables_share_runs():
+    runs, same = RunStore(Path("runs")), {"SRN": "SRN", "DMPHN": "DMPHN", "Ours_u": "Ours_u_b", "Ours_nu": "Ours_nu"}
     for scale in ("paper", "mini"):
         one, two = (read_study(EXPERIMENTS / f"table{n}.yaml", scale) for n in (1, 2))
         assert two.rows.keys() == same.keys()
@@ -53,11 +60,11 @@ def test_both_tables_ask_for_the_same_runs():
             assert runs.folder(two.overrides(row, 0)) == runs.folder(one.overrides(other, 0))
 
 
-def test_official_and_derived_pairs_of_one_folder_never_mix():
+def test_official_and_derived_pairs_are_separate():
     official, derived = read_benchmark(EXPERIMENTS / "table1.yaml").sets
     names = [f"GOPR0384_11_00/{n:06d}" for n in (1, 14, 100, 203, 386)] + ["GOPR0410_11_00/000203"]
-    assert [official.holds(name) for name in names] == [True, True, True, False, False, True]
-    assert [derived.holds(name) for name in names] == [False, False, False, True, True, False]
+    assert [official.contains(name) for name in names] == [True, True, True, False, False, True]
+    assert [derived.contains(name) for name in names] == [False, False, False, True, True, False]
     assert official.paper and derived.paper is None, "the paper has no figure on the derived ones"
 
 
@@ -72,22 +79,22 @@ def lines(values, protocol="standard", **more):
     ]
 
 
-def test_figures_are_means_with_an_interval_and_a_median_time():
-    found = figures(lines([30.0, 31.0, 35.0, 28.0]))
+def test_summary_has_means_an_interval_and_a_median_time():
+    found = summarise(lines([30.0, 31.0, 35.0, 28.0]))
     assert found["psnr_db"] == 31 and found["ssim_matlab3d"] == pytest.approx(0.9) and found["runtime_s"] == 2.5
     assert 28 <= found["psnr_ci95_low_db"] < 31 < found["psnr_ci95_high_db"] <= 35
     assert found["input_psnr_db"] == 21.5 and found["images"] == 4 and "runtime_unsynchronised_s" not in found
     assert found["device"] == "x, 2 threads, float32, 40x30"
-    equal = figures(lines([30.0, np.inf, 32.0], device="cuda", tf32_convolutions=True, seconds_unsynchronised=0.1))
+    equal = summarise(lines([30.0, np.inf, 32.0], device="cuda", tf32_convolutions=True, seconds_unsynchronised=0.1))
     assert equal["psnr_db"] == 31 and equal["images"] == 2 and equal["images_equal_to_truth"] == 1
     assert equal["runtime_unsynchronised_s"] == 0.1 and "TF32" in equal["device"]
-    assert "psnr_ci95_low_db" not in figures(lines([30.0])), "one image says nothing of others"
-    with pytest.raises(UserError, match="nothing to take a mean of"):
-        figures(lines([np.inf]))
+    assert "psnr_ci95_low_db" not in summarise(lines([30.0])), "one image says nothing of others"
+    with pytest.raises(UserError, match="so there is no mean"):
+        summarise(lines([np.inf]))
 
 
-def test_realblurs_figures_carry_another_name():
-    found = figures(lines([30.0, 31.0], "realblur", unregistered=[False, True, False]))
+def test_ssim_of_realblur_has_a_different_name():
+    found = summarise(lines([30.0, 31.0], "realblur", unregistered=[False, True, False]))
     assert "ssim_matlab3d" not in found and found["ssim_gaussian_registered"] == pytest.approx(0.9)
     assert found["images_unregistered"] == 2 and "ECC" in found["protocol"]
 
@@ -95,18 +102,18 @@ def test_realblurs_figures_carry_another_name():
 def rendered(found: list[dict], *more: dict) -> str:
     study = Study("Title", "A", (0,), {"A": [], "B": []}, paper={"A": {"paper_psnr_db": 33.25}}, notes=("A slip.",))
     tests = (TestSet("Set", ("S",), (), "paper_"), TestSet("Derived", ("S",), (), remark="No test images."))
-    benchmark = Benchmark(study, {"Other": {"paper_psnr_db": 29.0, "paper_ssim": 0.9}}, tests)
-    return as_markdown(benchmark, [*quoted(benchmark, tests[0]), *found, *more], {"Commit": "abc"})
+    benchmark = BenchmarkStudy(study, {"Other": {"paper_psnr_db": 29.0, "paper_ssim": 0.9}}, tests)
+    return as_markdown(benchmark, [*quoted_lines(benchmark, tests[0]), *found, *more], {"Commit": "abc"})
 
 
 def made(**more) -> dict:
     return {
         **{"set": "Set", "row": "A", "origin": "mini scale, seed 0", "remark": "", "checkpoint": "c0ffee"},
-        **{"command": "python -m x", "commit": "abc", "images_of": 1111, **figures(lines([30.0, 31.0])), **more},
+        **{"command": "python -m x", "commit": "abc", "images_of": 1111, **summarise(lines([30.0, 31.0])), **more},
     }
 
 
-def test_ours_stand_beside_the_papers_in_columns_of_their_own():
+def test_measured_values_have_their_own_columns():
     derived = made(set="Derived", images_of=None)
     other = made(row="B", origin="given", remark="chosen on test images", runtime_unsynchronised_s=0.25)
     text = rendered([made(), made(origin="mini scale, seed 1"), other, derived])
@@ -125,7 +132,7 @@ def test_ours_stand_beside_the_papers_in_columns_of_their_own():
     assert "No test images." in after and "1111" not in after and "33.25" not in after
 
 
-def test_what_is_not_there_or_failed_is_said():
+def test_missing_and_failed_results_are_reported():
     missing = {"set": "Set", "row": None, "origin": None, "remark": "not there: no folder S."}
     text = rendered([missing])
     assert "not there: no folder S." in text and "| A | 33.25 |" in text and "measured here" not in text
@@ -137,9 +144,9 @@ def test_what_is_not_there_or_failed_is_said():
     assert "|  |  |  | failed: given |" in text and "- A: failed: given; damaged." in text
 
 
-def test_the_csv_keeps_the_papers_columns_apart():
+def test_csv_has_separate_columns_for_the_paper():
     benchmark = read_benchmark(EXPERIMENTS / "table1.yaml")
-    found = list(csv.DictReader(io.StringIO(as_csv([*quoted(benchmark, benchmark.sets[0]), made()]))))
+    found = list(csv.DictReader(io.StringIO(as_csv([*quoted_lines(benchmark, benchmark.sets[0]), made()]))))
     assert len(found) == 17
     for line in found:
         assert (line["psnr_db"] == "") == (line["origin"] == "quoted") and (line["paper_psnr_db"] == "") == (
@@ -147,6 +154,6 @@ def test_the_csv_keeps_the_papers_columns_apart():
         )
 
 
-def test_a_study_without_test_sets_is_refused():
-    with pytest.raises(UserError, match=r"table4: it names no test sets; sapnet reproduce"):
+def test_study_without_test_sets_is_rejected():
+    with pytest.raises(UserError, match=r"table4: it has no test sets; use sapnet reproduce"):
         read_benchmark(EXPERIMENTS / "table4.yaml")

@@ -1,4 +1,4 @@
-"""What Tables 1 and 2 find below a folder: networks, their authors' weights, the images of a set."""
+"""Networks, published weights and test images of Tables 1 and 2."""
 
 import json
 from collections.abc import Iterator
@@ -9,12 +9,14 @@ import pytest
 
 from sapnet.configs import CONFIG_DIR, EXPERIMENTS
 from sapnet.errors import UserError
-from sapnet.reporting.benchmarks import TestSet, read_benchmark
-from sapnet.reporting.candidates import Candidate, given, published, trained
-from sapnet.reporting.rows import read_study
-from sapnet.reporting.runs import Runs
-from sapnet.reporting.whole_images import Absent, images
+from sapnet.reporting.benchmark_evaluation import MissingData, find_images
+from sapnet.reporting.benchmark_tables import TestSet, read_benchmark
+from sapnet.reporting.candidates import Candidate, published_networks, selected_checkpoints, trained_networks
+from sapnet.reporting.runs import RunStore
+from sapnet.reporting.study import read_study
 from tests.contract.layouts import LAYOUTS, picture
+
+TABLE_1 = EXPERIMENTS / "table1.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -28,88 +30,90 @@ def sets(table: int) -> dict[str, TestSet]:
 
 
 def names(test: TestSet, root: Path) -> list[str]:
-    found = images(test, root)
+    found = find_images(test, root)
     return [found.items.name(index) for index in range(len(found.items))]
 
 
-def test_official_images_are_counted_against_the_whole_and_derived_ones_apart(tmp_path: Path) -> None:
+def test_official_and_derived_images_are_found_separately(tmp_path: Path) -> None:
     expected = LAYOUTS["gopro"](tmp_path / "GOPRO_Large")["test"]
     official, derived = sets(1).values()
-    found = images(official, tmp_path)
-    assert names(official, tmp_path) == expected and found.of == 1111 and found.protocol == "standard"
+    found = find_images(official, tmp_path)
+    assert names(official, tmp_path) == expected and found.total == 1111 and found.protocol == "standard"
     assert found.context["blur"] == "blur" and "partial" not in found.context, "more images make no line another's"
-    assert images(derived, tmp_path) is None
+    assert find_images(derived, tmp_path) is None
     for kind in ("blur", "blur_gamma", "sharp"):
         picture(tmp_path / "GOPRO_Large" / "test" / "GOPR0384_11_00" / kind / "000203.png")
     assert names(official, tmp_path) == expected
-    assert names(derived, tmp_path) == ["GOPR0384_11_00/000203"] and images(derived, tmp_path).of is None
+    assert names(derived, tmp_path) == ["GOPR0384_11_00/000203"] and find_images(derived, tmp_path).total is None
 
 
-def test_hide_and_realblur_are_found_by_their_usual_names(tmp_path: Path) -> None:
+def test_hide_and_realblur_are_found_by_their_usual_folder_names(tmp_path: Path) -> None:
     for name, folder in (("hide", "HIDE_dataset"), ("realblur_j", "RealBlur")):
         LAYOUTS[name](tmp_path / folder)
-    found = {name: images(test, tmp_path) for name, test in sets(2).items() if name != "RealBlur-R"}
-    assert {name: (one.of, one.protocol) for name, one in found.items()} == {
+    found = {name: find_images(test, tmp_path) for name, test in sets(2).items() if name != "RealBlur-R"}
+    assert {name: (one.total, one.protocol) for name, one in found.items()} == {
         "HIDE": (2025, "standard"),
         "RealBlur-J": (980, "realblur"),
     }
-    with pytest.raises(Absent, match="RealBlur holds no folder RealBlur-R_BM3D"):
-        images(sets(2)["RealBlur-R"], tmp_path)
+    with pytest.raises(MissingData, match="RealBlur contains no folder RealBlur-R_BM3D"):
+        find_images(sets(2)["RealBlur-R"], tmp_path)
 
 
-def test_what_is_absent_is_told_from_what_is_broken(tmp_path: Path) -> None:
+def test_missing_data_is_distinguished_from_damaged_data(tmp_path: Path) -> None:
     official, _ = sets(1).values()
-    with pytest.raises(Absent, match="data_root=FOLDER"):
-        images(official, None)
-    with pytest.raises(Absent, match="GOPRO_Large or GoPro or GOPRO"):
-        images(official, tmp_path)
+    with pytest.raises(MissingData, match="data_root=FOLDER"):
+        find_images(official, None)
+    with pytest.raises(MissingData, match="GOPRO_Large or GoPro or GOPRO"):
+        find_images(official, tmp_path)
     LAYOUTS["gopro"](tmp_path / "GOPRO_Large")
     (tmp_path / "GOPRO_Large" / "test" / "GOPR0384_11_00" / "sharp" / "000001.png").unlink()
     with pytest.raises(UserError, match="without a partner") as raised:
-        images(official, tmp_path)
-    assert not isinstance(raised.value, Absent)
+        find_images(official, tmp_path)
+    assert not isinstance(raised.value, MissingData)
 
 
-def test_runs_of_the_tables_rows_are_found_and_the_others_said(tmp_path: Path) -> None:
+def test_finished_runs_are_found_and_missing_ones_reported(tmp_path: Path) -> None:
     study = read_study(EXPERIMENTS / "table1.yaml", "mini")
-    folder = Runs(tmp_path).folder(study.overrides("Ours_nu", 0))
+    folder = RunStore(tmp_path).folder(study.overrides("Ours_nu", 0))
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"a checkpoint")
-    assert all(isinstance(one, dict) for one in trained(EXPERIMENTS / "table1.yaml", tmp_path)), "it is not done"
+    assert all(isinstance(one, dict) for one in trained_networks(TABLE_1, tmp_path)), "it is not done"
     made = {"overrides": study.overrides("Ours_nu", 0), "command": "python -m sapnet train steps=3", "commit": "abc"}
     (folder / "done.json").write_text(json.dumps(made))
-    found = list(trained(EXPERIMENTS / "table1.yaml", tmp_path))
+    found = list(trained_networks(TABLE_1, tmp_path))
     assert [one["row"] for one in found if isinstance(one, dict)] == ["SRN", "DMPHN", "Ours_u_a", "Ours_u_b"]
     (one,) = (one for one in found if isinstance(one, Candidate))
     other = study.changed([], ["data=folder", "data.root=X"])  # the same on other data, and one with other settings
     for changed, name in ((other, "other"), (study.changed(["steps=7"], []), "settings")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "done.json").write_text(json.dumps(made | {"overrides": changed.overrides("Ours_nu", 0)}))
-    origins = [x.origin for x in trained(EXPERIMENTS / "table1.yaml", tmp_path) if isinstance(x, Candidate)]
+    origins = [x.origin for x in trained_networks(TABLE_1, tmp_path) if isinstance(x, Candidate)]
     assert sorted(origins) == [f"mini scale, trained on {data}, seed 0" for data in ("folder", "synthetic")]
     assert (one.row, one.origin) == ("Ours_nu", "mini scale, trained on synthetic, seed 0")
     assert one.trained == "python -m sapnet train steps=3 at commit abc"
     with pytest.raises(UserError, match=r"last\.ckpt"):
         one.load()
     (folder / "checkpoints" / "best.ckpt").write_bytes(b"a checkpoint")
-    (one, *_) = (x for x in trained(EXPERIMENTS / "table1.yaml", tmp_path) if isinstance(x, Candidate))
+    (one, *_) = (x for x in trained_networks(TABLE_1, tmp_path) if isinstance(x, Candidate))
     with pytest.raises(UserError, match=r"best\.ckpt"):
         one.load()
-    assert "Ours_nu" in [x.row for x in trained(EXPERIMENTS / "table2.yaml", tmp_path) if isinstance(x, Candidate)]
+    assert "Ours_nu" in [
+        x.row for x in trained_networks(EXPERIMENTS / "table2.yaml", tmp_path) if isinstance(x, Candidate)
+    ]
 
 
-def test_published_weights_are_known_by_their_files(tmp_path: Path) -> None:
+def test_published_weights_are_identified_by_their_files(tmp_path: Path) -> None:
     kinds = {"a": ("encoder_lv1", "encoder_lv3"), "b/c": ("encoder_lv3", "encoder_lv4"), "d": ("encoder_s4_lv1",)}
     for folder, files in (kinds | {"e": ("encoder_other",)}).items():
         (tmp_path / folder).mkdir(parents=True)
         for file in files:
             (tmp_path / folder / f"{file}.pkl").touch()
     rows = ["DMPHN(1-2-4), no row of the paper's", "DMPHN(1-2-4-8), no row of the paper's", "DMPHN"]
-    assert [one.row for one in published(tmp_path)] == rows
+    assert [one.row for one in published_networks(tmp_path)] == rows
     with pytest.raises(UserError, match="damaged"):
-        next(published(tmp_path)).load()
+        next(published_networks(tmp_path)).load()
 
 
-def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_checkpoint_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no file .*none.ckpt"):
-        list(given([str(tmp_path / "none.ckpt")]))
+        list(selected_checkpoints([str(tmp_path / "none.ckpt")]))

@@ -1,4 +1,4 @@
-"""Generated scenes kept in a file, so that many runs make them once."""
+"""Synthetic scenes in a file that is shared by several runs."""
 
 import hashlib
 import io
@@ -15,19 +15,19 @@ from sapnet.files import exclusive, write_atomically
 
 
 class StoredScenes:
-    """Samples of generated scenes, read from a file that the first process with this store and these scenes wrote.
+    """Synthetic scenes that are rendered once and read from a file afterwards.
 
-    The file's name is a hash of what the scenes depend on and of the code that makes them. Others that want the same
-    scenes meanwhile wait.
+    The name of the file is a hash of the parameters of the scenes and of the code that renders them. Processes that
+    need the same scenes wait for the one that renders them.
 
     Args:
-        scenes: What is to be stored; made only where the file is missing.
-        store: The folder.
-        key: What the scenes depend on.
-        title: Words in front of the progress bar.
+        scenes: The scenes, rendered only if the file does not exist.
+        store: Folder of the file.
+        key: Parameters of the scenes.
+        title: Description of the progress bar.
 
     Raises:
-        UserError: The folder cannot be written, or the file in it is damaged.
+        UserError: The folder cannot be written, or the file is damaged.
     """
 
     def __init__(self, scenes: Source, store: str | Path, key: tuple, title: str):
@@ -42,24 +42,20 @@ class StoredScenes:
         try:
             with np.load(path) as arrays:
                 self._blurred, self._sharp, self._extent = (arrays[key] for key in ("blurred", "sharp", "extent"))
-        except Exception as error:  # numpy and zipfile have no class of their own for a broken file
-            raise UserError(f"{path} is damaged: delete it, and it is made again.") from error
+        except Exception as error:  # numpy and zipfile raise many kinds of errors for a damaged file
+            raise UserError(f"{path} is damaged: delete it, and it is rendered again.") from error
 
     def __len__(self) -> int:
-        """Count of scenes."""
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> Sample:
-        """Scene `index`."""
         extent = self._extent[index].astype(np.float32) * np.float32(EXTENT_STEP)
         return Sample(self.label(index), self._blurred[index], self._sharp[index], extent)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of a scene."""
         return self.scenes.size(index)
 
     def label(self, index: int) -> str:
-        """Name of scene `index`."""
         return self.scenes.label(index)
 
 
@@ -71,13 +67,13 @@ def _digest(key: tuple) -> str:
 
 
 def _packed(samples: Cached) -> memoryview:
-    every = [samples[index] for index in range(len(samples))]
-    extents = [cast("np.ndarray", sample.extent) for sample in every]
+    stored = [samples[index] for index in range(len(samples))]
+    extents = [cast("np.ndarray", sample.extent) for sample in stored]
     file = io.BytesIO()
     np.savez(
         file,
-        blurred=np.stack([sample.blurred for sample in every]),
-        sharp=np.stack([sample.sharp for sample in every]),
+        blurred=np.stack([sample.blurred for sample in stored]),
+        sharp=np.stack([sample.sharp for sample in stored]),
         extent=np.stack([np.rint(extent / EXTENT_STEP).astype(np.uint16) for extent in extents]),
     )
     return file.getbuffer()

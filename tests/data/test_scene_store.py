@@ -1,4 +1,4 @@
-"""Scenes that are kept for further runs: the same as made ones, made once, and never those of other settings."""
+"""Stored scenes: equal to rendered ones, rendered once, and separate for different parameters."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ def items(store: Path | None, **changes):
     return list(data.whole_images("test"))
 
 
-def test_stored_scenes_are_the_made_ones_to_the_bit(tmp_path: Path) -> None:
+def test_stored_scenes_equal_rendered_scenes(tmp_path: Path) -> None:
     for made, first, again in zip(items(None), items(tmp_path), items(tmp_path), strict=True):
         for key in ("blurred", "sharp", "extent"):
             assert (made[key] == first[key]).all() and (made[key] == again[key]).all()
         assert made["name"] == first["name"] == again["name"]
 
 
-def test_scenes_are_made_once_and_others_get_a_file_of_their_own(tmp_path: Path) -> None:
+def test_scenes_are_rendered_once_per_parameters(tmp_path: Path) -> None:
     items(tmp_path)
     (path,) = tmp_path.glob("*.npz")
     stamp = path.stat().st_mtime_ns
@@ -36,7 +36,7 @@ def test_scenes_are_made_once_and_others_get_a_file_of_their_own(tmp_path: Path)
         assert len(set(tmp_path.glob("*.npz")) - before) == 1, changes
 
 
-def test_a_damaged_store_is_named(tmp_path: Path) -> None:
+def test_damaged_store_is_reported(tmp_path: Path) -> None:
     items(tmp_path)
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:200])
@@ -44,7 +44,7 @@ def test_a_damaged_store_is_named(tmp_path: Path) -> None:
         items(tmp_path)
 
 
-def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_store_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(np.zeros(1).tobytes())
     with pytest.raises(UserError, match="cannot be written"):
         items(tmp_path / "file")
