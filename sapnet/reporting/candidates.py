@@ -84,7 +84,7 @@ def published_networks(data_root: Path) -> Iterator[Candidate]:
             continue
 
         def load(model: str = match[0], folder: Path = folder) -> tuple[nn.Module, dict[str, Any]]:
-            return open_published(hydra.compose("evaluate", [f"network={model}"]).model, folder, f"network={model}")
+            return open_published(hydra.compose("evaluate", [f"network={model}"]).network, folder, f"network={model}")
 
         yield Candidate(match[1], "its authors' weights", load)
 

@@ -15,8 +15,7 @@ from omegaconf import OmegaConf
 from sapnet.data.folder import FolderData
 from sapnet.data.generated import SyntheticData
 from sapnet.errors import UserError
-
-CONF = Path(__file__).parents[2] / "conf" / "data"
+from tests.contract.test_data_modules import compose_data
 
 
 def names(dataset) -> list[str]:
@@ -115,7 +114,7 @@ def test_real_data_sets_load(real_data: Path, root: str, pairs: int, tests: int,
 
 @pytest.mark.parametrize(("name", "kind"), [("folder", FolderData), ("synthetic", SyntheticData)])
 def test_config_contains_each_argument_with_its_default(name: str, kind: type) -> None:
-    config = OmegaConf.create({"data": OmegaConf.load(CONF / f"{name}.yaml")}).data
+    config = compose_data(name)
     arguments = {key: value for key, value in OmegaConf.to_container(config, resolve=True).items() if key[0] != "_"}
     defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
     folders = {key: value for key, value in arguments.items() if value == {"blurred": None, "sharp": None}}
@@ -125,12 +124,10 @@ def test_config_contains_each_argument_with_its_default(name: str, kind: type) -
 
 
 def test_config_accepts_folders_and_the_seed_of_the_run(reds: Path) -> None:
-    config = OmegaConf.create({"seed": 5, "data": OmegaConf.load(CONF / "folder.yaml")})
-    dots = {
+    folders = [
         f"data.test.{kind}={reds / 'test' / f'test_{name}'}" for kind, name in (("blurred", "blur"), ("sharp", "sharp"))
-    }
-    config = OmegaConf.merge(config, OmegaConf.from_dotlist([*dots, f"data.root={reds}", "data.crop=8"]))
-    data = hydra.utils.instantiate(config.data)
+    ]
+    data = hydra.utils.instantiate(compose_data("folder", "+seed=5", *folders, f"data.root={reds}", "data.crop=8"))
     assert data.seed == 5 and type(data.folders["test"]) is dict
     data.setup("fit")
     data.setup("test")

@@ -18,7 +18,7 @@ from sapnet.data.realblur import RealBlurData
 from sapnet.data.reds import RedsData
 from sapnet.errors import UserError
 from tests.contract.layouts import LAYOUTS, OPTIONS
-from tests.contract.test_data_modules import compose
+from tests.contract.test_data_modules import compose, compose_data
 
 PUBLISHED = {
     "gopro": GoProData,
@@ -120,8 +120,7 @@ def test_missing_or_wrong_root_is_reported(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_config_contains_each_argument_with_its_default(name: str) -> None:
-    path = Path(__file__).parents[2] / "conf" / "data" / f"{name}.yaml"
-    config = OmegaConf.to_container(OmegaConf.create({"data": OmegaConf.load(path)}), resolve=True)["data"]
+    config = OmegaConf.to_container(compose_data(name), resolve=True)
     kind = PUBLISHED[name]
     own = {**inspect.signature(PublishedData).parameters, **inspect.signature(kind).parameters}
     own.pop("options", None)
