@@ -14,21 +14,20 @@ PUBLISHED = (
     ("paper_gmacs", "GMACs", lambda cost: cost.gmacs),
 )
 #: Prefixes of the overrides of a recipe that change the size of a network.
-_SIZE = ("model=", "model.", "++sampling.policy.")
+_SIZE = ("network=", "network.")
 
 
 def study_costs(study: Study) -> dict[str, dict[str, float]]:
     """Count parameters and multiply-adds of the network of each row for 3x256x256.
 
-    The network is counted at full size and at the widths of its runs. If the recipe selects the model, there is no full
-    size.
+    The network is counted at full size and at the widths of its runs. A study without a scale `paper` has no full size.
     """
     costs = {}
     for row, overrides in study.rows.items():
         network = [each for each in overrides if not each.startswith("data")]
         widths = [each for each in study.recipe.get(row, []) if each.startswith(_SIZE)]
         costs[row] = {}
-        if not any(each.startswith("model=") for each in widths):
+        if "paper" in study.scales:
             full = count_config(hydra.compose("count", network))
             costs[row] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
         if widths:
