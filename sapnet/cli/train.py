@@ -12,7 +12,7 @@ from sapnet.evaluation.measuring import evaluate
 from sapnet.evaluation.networks import open_checkpoint
 from sapnet.evaluation.runner import as_table
 from sapnet.evaluation.studies import chosen_study, report_study
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.fitting import fit
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sapnet.evaluation.pictures import HeatMap, Picture, heat_map, panel, with_points
 from sapnet.evaluation.point_values import centre, error_before, inputs
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 
 
 @torch.no_grad()
@@ -32,17 +32,17 @@ def draw(
     for i in range(rows):
         item = centre(items[i])
         known = inputs(item, device)
-        walk = network.walk(**known, mode=network.inference)
+        walk = network.trace(**known, mode=network.inference)
         named = [("blurred", item["blurred"])]
         if "extent" in item:
             named.append(("blur extent", heat_map(item["extent"])))
-        for stage, sampling in walk.samplings.items():
+        for stage, sampling in walk.sampled_points.items():
             error = error_before(walk, stage, known["sharp"])[0].cpu()
             named.append((f"error before stage {stage + 1}", HeatMap(error, _top(error))))
             if i < len(values):
                 found = values[i][stage]
                 named.append((f"value of points {stage + 1}", HeatMap(found, _top(found))))
-            before = walk.states[stage].restored[0, :, : error.shape[0], : error.shape[1]].cpu()
+            before = walk.contexts[stage].restored[0, :, : error.shape[0], : error.shape[1]].cpu()
             chosen = sampling.mask(min(sampling.points))[0].cpu()
             named.append((f"points of stage {stage + 1}", with_points(before, chosen)))
         titles.append([title for title, _ in named])

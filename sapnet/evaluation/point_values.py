@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from sapnet.evaluation.policy_study import auc_of_hardest, mean_agreement, rank_correlation
 from sapnet.layers.hierarchy import join
-from sapnet.models.adaptive import AdaptiveNetwork, Walk
-from sapnet.sampling.result import Sampling
+from sapnet.models.adaptive_network import AdaptiveNetwork, Trace
+from sapnet.sampling.sampled_points import SampledPoints
 
 #: The budget that buys every position of every canvas.
 EVERYTHING = 3.0
@@ -55,7 +55,7 @@ def centre(item: Mapping[str, Any], side: int = SIDE) -> dict[str, Any]:
 
 
 class Inputs(TypedDict):
-    """What `AdaptiveNetwork.walk` takes of an item."""
+    """What `AdaptiveNetwork.trace` takes of an item."""
 
     blurred: Float[Tensor, "1 3 h w"]
     sharp: Float[Tensor, "1 3 h w"]
@@ -63,18 +63,18 @@ class Inputs(TypedDict):
 
 
 def inputs(item: Mapping[str, Any], device: torch.device) -> Inputs:
-    """Return what `AdaptiveNetwork.walk` takes of an item, as a batch of one."""
+    """Return what `AdaptiveNetwork.trace` takes of an item, as a batch of one."""
     blurred, sharp = (item[key][None].to(device) for key in ("blurred", "sharp"))
     return Inputs(blurred=blurred, sharp=sharp, extent=item["extent"][None].to(device) if "extent" in item else None)
 
 
-def error_before(walk: Walk, stage: int, sharp: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+def error_before(walk: Trace, stage: int, sharp: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
     """Return `|OP_{k-1} - GT|`, mean over RGB: the error that a sampled stage finds."""
     height, width = sharp.shape[-2:]
-    return (walk.states[stage].restored[..., :height, :width] - sharp).abs().mean(dim=1).detach()
+    return (walk.contexts[stage].restored[..., :height, :width] - sharp).abs().mean(dim=1).detach()
 
 
-def value_map(sampling: Sampling, values: Mapping[int, Float[Tensor, "p l"]]) -> Float[Tensor, "b h w"]:
+def value_map(sampling: SampledPoints, values: Mapping[int, Float[Tensor, "p l"]]) -> Float[Tensor, "b h w"]:
     """Spread the values of points over the pixels of the joined image, padding included, and sum over scales.
 
     A point of scale `r` shares its value among the pixels of its canvas position, so that sums are kept; pixels
@@ -101,7 +101,7 @@ def value_map(sampling: Sampling, values: Mapping[int, Float[Tensor, "p l"]]) ->
 @torch.enable_grad()
 def point_values(
     network: AdaptiveNetwork, item: Mapping[str, Any], device: torch.device, budget: float = EVERYTHING
-) -> tuple[Walk, dict[int, Float[Tensor, "h w"]]]:
+) -> tuple[Trace, dict[int, Float[Tensor, "h w"]]]:
     """Measure the first-order value of each point of one image: how much error its update takes away.
 
     Returns:
@@ -112,14 +112,14 @@ def point_values(
     height, width = item["sharp"].shape[-2:]
     with unchanged(network), frozen(network):
         network.use_budget(budget)
-        walk = network.walk(**known, mode="top", gates="unit")
+        walk = network.trace(**known, mode="top", gates="unit")
         loss = (walk.outputs[-1] - known["sharp"]).abs().mean(dim=1).sum()
         places = [(stage, scale) for stage, gates in walk.gates.items() for scale in gates]
         gradients = torch.autograd.grad(loss, [walk.gates[stage][scale] for stage, scale in places])
     values: dict[int, dict[int, Tensor]] = defaultdict(dict)
     for (stage, scale), gradient in zip(places, gradients, strict=True):
         values[stage][scale] = -gradient
-    maps = {stage: value_map(walk.samplings[stage], found)[0, :height, :width] for stage, found in values.items()}
+    maps = {stage: value_map(walk.sampled_points[stage], found)[0, :height, :width] for stage, found in values.items()}
     return walk, maps
 
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from sapnet.models.adaptive import AdaptiveNetwork, Walk
+from sapnet.models.adaptive_network import AdaptiveNetwork, Trace
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
-from sapnet.sampling.state import State
 from sapnet.training.phases import Phase
 from sapnet.training.policy_gradient import PolicySettings, policy_loss
 from sapnet.training.restoration import RestorationModule
@@ -117,7 +117,7 @@ class AdaptiveModule(RestorationModule):
         """Return restoration loss plus the loss of the samplers; their parameters are disjoint."""
         walk, second = self._walk(batch)
         total, logs = self.restoration(walk.outputs, batch["sharp"])
-        for stage, sampling in walk.samplings.items():
+        for stage, sampling in walk.sampled_points.items():
             if self.phase.stages is not None and stage < self.phase.stages[0]:
                 continue
             previous, restored = _before(walk, stage), walk.outputs[stage].detach()
@@ -126,10 +126,10 @@ class AdaptiveModule(RestorationModule):
             sampler = self.network.sampler_of(stage)
             loss = getattr(sampler, "loss", None)
             if loss is not None:
-                total = total + loss(walk.states[stage])
+                total = total + loss(walk.contexts[stage])
             if self.imitating:
                 learned = cast(LearnedSampler, sampler)
-                imitation = imitation_loss(learned, walk.states[stage], self.policy.warm_start_window)
+                imitation = imitation_loss(learned, walk.contexts[stage], self.policy.warm_start_window)
                 logs[f"train/imitation_{stage + 1}"] = imitation.detach()
                 total = total + imitation
             if not sampling.actions:
@@ -146,17 +146,17 @@ class AdaptiveModule(RestorationModule):
             total = total + sum(0 * p.sum() for p in self.network.samplers.parameters())
         return total, logs
 
-    def _walk(self, batch: Mapping[str, Any]) -> tuple[Walk, dict[int, Tensor]]:
+    def _walk(self, batch: Mapping[str, Any]) -> tuple[Trace, dict[int, Tensor]]:
         # The second draw of each stage's points, whose image is the baseline of the first draw's reward.
         second: dict[int, Tensor] = {}
 
-        def compare(state: State, restore: Callable) -> None:
-            second[state.stage] = restore(self.network.choose(state, "draw").points)
+        def compare(state: StageContext, restore: Callable) -> None:
+            second[state.stage] = restore(self.network.choose_points(state, "draw").points)
 
         drawing = self.learned and not self.pretraining and not self.settled
         mode = "top" if self.settled else "pretrain" if self.pretraining and not self.imitating else None
         return (
-            self.network.walk(
+            self.network.trace(
                 batch["blurred"],
                 batch["sharp"],
                 mode,
@@ -171,11 +171,13 @@ class AdaptiveModule(RestorationModule):
     def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Validate the top ``L``, which inference takes, and beside it a draw, which training sees."""
         known = {"sharp": batch["sharp"], "extent": batch.get("extent")}
-        walk = self.network.walk(batch["blurred"], mode="top", **known)
-        self.chosen = {stage: sampling.mask(min(sampling.points)).cpu() for stage, sampling in walk.samplings.items()}
+        walk = self.network.trace(batch["blurred"], mode="top", **known)
+        self.chosen = {
+            stage: sampling.mask(min(sampling.points)).cpu() for stage, sampling in walk.sampled_points.items()
+        }
         found = {"": walk.outputs}
         if self.learned:
-            found["_draw"] = self.network.walk(batch["blurred"], mode="draw", **known).outputs
+            found["_draw"] = self.network.trace(batch["blurred"], mode="draw", **known).outputs
         return found
 
     def panel_sample(self, batch: Mapping[str, Any], outputs: Sequence[Tensor], i: int) -> dict[str, Any]:
@@ -183,7 +185,7 @@ class AdaptiveModule(RestorationModule):
         return super().panel_sample(batch, outputs, i) | {"points": {k: mask[i] for k, mask in self.chosen.items()}}
 
 
-def _before(walk: Walk, stage: int) -> Tensor:
+def _before(walk: Trace, stage: int) -> Tensor:
     # OP_{k-1}: the blurred image where the first stage samples.
     height, width = walk.outputs[stage].shape[-2:]
-    return walk.states[stage].restored[..., :height, :width].detach()
+    return walk.contexts[stage].restored[..., :height, :width].detach()

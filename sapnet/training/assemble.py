@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from sapnet.errors import UserError
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.checkpoints import AtomicCheckpointIO
 from sapnet.training.panels import PanelCallback

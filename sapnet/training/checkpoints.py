@@ -27,6 +27,8 @@ FORMAT = 1
 _KEY = "sapnet"
 _WEIGHTS = "network."
 _BUILDABLE = ("sapnet.models.", "sapnet.layers.", "sapnet.sampling.")
+#: Classes that have moved to another module, by their path in earlier checkpoints.
+_MOVED_TARGETS = {"sapnet.models.adaptive.AdaptiveNetwork": "sapnet.models.adaptive_network.AdaptiveNetwork"}
 _HYDRA_KEYS = frozenset({"_target_", "_args_", "_partial_", "_recursive_", "_convert_"})
 
 
@@ -193,7 +195,20 @@ def _read(path: Path, map_location: Any) -> dict[str, Any]:
         raise UserError(f"{path}: the checkpoint cannot be read ({error.strerror or error}).") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint but a {type(checkpoint).__name__}; give one that sapnet wrote.")
+    if isinstance(checkpoint.get(_KEY), dict):
+        checkpoint[_KEY] = _update_targets(checkpoint[_KEY])
     return checkpoint
+
+
+def _update_targets(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: _MOVED_TARGETS.get(value, value)
+            if key == "_target_" and isinstance(value, str)
+            else _update_targets(value)
+            for key, value in node.items()
+        }
+    return [_update_targets(value) for value in node] if isinstance(node, list) else node
 
 
 def _load(file: BinaryIO, path: Path, map_location: Any) -> Any:

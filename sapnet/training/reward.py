@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sapnet.errors import UserError
-from sapnet.sampling.result import Sampling
+from sapnet.sampling.sampled_points import SampledPoints
 
 
 @torch.no_grad()
@@ -33,12 +33,12 @@ def stage_reward(
 
 
 @torch.no_grad()
-def budget_penalty(sampling: Sampling, scale: int, beta: float = 0.5) -> Float[Tensor, "p"]:
+def budget_penalty(sampling: SampledPoints, scale: int, beta: float = 0.5) -> Float[Tensor, "p"]:
     """Second term of Eq. 5 for each patch at one scale, `beta 1(L' > L)`, less the constant `beta / 2`.
 
     `L'` counts the points that were drawn, those dropped for lack of slots included. The constant is a baseline: it
     makes too many and too few points weigh the same, and leaves the expected gradient alone.
     """
-    drawn = sampling.drawn(scale)
+    drawn = sampling.drawn_counts(scale)
     budget = torch.tensor(sampling.counts[scale], device=drawn.device)
     return beta * ((drawn > budget).to(sampling.map.dtype) - 0.5)

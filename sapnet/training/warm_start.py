@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sapnet.layers.hierarchy import join, split
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
-from sapnet.sampling.state import State
 
 
-def imitation_loss(sampler: LearnedSampler, state: State, window: int = 5) -> Float[Tensor, ""]:
+def imitation_loss(sampler: LearnedSampler, state: StageContext, window: int = 5) -> Float[Tensor, ""]:
     """Binary cross-entropy between the policy's map and the pixels whose error is among the largest.
 
     Args:
@@ -27,7 +27,7 @@ def imitation_loss(sampler: LearnedSampler, state: State, window: int = 5) -> Fl
 
 
 @torch.no_grad()
-def hardest(state: State, share: float, window: int = 5) -> Bool[Tensor, "b h w"]:
+def hardest(state: StageContext, share: float, window: int = 5) -> Bool[Tensor, "b h w"]:
     """Return the pixels of the joined, padded image whose smoothed error is in the top share of their patch.
 
     Pixels without any error are none of them, however few others there are.

@@ -138,7 +138,7 @@ def test_the_name_that_earlier_checkpoints_carry_is_read():
 @pytest.fixture
 def attended(monkeypatch):
     """The calls of the compiled attention."""
-    if backend.choose("cpu") is not cpu:
+    if backend.get_backend("cpu") is not cpu:
         pytest.skip("the kernel cannot be built here")
     calls, real = [], cpu.attention_forward
     monkeypatch.setattr(cpu, "attention_forward", lambda inputs: calls.append(len(inputs)) or real(inputs))
@@ -185,6 +185,6 @@ def test_windows_autocast_and_the_reference_take_the_usual_operators(attended, m
     block(canvas, windows=windows)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         block(canvas)
-    monkeypatch.setattr(backend, "choose", lambda device: reference)
+    monkeypatch.setattr(backend, "get_backend", lambda device: reference)
     torch.testing.assert_close(block(canvas), usual, rtol=1e-4, atol=1e-5)
     assert len(attended) == 1

@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
 from tests.training.test_adaptive import Adam, copies, fit, moved

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sapnet.errors import UserError
 from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions, regrid
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet, Stage, StageWidths
 
 #: Stage -> (patches, {scale: (canvas height, width, channels, points)}) for a 64x48 image.
@@ -80,9 +80,9 @@ def test_any_size_and_the_other_options(height, width, sampler, full_size_q, cro
     network = AdaptiveNetwork(tiny(options=options), sampler, candidates="full").eval()
     blurred = torch.rand(1, 3, height, width)
     with torch.no_grad():
-        walk = network.walk(blurred)
+        walk = network.trace(blurred)
     assert [o.shape for o in walk.outputs] == [blurred.shape] * 3
-    for sampling in walk.samplings.values():
+    for sampling in walk.sampled_points.values():
         assert all((p >= 0).sum(1).tolist() == list(sampling.counts[r]) for r, p in sampling.points.items())
 
 

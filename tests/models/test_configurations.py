@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from sapnet.configs import CONFIG_DIR
 from sapnet.evaluation.counting import count_config
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import DATA
 from sapnet.training.assemble import build_module

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sapnet.errors import UserError
 from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet, Stage, StageWidths
 
 #: Stage -> (patches, canvas size and width at each scale) for a 64x48 image; channels 4, 6, 8.
@@ -199,9 +199,9 @@ def dense_block(self, canvas, points=None, source=None, windows=None, in_place=F
 def test_any_size_and_budget_with_every_sampler(sampler, height, width, budget):
     network = AdaptiveNetwork(tiny(sampled=True), sampler, budget).eval()
     blurred = torch.rand(1, 3, height, width)
-    walk = network.walk(blurred, torch.rand_like(blurred))
+    walk = network.trace(blurred, torch.rand_like(blurred))
     assert [o.shape for o in walk.outputs] == [blurred.shape] * 3
-    for sampling in walk.samplings.values():
+    for sampling in walk.sampled_points.values():
         for scale, points in sampling.points.items():
             assert (points >= 0).sum(1).tolist() == list(sampling.counts[scale]), "exactly L points"
 
@@ -210,7 +210,7 @@ def test_a_trained_network_takes_another_budget():
     network = AdaptiveNetwork(tiny(sampled=True)).eval()
     for budget, count in [(0.0, 64), (-0.9, 6), (0.2, 77), (2.0, 192)]:
         network.use_budget(budget)
-        assert network.walk(torch.rand(1, 3, 16, 16)).samplings[2].points[2].shape[1] == count
+        assert network.trace(torch.rand(1, 3, 16, 16)).sampled_points[2].points[2].shape[1] == count
     with pytest.raises(UserError, match="budget"):
         network.use_budget(-1.0)
 

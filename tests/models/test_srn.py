@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sapnet.errors import UserError
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.srn import SRN, ConvLSTM
 from tests.models.peers import (
     choose_as_many,
@@ -144,10 +144,10 @@ def test_any_size_and_budget_with_every_sampler(sampler, height, width, budget):
     network = AdaptiveNetwork(nu(), sampler, budget).eval()
     blurred = torch.rand(1, 3, height, width)
     with torch.no_grad():
-        walk = network.walk(blurred, torch.rand_like(blurred))
+        walk = network.trace(blurred, torch.rand_like(blurred))
     assert [o.shape for o in walk.outputs] == [blurred.shape] * 3
     for k, scales in {1: (4, 8), 2: (2, 4)}.items():
-        sampling = walk.samplings[k]
+        sampling = walk.sampled_points[k]
         assert tuple(sampling.points) == scales, "r counts pixels of the whole image"
         assert all((p >= 0).sum(1).tolist() == list(sampling.counts[r]) for r, p in sampling.points.items())
 

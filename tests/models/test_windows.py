@@ -9,7 +9,7 @@ from torch import nn
 from sapnet.errors import UserError
 from sapnet.layers.content_aware import ContentAwareOptions
 from sapnet.layers.filtering import PixelDependentFilter
-from sapnet.models.adaptive import AdaptiveNetwork, use_window
+from sapnet.models.adaptive_network import AdaptiveNetwork, use_window
 from sapnet.models.dmphn import DMPHN
 from sapnet.models.sapnet import SAPNet
 from sapnet.models.srn import SRN
@@ -105,9 +105,9 @@ def test_two_by_two_windows_equal_four_images(variant, sampler, monkeypatch):
 def test_any_size_spends_the_same_budget(height, width, window, sampler):
     made = network("NU", sampler).float()
     made.use_window(window)
-    walk = made.walk(image(height, width).float())
+    walk = made.trace(image(height, width).float())
     assert all(o.shape[-2:] == (height, width) and o.isfinite().all() for o in walk.outputs)
-    for sampling in walk.samplings.values():
+    for sampling in walk.sampled_points.values():
         for scale, points in sampling.points.items():
             assert (points >= 0).sum(1).tolist() == list(sampling.counts[scale]), "exactly L points"
 
@@ -119,7 +119,7 @@ def test_training_knows_no_window_and_another_sampler_keeps_it():
     made.use_window(32)
     assert all(torch.equal(a, b) for a, b in zip(before, made(blurred), strict=True))
     made.eval().use_sampler("gradient")
-    assert made.walk(blurred).states[1].windows is not None
+    assert made.trace(blurred).states[1].windows is not None
 
 
 @pytest.mark.parametrize(

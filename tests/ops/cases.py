@@ -25,7 +25,7 @@ class Case(NamedTuple):
         return Case(*(t.clone().requires_grad_() if t is not None and t.is_floating_point() else t for t in self))
 
 
-def draw_offsets(kind: str, b: int, length: int, taps: int, h: int, w: int, generator: torch.Generator) -> Tensor:
+def draw_offsets(kind: str, b: int, length: int, taps: int, h: int, w: int, rng: torch.Generator) -> Tensor:
     """Offsets by kind: inside and out, far outside, integers, right at the canvas's borders, none."""
     normal = torch.randn(b, length, taps, 2, generator=generator)
     if kind == "random":

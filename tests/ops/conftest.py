@@ -15,5 +15,5 @@ def implementation(request, monkeypatch):
         except BuildError as error:
             pytest.skip(f"the kernel cannot be built here: {error}")
     module = {"reference": reference, "cpu": cpu}[request.param]
-    monkeypatch.setattr(backend, "choose", lambda device: module)
+    monkeypatch.setattr(backend, "get_backend", lambda device: module)
     return module

@@ -23,10 +23,10 @@ LOAD = "from sapnet.ops import cpu; cpu.load()"
 def decide_anew(monkeypatch):
     """Decisions are kept for a process's life: take them again in, and after, each test."""
     monkeypatch.delenv("SAPNET_OPS", raising=False)
-    for decision in (cpu.load, backend.choose):
+    for decision in (cpu.load, backend.get_backend):
         decision.cache_clear()
     yield
-    for decision in (cpu.load, backend.choose):
+    for decision in (cpu.load, backend.get_backend):
         decision.cache_clear()
 
 
@@ -117,18 +117,18 @@ def test_forced_to_the_kernel_a_missing_compiler_is_an_error(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("SAPNET_OPS", "cpu")
     with pytest.raises(UserError, match="no-such-compiler"):
-        backend.choose("cpu")
+        backend.get_backend("cpu")
     with pytest.raises(UserError, match="on cuda"):
-        backend.choose("cuda")
+        backend.get_backend("cuda")
 
 
 def test_forced_to_plain_torch_and_on_other_devices_it_serves(monkeypatch):
-    assert backend.choose("cuda") is reference
+    assert backend.get_backend("cuda") is reference
     monkeypatch.setenv("SAPNET_OPS", "reference")
-    assert backend.choose("cpu") is reference
+    assert backend.get_backend("cpu") is reference
 
 
 def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setenv("SAPNET_OPS", "fast")
     with pytest.raises(UserError, match="'fast'"):
-        backend.choose("cpu")
+        backend.get_backend("cpu")

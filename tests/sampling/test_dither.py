@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from sapnet.errors import UserError
 from sapnet.layers.windows import cover
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet
 from sapnet.sampling.dither import dither_mask, hilbert_order
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.selection import extent_mask
-from tests.sampling.states import Table, check_points, make_state
+from tests.sampling.contexts import Table, check_points, make_context
 
 SEEDS = st.integers(0, 2**31)
 
@@ -107,12 +107,12 @@ def test_a_flat_map_gives_one_point_of_every_four():
 @pytest.mark.parametrize("window", [None, (16, 16)])
 def test_a_learned_sampler_dithers_its_probabilities(control, window):
     logits = 2 * torch.randn(1, 32, 48, generator=torch.Generator().manual_seed(0))
-    state = make_state((29, 43), (32, 48), (1, 1))
+    context = make_context((29, 43), (32, 48), (1, 1))
     if window:
-        state = replace(state, windows=cover(32, 48, window, 8))
+        context = replace(context, windows=cover(32, 48, window, 8))
     sampler = LearnedSampler(Table(logits), control, budget=0.1).eval()
-    dithered, top = sampler(state, "dither"), sampler(state, "top")
-    check_points(dithered, state, 0.1, exact=True)
+    dithered, top = sampler(context, "dither"), sampler(context, "top")
+    check_points(dithered, context, 0.1, exact=True)
     for r, p in dithered.probabilities.items():
         chosen = dithered.mask(r)[0, :: r // 2, :: r // 2]
         assert not torch.equal(dithered.points[r], top.points[r])
@@ -131,13 +131,13 @@ def network(**settings):
 
 def test_a_network_dithers_at_inference_and_draws_in_training():
     made, blurred = network(inference="dither"), torch.rand(1, 3, 32, 32)
-    used, asked, top = made.walk(blurred), made.walk(blurred, mode="dither"), made.walk(blurred, mode="top")
-    assert torch.equal(used.samplings[1].points[2], asked.samplings[1].points[2])
-    assert not torch.equal(used.samplings[1].points[2], top.samplings[1].points[2])
+    used, asked, top = made.trace(blurred), made.trace(blurred, mode="dither"), made.trace(blurred, mode="top")
+    assert torch.equal(used.sampled_points[1].points[2], asked.sampled_points[1].points[2])
+    assert not torch.equal(used.sampled_points[1].points[2], top.sampled_points[1].points[2])
     made.use_inference("top")
-    assert torch.equal(made.walk(blurred).samplings[1].points[2], top.samplings[1].points[2])
+    assert torch.equal(made.trace(blurred).sampled_points[1].points[2], top.sampled_points[1].points[2])
     made.use_inference("dither")
-    assert made.train().walk(blurred).samplings[1].actions
+    assert made.train().trace(blurred).sampled_points[1].actions
 
 
 def test_controls_and_unknown_names_are_users_mistakes():

@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet
 from sapnet.sampling.gates import policy_gates, unit_gates
 from sapnet.sampling.learned import LearnedSampler
 from tests.reference.actions import Table
-from tests.sampling.states import make_state
+from tests.sampling.contexts import make_context
 
 
 def test_policy_gates_are_one_and_pull_by_the_relative_change_of_the_probability():
     rng = torch.Generator().manual_seed(0)
     policy = Table(torch.randn(2, 4, 8, generator=rng, dtype=torch.float64))
     sampler = LearnedSampler(policy, scales=(2, 4))
-    sampling = sampler(make_state((4, 8), grid=(1, 1)), "draw", rng)
+    sampling = sampler(make_context((4, 8), grid=(1, 1)), "draw", rng)
     for scale, gates in policy_gates(sampling).items():
         points, p = sampling.points[scale], sampling.probabilities[scale]
         assert (gates == 1).all(), "the forward pass is that of no gates, to the last bit"
@@ -38,7 +38,7 @@ def test_policy_gates_are_one_and_pull_by_the_relative_change_of_the_probability
 def test_policy_gates_need_a_draw():
     sampler = LearnedSampler(Table(torch.zeros(2, 4, 8)), scales=(2, 4))
     with pytest.raises(ValueError, match="learned sampler drew"):
-        policy_gates(sampler(make_state((4, 8), grid=(1, 1)), "top"))
+        policy_gates(sampler(make_context((4, 8), grid=(1, 1)), "top"))
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +59,21 @@ def test_unit_gates_have_the_gradient_of_finite_differences(network):
     """
     rng = torch.Generator().manual_seed(1)
     blurred, sharp = torch.rand(2, 1, 3, 32, 32, generator=rng, dtype=torch.float64)
-    walk = network.walk(blurred, gates="unit")
+    walk = network.trace(blurred, gates="unit")
     (walk.outputs[-1] - sharp).square().mean().backward()
-    plain = network.walk(blurred).outputs[-1]
+    plain = network.trace(blurred).outputs[-1]
     assert torch.equal(walk.outputs[-1], plain), "gates of 1 change nothing"
 
     def loss(stage, scale, patch, slot, value):
-        def gates(state, points):
+        def gates(context, points):
             found = unit_gates(points, torch.float64)
-            if state.stage == stage:
+            if context.stage == stage:
                 found[scale].data[patch, slot] = value
             return found
 
-        points = {k: sampling.points for k, sampling in walk.samplings.items()}
+        points = {k: sampling.points for k, sampling in walk.sampled_points.items()}
         with torch.no_grad():
-            outputs = network.generator(blurred, lambda state: points[state.stage], gates=gates)
+            outputs = network.generator(blurred, lambda context: points[context.stage], gates=gates)
             return (outputs[-1] - sharp).square().mean().item()
 
     step = 1e-5
@@ -92,15 +92,15 @@ def test_a_gate_of_zero_is_the_network_without_the_point(network):
     """What the gradient is the first-order value of: with all gates at 0 nothing is refined."""
     blurred = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
-    def choose(state):
-        return network.choose(state).points
+    def choose(context):
+        return network.choose_points(context).points
 
-    def nothing(state):
-        patches = state.grid[0] * state.grid[1] * len(state.blurred)
+    def nothing(context):
+        patches = context.grid[0] * context.grid[1] * len(context.blurred)
         return {r: torch.empty(patches, 0, dtype=torch.int64) for r in (2, 4, 8)}
 
     with torch.no_grad():
-        zero = network.generator(blurred, choose, lambda state, points: {r: 0.0 * (p > 0) for r, p in points.items()})
+        zero = network.generator(blurred, choose, lambda context, points: {r: 0.0 * (p > 0) for r, p in points.items()})
         empty = network.generator(blurred, nothing)
         full = network.generator(blurred, choose)
     assert torch.allclose(zero[-1], empty[-1], rtol=0, atol=1e-12)

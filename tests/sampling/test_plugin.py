@@ -91,17 +91,17 @@ def test_regrouped_points_name_the_same_positions(grids, data):
 def test_the_step_asks_with_what_it_was_given_and_refines_what_is_answered():
     asked = []
 
-    def choose(state):
-        asked.append(state)
+    def choose(context):
+        asked.append(context)
         return {4: torch.tensor([[2, 7]])}
 
     features, images = torch.randn(1, 6, 4, 8), torch.rand(2, 1, 3, 8, 16)
     step = AdaptiveRefinement(PointResBlock(6), PointResBlock(6), scale=4, stage=2)
     refined = step(features, images[0], images[1], choose)
     assert (refined != features).any(1).flatten().nonzero()[:, 0].tolist() == [2, 7]
-    (state,) = asked
-    assert (state.stage, state.grid, state.size) == (2, (1, 1), (8, 16))
-    assert torch.equal(state.features, features.permute(0, 2, 3, 1)) and torch.equal(state.restored, images[0])
+    (context,) = asked
+    assert (context.stage, context.grid, context.size) == (2, (1, 1), (8, 16))
+    assert torch.equal(context.features, features.permute(0, 2, 3, 1)) and torch.equal(context.restored, images[0])
     with pytest.raises(ValueError, match=r"canvas of 4x8, not 8x16"):
         step(torch.randn(1, 6, 8, 16), images[0], images[1], choose)
 
@@ -136,11 +136,11 @@ def test_points_matter_to_the_documents_example(document):
     """The refinement is felt in the second output, and at sampled places only (plus the last convolution's reach)."""
     network = document["network"].eval()
     blurred = torch.rand(1, 3, 16, 16)
-    walk = network.walk(blurred)
-    points = walk.samplings[1].points[2]
+    walk = network.trace(blurred)
+    points = walk.sampled_points[1].points[2]
     assert points.shape == (1, 64)
     generator = network.generator
     unrefined = blurred + generator.second(generator.unet(blurred))
-    reach = F.max_pool2d(walk.samplings[1].mask(2)[:, None].float(), 3, 1, 1)[:, 0] > 0
+    reach = F.max_pool2d(walk.sampled_points[1].mask(2)[:, None].float(), 3, 1, 1)[:, 0] > 0
     changed = (walk.outputs[1] - unrefined).abs().amax(1) > 1e-6
     assert changed.any() and not changed[~reach].any()

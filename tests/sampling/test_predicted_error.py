@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from sapnet.errors import UserError
 from sapnet.evaluation.policy_study import auc_of_hardest
+from sapnet.sampling.context import StageContext, true_error
 from sapnet.sampling.samplers import make_sampler
-from sapnet.sampling.state import State, true_error
-from tests.sampling.states import make_state
+from tests.sampling.contexts import make_context
 
 
 def toy_state(rng, size=(32, 48), error=0.05):
@@ -20,7 +20,7 @@ def toy_state(rng, size=(32, 48), error=0.05):
     blurred = (blobs + 0.05 * torch.randn(4, 3, *size, generator=rng)).clamp(0, 1)
     sign = torch.where(torch.rand(4, 1, *size, generator=rng) < 0.5, -1.0, 1.0)
     noise = 0.5 + torch.rand(4, 1, *size, generator=rng)
-    return State(1, (1, 1), size, None, blurred, blurred, blurred + error * blobs.square() * noise * sign)
+    return StageContext(1, (1, 1), size, None, blurred, blurred, blurred + error * blobs.square() * noise * sign)
 
 
 @pytest.mark.parametrize(("stride", "error"), [(1, 0.05), (2, 0.05), (2, 0.5)])
@@ -51,39 +51,39 @@ def test_it_learns_where_the_error_is(stride, error):
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
 def test_the_score_is_not_negative_and_the_loss_sees_no_padding(height, width, seed):
     padded = -(-height // 16) * 16, -(-width // 16) * 16
-    state = make_state((height, width), padded, (1, 1), seed=seed)
+    context = make_context((height, width), padded, (1, 1), seed=seed)
     torch.manual_seed(seed)
     sampler = make_sampler("predicted_error", 4, policy_stride=2)
     torch.nn.init.normal_(sampler.predictor.head.weight)
-    score = sampler.score(state)
+    score = sampler.score(context)
     assert (score >= 0).all() and score.isfinite().all()
     with torch.no_grad():
-        predicted, error = score[:, :height, :width], true_error(state)[:, :height, :width]
+        predicted, error = score[:, :height, :width], true_error(context)[:, :height, :width]
         expected = (1 + ((predicted - error) / error.mean()) ** 2).sqrt().mean() - 1
-    torch.testing.assert_close(sampler.loss(state).detach(), expected)
+    torch.testing.assert_close(sampler.loss(context).detach(), expected)
 
 
 def test_a_perfect_prediction_and_a_perfect_image_cost_nothing():
-    state = make_state((16, 16), grid=(1, 1))
+    context = make_context((16, 16), grid=(1, 1))
     sampler = make_sampler("predicted_error", 4)
     sampler.score = true_error
-    assert sampler.loss(state).item() == 0
-    assert make_sampler("predicted_error", 4).loss(replace(state, sharp=state.restored)).isfinite()
+    assert sampler.loss(context).item() == 0
+    assert make_sampler("predicted_error", 4).loss(replace(context, sharp=context.restored)).isfinite()
 
 
 def test_its_loss_reaches_its_own_parameters_alone():
-    state = make_state()
-    inputs = {name: getattr(state, name).requires_grad_() for name in ("features", "restored", "blurred")}
+    context = make_context()
+    inputs = {name: getattr(context, name).requires_grad_() for name in ("features", "restored", "blurred")}
     sampler = make_sampler("predicted_error", 4)
     torch.nn.init.normal_(sampler.predictor.head.weight)
-    sampler.loss(replace(state, **inputs)).backward()
+    sampler.loss(replace(context, **inputs)).backward()
     assert all(value.grad is None for value in inputs.values())
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in sampler.parameters())
 
 
 def test_without_truth_it_predicts_but_cannot_learn():
-    state = replace(make_state(), sharp=None)
+    context = replace(make_context(), sharp=None)
     sampler = make_sampler("predicted_error", 4)
-    assert sampler(state, "top").points
+    assert sampler(context, "top").points
     with pytest.raises(UserError, match="sharp"):
-        sampler.loss(state)
+        sampler.loss(context)

@@ -7,14 +7,14 @@ from sapnet.layers.windows import cover
 from sapnet.sampling.points import budget_count, canvas_size
 from sapnet.sampling.selection import (
     cell_counts,
-    choose_points,
-    choose_points_by_cell,
     extent_mask,
-    limit,
+    limit_counts,
     patch_extents,
     points_from_mask,
     pool,
     regular_order,
+    select_points,
+    select_points_by_cell,
 )
 from tests.reference import sampling as reference
 
@@ -52,7 +52,7 @@ def test_chosen_points_are_the_highest_valid_ones(h, w, data):
     scores = torch.randperm(2 * h * w, generator=rng).view(2, h, w).float() - h * w
     extents = [(data.draw(st.integers(0, h)), data.draw(st.integers(0, w))) for _ in range(2)]
     counts = [data.draw(st.integers(0, a * b)) for a, b in extents]
-    points = choose_points(scores, counts, extent_mask(extents, h, w))
+    points = select_points(scores, counts, extent_mask(extents, h, w))
     assert points.shape == (2, max(counts))
     for row, count, score, (a, b) in zip(points, counts, scores, extents, strict=True):
         outside = torch.ones(h, w, dtype=torch.bool)
@@ -64,13 +64,13 @@ def test_chosen_points_are_the_highest_valid_ones(h, w, data):
 def test_ties_at_the_threshold_are_spread_and_the_count_is_exact():
     scores = torch.zeros(1, 8, 8)
     scores[0, 0, :3] = 1
-    points = choose_points(scores, [16])
+    points = select_points(scores, [16])
     assert len(set(points[0].tolist())) == 16 and {0, 1, 2} <= set(points[0].tolist())
     assert (points[0] >= 32).sum() >= 6, "a flat map must not be filled from its top"
 
 
 def test_flat_map_gives_the_regular_grid():
-    points = choose_points(torch.full((1, 6, 8), 0.3), [12])
+    points = select_points(torch.full((1, 6, 8), 0.3), [12])
     assert points[0].tolist() == torch.arange(48).view(6, 8)[::2, ::2].flatten().tolist()
 
 
@@ -84,7 +84,7 @@ def test_limit_drops_only_what_is_too_much_and_at_random():
     rng = torch.Generator().manual_seed(0)
     mask = torch.ones(3, 100, dtype=torch.bool)
     mask[1, 7:] = False
-    kept = torch.stack([limit(mask, [10, 10, 0], rng) for _ in range(400)])
+    kept = torch.stack([limit_counts(mask, [10, 10, 0], rng) for _ in range(400)])
     assert (kept & ~mask).sum() == 0
     assert (kept[:, 0].sum(-1) == 10).all() and torch.equal(kept[0, 1], mask[1]) and not kept[:, 2].any()
     share = kept[:, 0].float().mean(0)
@@ -114,7 +114,7 @@ def test_the_choice_by_windows_that_tile_is_the_top_of_each(rows, cols, tall, wi
     rng = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
     scores = torch.rand(2, rows * tall, cols * wide, generator=rng)
     counts = [[data.draw(st.integers(0, tall * wide)) for _ in range(rows * cols)] for _ in range(2)]
-    points = choose_points_by_cell(scores, counts, windows)
+    points = select_points_by_cell(scores, counts, windows)
     assert points.shape == (2, max(map(sum, counts)))
     for n in range(2):
         expected = set()

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet
 from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
@@ -150,7 +150,7 @@ def test_each_loss_reaches_its_own_parameters_only():
     total, _ = module.losses(batch)
     together = torch.autograd.grad(total, list(module.network.generator.parameters()))
     torch.manual_seed(1)
-    walk = module.network.walk(batch["blurred"], batch["sharp"])
+    walk = module.network.trace(batch["blurred"], batch["sharp"])
     alone, _ = module.restoration(walk.outputs, batch["sharp"])
     policy = list(module.network.samplers.parameters())
     assert all(g is None for g in torch.autograd.grad(alone, policy, allow_unused=True, retain_graph=True))
@@ -193,7 +193,7 @@ def test_training_lowers_the_loss():
 
 def test_a_checkpoint_continues_the_count_of_steps(tmp_path):
     module = adaptive()
-    module.model = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork"}
+    module.model = {"_target_": "sapnet.models.adaptive_network.AdaptiveNetwork"}
     trainer = fit(module, 2)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     again = adaptive()

@@ -209,12 +209,31 @@ def test_weights_and_description_that_disagree_are_one_sentence(tmp_path, networ
 
 def test_what_the_policy_reads_is_carried(tmp_path):
     model = MODEL | {"stages": 2, "sampled": True}
-    model = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork", "policy_inputs": "features", "generator": model}
+    model = {
+        "_target_": "sapnet.models.adaptive_network.AdaptiveNetwork",
+        "policy_inputs": "features",
+        "generator": model,
+    }
     path = written(tmp_path / "nu.ckpt", hydra.utils.instantiate(model), model)
     network, _ = network_from_checkpoint(path)
     assert network.samplers["1"].policy.inputs == "features"
     network.use_sampler("predicted_error")
     assert network.samplers["1"].predictor.inputs == "features"
+
+
+def test_a_checkpoint_with_the_former_path_of_a_class_is_loaded(tmp_path):
+    model = {"_target_": "sapnet.models.adaptive_network.AdaptiveNetwork", "sampler": "random"}
+    model["generator"] = MODEL | {"stages": 2, "sampled": True}
+    network = hydra.utils.instantiate(model)
+    content = {"state_dict": {f"network.{name}": value for name, value in network.state_dict().items()}}
+    stamp(content, model, 1, config={"sampling": {"network": model}})
+    for described in (content["sapnet"]["model"], content["sapnet"]["config"]["sampling"]["network"]):
+        described["_target_"] = "sapnet.models.adaptive.AdaptiveNetwork"
+    AtomicCheckpointIO().save_checkpoint(content, tmp_path / "old.ckpt")
+    loaded, _ = network_from_checkpoint(tmp_path / "old.ckpt")
+    assert type(loaded) is type(network)
+    stored = load_checkpoint(tmp_path / "old.ckpt")["sapnet"]
+    assert stored["config"]["sampling"]["network"] == stored["model"] == model
 
 
 def test_the_networks_name_is_the_users_or_that_of_its_classes(tmp_path, network):
@@ -223,7 +242,7 @@ def test_the_networks_name_is_the_users_or_that_of_its_classes(tmp_path, network
     AtomicCheckpointIO().save_checkpoint(content, tmp_path / "named.ckpt")
     assert network_from_checkpoint(tmp_path / "named.ckpt")[1].network == "model=mini sampling=uniform_network"
     assert network_from_checkpoint(written(tmp_path / "old.ckpt", network))[1].network == "SAPNet"
-    model = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork", "sampler": "random"}
+    model = {"_target_": "sapnet.models.adaptive_network.AdaptiveNetwork", "sampler": "random"}
     model["generator"] = MODEL | {"stages": 2, "sampled": True}
     path = written(tmp_path / "nu.ckpt", hydra.utils.instantiate(model), model)
     assert network_from_checkpoint(path)[1].network == "SAPNet, sampler=random"

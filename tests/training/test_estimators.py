@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.sampling import learned
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
-from sapnet.sampling.state import State
 from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient import PolicySettings
@@ -34,7 +34,7 @@ class Toy(nn.Module):
         linear: As above.
     """
 
-    takes_gates = compares = True
+    supports_gates = supports_comparison = True
     sampled_stages, scales, feature_channels = (1,), (2,), 0
 
     def __init__(self, help, linear):
@@ -43,7 +43,7 @@ class Toy(nn.Module):
         self.help = nn.Parameter(help)
 
     def forward(self, blurred, choose, gates=None, compare=None):
-        state = State(1, (1, 1), tuple(blurred.shape[-2:]), None, blurred, blurred)
+        state = StageContext(1, (1, 1), tuple(blurred.shape[-2:]), None, blurred, blurred)
         points = choose(state)
         factors = None if gates is None else gates(state, points)
         if compare is not None:
@@ -89,13 +89,13 @@ def module(toy, policy, **settings):
 @functools.cache
 def every_action():
     """All actions [n, h, w], and a function of a table's logits that gives their probabilities."""
-    state = State(1, (1, 1), (HEIGHT, WIDTH), None, images(1), images(1))
+    state = StageContext(1, (1, 1), (HEIGHT, WIDTH), None, images(1), images(1))
     probe = LearnedSampler(Table(logits(1)), scales=(2,))(state, "top")
     return enumerate_actions(probe)[2]
 
 
 def probabilities(table):
-    state = State(1, (1, 1), (HEIGHT, WIDTH), None, images(1), images(1))
+    state = StageContext(1, (1, 1), (HEIGHT, WIDTH), None, images(1), images(1))
     return joint_probability(LearnedSampler(table, scales=(2,))(state, "top"), {2: every_action()})
 
 
@@ -206,7 +206,7 @@ def test_the_map_moves_to_where_points_help(settings):
         optimizer.zero_grad()
         trained.losses(batch)[0].backward()
         optimizer.step()
-    state = State(1, (1, 1), (size, size), None, blurred, blurred)
+    state = StageContext(1, (1, 1), (size, size), None, blurred, blurred)
     g = trained.network.samplers["1"](state, "top").map
     assert g.mean().item() == pytest.approx(0.25, abs=1e-4), "the budget is kept"
     assert g[:, helped].mean() > 0.8 and g[:, ~helped].mean() < 0.07

@@ -1,10 +1,10 @@
-"""What samplers are tested with: a state made from a seed, a policy of fixed logits, and what sound points are."""
+"""What samplers are tested with: a context made from a seed, a policy of fixed logits, and what sound points are."""
 
 import torch
 from torch import nn
 
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.points import budget_count
-from sapnet.sampling.state import State
 
 
 class Table(nn.Module):
@@ -14,25 +14,25 @@ class Table(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(logits)
 
-    def forward(self, state):
-        return self.logits.expand(len(state.blurred), -1, -1)
+    def forward(self, context):
+        return self.logits.expand(len(context.blurred), -1, -1)
 
 
-def make_state(size=(32, 48), padded=None, grid=(2, 1), batch=2, channels=4, seed=0):
+def make_context(size=(32, 48), padded=None, grid=(2, 1), batch=2, channels=4, seed=0):
     rng = torch.Generator().manual_seed(seed)
     h, w = padded or size
     restored, blurred = (torch.rand(batch, 3, h, w, generator=rng) for _ in range(2))
     features = torch.randn(batch, h, w, channels, generator=rng)
     sharp = torch.rand(batch, 3, *size, generator=rng)
     extent = (10 * torch.rand(batch, 1, *size, generator=rng) - 5).clamp(min=0)
-    return State(1, grid, size, features, restored, blurred, sharp, extent)
+    return StageContext(1, grid, size, features, restored, blurred, sharp, extent)
 
 
-def check_points(sampling, state, budget, exact):
+def check_points(sampling, context, budget, exact):
     """Sorted, distinct, in range, never in the padding; the budget where it is exact."""
-    rows, cols = state.grid
-    h, w = state.blurred.shape[-2] // rows, state.blurred.shape[-1] // cols
-    batch = len(state.blurred)
+    rows, cols = context.grid
+    h, w = context.blurred.shape[-2] // rows, context.blurred.shape[-1] // cols
+    batch = len(context.blurred)
     for scale, points in sampling.points.items():
         stride = scale // 2
         assert points.dtype == torch.int64 and len(points) == rows * cols * batch
@@ -40,8 +40,8 @@ def check_points(sampling, state, budget, exact):
             used = row[row >= 0]
             assert (row[len(used) :] == -1).all() and (used.diff() > 0).all()
             place = i // batch
-            real_h = min(max(state.size[0] - place // cols * h, 0), h)
-            real_w = min(max(state.size[1] - place % cols * w, 0), w)
+            real_h = min(max(context.size[0] - place // cols * h, 0), h)
+            real_w = min(max(context.size[1] - place % cols * w, 0), w)
             y, x = used // (w // stride) * stride, used % (w // stride) * stride
             assert (y < real_h).all() and (x < real_w).all(), "a point lies in the padding"
             wanted = budget_count(real_h, real_w, scale, budget)
