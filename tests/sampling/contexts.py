@@ -1,4 +1,4 @@
-"""What samplers are tested with: a context made from a seed, a policy of fixed logits, and what sound points are."""
+"""Contexts, a policy and checks for the tests of samplers."""
 
 import torch
 from torch import nn
@@ -7,8 +7,8 @@ from sapnet.sampling.context import StageContext
 from sapnet.sampling.points import budget_count
 
 
-class Table(nn.Module):
-    """A policy that answers the same logits whatever the image."""
+class FixedPolicy(nn.Module):
+    """A policy that returns the same logits for every image."""
 
     def __init__(self, logits):
         super().__init__()
@@ -29,7 +29,7 @@ def make_context(size=(32, 48), padded=None, grid=(2, 1), batch=2, channels=4, s
 
 
 def check_points(sampling, context, budget, exact):
-    """Sorted, distinct, in range, never in the padding; the budget where it is exact."""
+    """Check that points are sorted, distinct, in range and not in the padding, and that the budget is kept if exact."""
     rows, cols = context.grid
     h, w = context.blurred.shape[-2] // rows, context.blurred.shape[-1] // cols
     batch = len(context.blurred)
@@ -39,12 +39,12 @@ def check_points(sampling, context, budget, exact):
         for i, row in enumerate(points):
             used = row[row >= 0]
             assert (row[len(used) :] == -1).all() and (used.diff() > 0).all()
-            place = i // batch
-            real_h = min(max(context.size[0] - place // cols * h, 0), h)
-            real_w = min(max(context.size[1] - place % cols * w, 0), w)
+            patch = i // batch
+            real_h = min(max(context.size[0] - patch // cols * h, 0), h)
+            real_w = min(max(context.size[1] - patch % cols * w, 0), w)
             y, x = used // (w // stride) * stride, used % (w // stride) * stride
-            assert (y < real_h).all() and (x < real_w).all(), "a point lies in the padding"
-            wanted = budget_count(real_h, real_w, scale, budget)
-            assert sampling.counts[scale][i] == wanted
+            assert (y < real_h).all() and (x < real_w).all(), "a point is in the padding"
+            count = budget_count(real_h, real_w, scale, budget)
+            assert sampling.counts[scale][i] == count
             if exact:
-                assert len(used) == wanted
+                assert len(used) == count
