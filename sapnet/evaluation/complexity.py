@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -173,7 +173,7 @@ class Innermost:
         self.network, self.ended = network, ended
         self.active = [""]
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Innermost":
         """Place the hooks."""
         self.hooks = []
         for path, module in self.network.named_modules():

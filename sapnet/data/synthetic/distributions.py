@@ -1,7 +1,7 @@
 """Named distributions of scenes: what moves, how far, and over how much of the image."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -16,6 +16,7 @@ MOVING = 1.0  # pixel: a surface whose path is longer counts as moving
 _DRAWS = 1000  # plans drawn for one scene at most; about two in three are accepted
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """A way to draw plans, and a test that a plan has to pass."""
 
