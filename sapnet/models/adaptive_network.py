@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -21,6 +21,7 @@ Points = Mapping[int, Int64[Tensor, "b l"]]
 Compare = Callable[[StageContext, Callable[[Points], Tensor]], None]
 
 
+@runtime_checkable
 class Generator(Protocol):
     """Interface of a network whose points are chosen by an `AdaptiveNetwork`.
 

@@ -22,8 +22,8 @@ class Head(NamedTuple):
 
 
 def apply_heads(
-    features: Float[Tensor, "b l c"], heads: Iterable[Head], scale: float = 1.0
-) -> list[Float[Tensor, "b l _"]]:
+    features: Float[Tensor, "*batch c"], heads: Iterable[Head], scale: float = 1.0
+) -> list[Float[Tensor, "*batch _"]]:
     """Apply each head to the features.
 
     The compiled kernel computes all heads together if `backend.can_fuse` accepts the features; otherwise they are
