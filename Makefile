@@ -35,7 +35,7 @@ test-quick: $(STAMP)  ## the tests without the slow ones
 lint: $(STAMP)  ## the linter, types, and whether packages are declared and imported alike
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/deptry --no-ansi sapnet benchmarks
+	$(BIN)/deptry --no-ansi sapnet compares
 	$(BIN)/deptry --no-ansi --exclude .venv --ignore DEP002,DEP004 tests
 
 bench: $(STAMP)  ## networks side by side: operations, time against the floor, peak memory; a step of the small one (14 minutes)
@@ -61,11 +61,11 @@ tiles: $(STAMP)  ## cut a training set into tiles, 2.5 times as fast to read: ma
 	$(BIN)/python -m sapnet tiles $(root) $(out) $(if $(blur),--blur $(blur))
 
 count: $(STAMP)  ## parameters and multiply-adds of the full-size network
-	$(BIN)/python -m sapnet count model=sapnet sampling=nu
+	$(BIN)/python -m sapnet count network=sapnet sampling=nu
 
 table1 table2: $(STAMP)  ## as below, and every trained or published network on whole images: make table1 DATA=FOLDER
 	$(BIN)/python -m sapnet reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
-	$(BIN)/python -m sapnet benchmark table=$@ $(DATA_ROOT)
+	$(BIN)/python -m sapnet compare table=$@ $(DATA_ROOT)
 
 table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is missing, renders; SCALE=smoke, mini (15 to 60 minutes each), paper
 	$(BIN)/python -m sapnet reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)

@@ -36,7 +36,8 @@ _WORKER = """
 import sys, time, torch
 from benchmarks import cases
 torch.set_num_threads(1)
-cases.MODELS["mini"] = ["model=mini", sys.argv[1]]
+group = "network" if (cases.CONFIG_DIR / "network").is_dir() else "model"  # its earlier name
+cases.MODELS["mini"] = [f"{group}=mini", sys.argv[1]]
 subject = cases.Subject(cases.compose("mini"), torch.device("cpu"))
 with subject.training(torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))) as step:
     for _ in sys.stdin:
@@ -124,7 +125,7 @@ def report(record: Mapping[str, Any]) -> str:
         for clock in ("processor", "wall")
     ]
     return (
-        "### A training step of `model=mini` beside another commit's: 8 crops of 64x64, one thread\n\nSingle steps in"
+        "### A training step of `network=mini` beside another commit's: 8 crops of 64x64, one thread\n\nSingle steps in"
         f" turns, medians of {record['steps'][0]['rounds']} rounds, in brackets the quartiles of the ratios.\n\n"
         f"{table(head, rows)}"
     )

@@ -7,27 +7,27 @@ from typing import Any
 
 import hydra
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from sapnet.configs import CONFIG_DIR
+from sapnet.configs import CONFIG_DIR, network_config
 from sapnet.evaluation.footprint import draw_zeros
 from sapnet.training.assemble import build_module
 
 #: Overrides of `sapnet train` by the name that the tables use.
 MODELS = {
-    "U": ["model=sapnet", "sampling=uniform_network"],
-    "NU": ["model=sapnet", "sampling=nu"],
-    "DMPHN_U": ["model=dmphn_1_2_4_8", "sampling=uniform_network"],
-    "DMPHN_NU": ["model=dmphn_nu", "sampling=nu"],
-    "SRN_U": ["model=srn", "sampling=uniform_network"],
-    "SRN_NU": ["model=srn_nu", "sampling=nu"],
-    "DMPHN_stack4": ["model=dmphn_stack4", "sampling=uniform_network"],
+    "U": ["network=sapnet", "sampling=uniform_network"],
+    "NU": ["network=sapnet", "sampling=nu"],
+    "DMPHN_U": ["network=dmphn_1_2_4_8", "sampling=uniform_network"],
+    "DMPHN_NU": ["network=dmphn_nu", "sampling=nu"],
+    "SRN_U": ["network=srn", "sampling=uniform_network"],
+    "SRN_NU": ["network=srn_nu", "sampling=nu"],
+    "DMPHN_stack4": ["network=dmphn_stack4", "sampling=uniform_network"],
 }
 #: The uniform network beside each non-uniform one.
 PAIRS = {"NU": "U", "DMPHN_NU": "DMPHN_U", "SRN_NU": "SRN_U"}
-_NARROW = ["model.channels=[4,4,6]"]
-_NARROW_OURS = [*_NARROW, "model.stem=4", "model.encoder_blocks=1", "model.decoder_blocks=1"]
+_NARROW = ["network.channels=[4,4,6]"]
+_NARROW_OURS = [*_NARROW, "network.stem=4", "network.encoder_blocks=1", "network.decoder_blocks=1"]
 
 
 def compose(name: str, quick: bool = False) -> DictConfig:
@@ -50,7 +50,7 @@ def compose_overrides(overrides: Sequence[str]) -> DictConfig:
 
 def builder(config: DictConfig) -> Callable[[], nn.Module]:
     """Return what builds the network, picklable."""
-    return partial(hydra.utils.instantiate, OmegaConf.to_container(config.sampling.network, resolve=True))
+    return partial(hydra.utils.instantiate, network_config(config))
 
 
 class Subject:

@@ -3,7 +3,7 @@
     python -m benchmarks.mini_step
     python -m benchmarks.mini_step --rounds 20
 
-The network is `model=mini`, the batch 8 crops of 64x64. A step counts as three times the multiply-adds of a forward
+The network is `network=mini`, the batch 8 crops of 64x64. A step counts as three times the multiply-adds of a forward
 pass: backward is about two of them. The floor is the fastest plain convolution that was found here, on one thread too;
 it runs before and after every sample, and a sample taken while the machine ran at another speed is repeated. Everything
 is float32. About 2 minutes.
@@ -24,7 +24,7 @@ from benchmarks.networks import positive
 from benchmarks.tables import table
 from benchmarks.timing import Stopwatch, interleave, summarise
 from benchmarks.traffic import fastest_convolution
-from sapnet.evaluation.counting import count_config
+from sapnet.evaluation.network_costs import count_config
 from sapnet.evaluation.runner import environment
 from sapnet.provenance import provenance, write_json
 
@@ -53,7 +53,7 @@ def measure(rounds: int, batch: int = 8, side: int = 64, model: str = "mini") ->
         kernel = fastest_convolution(_CPU)
         stopwatch = Stopwatch(kernel.run)
         stopwatch.warm_up()
-        configs = {name: compose_overrides([f"model={model}", word]) for name, word in NETWORKS.items()}
+        configs = {name: compose_overrides([f"network={model}", word]) for name, word in NETWORKS.items()}
         crops = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
         with ExitStack() as stack:
             steps = {name: stack.enter_context(Subject(c, _CPU).training(crops)) for name, c in configs.items()}
@@ -85,9 +85,9 @@ def report(record: Mapping[str, Any]) -> str:
         for line in record["steps"]
     )
     return (
-        f"### A training step of `model=mini`: {record['batch']} crops of {record['side']}x{record['side']}, one thread"
-        f"\n\nArithmetic floor: {record['gmacs_per_s']:.1f} GMAC/s, {record['convolution']}. Seconds are medians, in"
-        f" brackets the smallest and largest.\n\n{table(head, rows)}"
+        f"### A training step of `network=mini`: {record['batch']} crops of {record['side']}x{record['side']}, one"
+        f" thread\n\nArithmetic floor: {record['gmacs_per_s']:.1f} GMAC/s, {record['convolution']}. Seconds are"
+        f" medians, in brackets the smallest and largest.\n\n{table(head, rows)}"
     )
 
 

@@ -27,8 +27,8 @@ from benchmarks.cases import MODELS, PAIRS, Subject, builder, compose, image
 from benchmarks.timing import Round, Stopwatch, interleave, ratio, summarise
 from benchmarks.traffic import bandwidth, fastest_convolution, traffic
 from sapnet.errors import UserError
-from sapnet.evaluation.counting import count_config
 from sapnet.evaluation.footprint import footprint
+from sapnet.evaluation.network_costs import count_config
 from sapnet.evaluation.runner import environment
 from sapnet.files import write_atomically
 from sapnet.provenance import provenance, write_json

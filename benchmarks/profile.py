@@ -24,8 +24,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.cases import MODELS, Subject, compose, image, synchronise
 from benchmarks.networks import positive, size_of
 from benchmarks.tables import origin_line, table
-from sapnet.evaluation.complexity import Cost, Innermost, layer, restore
-from sapnet.evaluation.counting import count_config, place
+from sapnet.evaluation.complexity import Cost, InnermostModuleHook, layer_pattern, restore
+from sapnet.evaluation.network_costs import count_config, network_prefix
 from sapnet.evaluation.runner import environment
 from sapnet.files import write_atomically
 from sapnet.provenance import provenance
@@ -53,7 +53,7 @@ def module_seconds(network: nn.Module, blurred: Tensor, rounds: int) -> dict[str
         passes[-1][path] += now - last
         last = now
 
-    with Innermost(network, ended):
+    with InnermostModuleHook(network, ended):
         for _ in range(rounds + 1):
             passes.append(defaultdict(float))
             last = time.perf_counter()
@@ -127,9 +127,9 @@ def report(name: str, width: int, height: int, rounds: int, device: torch.device
     seconds = module_seconds(network, blurred, rounds)
     total = sum(seconds.values())
     heads = (
-        (lambda path: place(path, 2), "part"),
-        (lambda path: place(path, 4), "place"),
-        (lambda path: layer(path.removeprefix("generator.")), "layer, over all places"),
+        (lambda path: network_prefix(path, 2), "part"),
+        (lambda path: network_prefix(path, 4), "place"),
+        (lambda path: layer_pattern(path.removeprefix("generator.")), "layer, over all places"),
     )
     return "\n\n".join(
         [

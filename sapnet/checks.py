@@ -134,9 +134,9 @@ RULES: Mapping[str, Number | Choice | Several] = {
     "policy.pretrain": _SHARE,
     "policy.settle": _SHARE,
     # Networks.
-    "model.stem": _COUNT,
-    "model.channels": Several(_COUNT),
-    "model.stages": Number(1, 4, whole=True),
+    "network.stem": _COUNT,
+    "network.channels": Several(_COUNT),
+    "network.stages": Number(1, 4, whole=True),
     "sampling.budget": Number(-1, 3, above=True, null="the budget of the training"),
     "window": Number(1, whole=True, null="the whole image"),
     # Data; `data.train` and so on are numbers of scenes, or folders.

@@ -1,6 +1,9 @@
-"""Folders of the Hydra configs and of the studies."""
+"""Folders of the Hydra configs and of the studies, and the node of a config that describes its network."""
 
 from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -9,3 +12,17 @@ CONFIG_DIR: Path = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKA
 
 EXPERIMENTS: Path = CONFIG_DIR.parent / "experiments"
 """The folder of the studies, one YAML file each."""
+
+
+def network_config(config: DictConfig) -> dict[str, Any]:
+    """Return what builds the network of a composed config: `config.network`, joined to its sampler if it has one.
+
+    Returns:
+        Resolved plain values with `_target_`, for `hydra.utils.instantiate`.
+    """
+    network, sampling = (
+        cast(dict[str, Any], OmegaConf.to_container(config[group], resolve=True)) for group in ("network", "sampling")
+    )
+    if not sampling.pop("sampled"):
+        return network
+    return {**sampling, "generator": network, "seed": config.seed}

@@ -11,7 +11,7 @@ from sapnet.models.sapnet.network import HIERARCHIES
 from sapnet.reporting.rows import read_study
 
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
-COMMANDS = ("train", "evaluate", "demo", "reproduce", "count", "benchmark", "check_data")
+COMMANDS = ("train", "evaluate", "demo", "reproduce", "count", "compare", "check_data")
 
 
 def composed(command: str, *words: str):
@@ -43,8 +43,8 @@ def test_every_commands_own_values_are_allowed(command):
         ("optim.optimizer.lr=.inf", "optim.optimizer.lr=.inf: give a number above 0."),
         ("seed=abc", "seed=abc: give a whole number from 0 to 4294967295."),
         ("seed=-1", "seed=-1: give a whole number from 0 to 4294967295."),
-        ("model.stages=5", "model.stages=5: give a whole number from 1 to 4."),
-        ("model.channels=[16,0]", "model.channels=[16,0]: give a list; each entry is a whole number, 1 or more."),
+        ("network.stages=5", "network.stages=5: give a whole number from 1 to 4."),
+        ("network.channels=[16,0]", "network.channels=[16,0]: give a list; each entry is a whole number, 1 or more."),
         ("stagewise=[0,1]", "stagewise=[0,1]: give a list; each entry is a number from 0 to below 1."),
         ("evaluate=perhaps", "evaluate=perhaps: give true or false."),
         ("resume=yes", "resume=yes: give auto, must or never."),
@@ -73,7 +73,7 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(command, word, sente
         ("reproduce", "seeds=[]"),
         ("reproduce", "seeds=[0,-1]"),
         ("reproduce", "overrides=abc"),
-        ("benchmark", "checkpoints=a.ckpt"),
+        ("compare", "checkpoints=a.ckpt"),
         ("count", "height=0"),
     ],
 )
@@ -107,7 +107,7 @@ def test_the_recipes_of_the_studies_are_allowed(path):
 
 
 def test_the_numbers_of_stages_are_those_of_the_network():
-    rule = RULES["model.stages"]
+    rule = RULES["network.stages"]
     assert [n for n in range(-1, 9) if rule.allows(n)] == sorted(HIERARCHIES)
 
 

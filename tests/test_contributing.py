@@ -28,7 +28,7 @@ def compose(*overrides):
         return hydra.compose("train", list(overrides))
 
 batch = {"blurred": torch.rand(1, 3, 32, 32), "sharp": torch.rand(1, 3, 32, 32)}
-plain = build_module(compose("model=plain"))
+plain = build_module(compose("network=plain"))
 loss, _ = plain.losses(batch)
 loss.backward()
 assert type(plain.network).__name__ == "PlainNetwork" and plain.network.leave.weight.grad.any()
@@ -44,9 +44,9 @@ assert [item["name"] for item in data.whole_images("test")] == ["0", "1"]
 assert data.remarks["partial"] == "2 of 100 pairs"
 
 row = read_study(here / "experiments" / "table4.yaml").rows["stages_1"]
-assert compose(*row).model.stages == 1
+assert compose(*row).network.stages == 1
 
-contrast = build_module(compose("sampling=contrast", "model=mini", "model.stages=2"))
+contrast = build_module(compose("sampling=contrast", "network=mini", "network.stages=2"))
 sampling = contrast.network.trace(batch["blurred"], mode="top").sampled_points[1]
 assert type(contrast.network.samplers["1"]).__name__ == "ContrastSampler"
 assert sampling.kept_counts(2).tolist() == list(sampling.counts[2])

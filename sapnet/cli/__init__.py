@@ -18,8 +18,8 @@ COMMANDS = {
     "evaluate": "measure a checkpoint, or published weights, on the test images of a data set",
     "deblur": "restore photos with a trained checkpoint",
     "demo": "train a small network on the embedded data, evaluate it, draw a picture (8 minutes)",
-    "reproduce": "train what is missing of a table or study, and render it",
-    "benchmark": "evaluate networks on whole images and render Table 1 or 2",
+    "reproduce": "train the missing rows of a table or study, and render it",
+    "compare": "evaluate the available networks on whole test images and render Table 1 or 2",
     "count": "count parameters and multiply-adds of a network",
     "check-data": "decode every file of a data set and count its pairs",
     "tiles": "cut the training images of a data set into tiles, which are faster to read",
@@ -31,16 +31,16 @@ _COMMAND = "SAPNET_COMMAND"
 def main() -> None:
     """Run the command that the command line names, or list all commands."""
     interrupts.install()  # before a command is imported, which takes seconds
-    words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return
-    if words[0] in ("-sc", "--shell-completion"):
+    if arguments[0] in ("-sc", "--shell-completion"):
         from sapnet.cli import completion
 
         completion.main({name: module_name(name) for name in COMMANDS})
         return
-    command, sys.argv[1:] = _split(words)
+    command, sys.argv[1:] = _split(arguments)
     if command not in COMMANDS:
         print(unknown_command_message(command), file=sys.stderr)
         raise SystemExit(2)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def module_name(command: str) -> str:
-    """Return the name of a command's module, which is that of its config too."""
+    """Return the name of a command's module, which is also the name of its config."""
     return command.replace("-", "_")
 
 
@@ -61,14 +61,14 @@ def overview() -> str:
 
 
 def unknown_command_message(command: str) -> str:
-    """Return one sentence that says what to type instead of a word that names no command."""
+    """Return the error message for an unknown command, with the most similar known one."""
     similar = difflib.get_close_matches(command, COMMANDS, n=1)
     hint = f"did you mean {similar[0]}? " if similar else ""
     return f"{command}: there is no such command; {hint}sapnet --help lists them all."
 
 
-def _split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    # Lightning repeats the program with `sys.argv`, which has lost the command by then.
-    if words[0] not in COMMANDS and "LOCAL_RANK" in os.environ and _COMMAND in os.environ:
-        return os.environ[_COMMAND], words
-    return words[0], words[1:]
+def _split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    # Lightning starts further processes with `sys.argv`, from which the command has been removed.
+    if arguments[0] not in COMMANDS and "LOCAL_RANK" in os.environ and _COMMAND in os.environ:
+        return os.environ[_COMMAND], arguments
+    return arguments[0], arguments[1:]

@@ -1,4 +1,4 @@
-"""`sapnet check-data`: whether a data set is whole and readable."""
+"""`sapnet check-data`: check that a data set is complete and readable."""
 
 import hydra
 from omegaconf import DictConfig
@@ -14,7 +14,7 @@ def main(config: DictConfig) -> None:
     """Decode every file, count every sequence, print the report; problems end with exit code 1."""
     data = hydra.utils.instantiate(config.data)
     if not isinstance(data, FolderData):
-        raise UserError(f"data={data.name} is made, not read from files: there is nothing to check.")
+        raise UserError(f"data={data.name} is generated, not read from files: there is nothing to check.")
     reports = check(data)
     print(as_text(data.name, reports))
     problems = sum(len(report.problems) for report in reports)

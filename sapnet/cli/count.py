@@ -10,7 +10,13 @@ from omegaconf import DictConfig
 
 from sapnet.cli.hydra_command import hydra_command
 from sapnet.evaluation.complexity import COUNTER
-from sapnet.evaluation.counting import count_config, measure_config, measuring_device, report, report_footprint
+from sapnet.evaluation.network_costs import (
+    cost_report,
+    count_config,
+    footprint_report,
+    measure_config,
+    measuring_device,
+)
 from sapnet.evaluation.runner import environment
 from sapnet.provenance import write_json
 from sapnet.reporting.costs import report_table
@@ -24,12 +30,12 @@ def main(config: DictConfig) -> float:
         print(report_table(config.table, words, config.measure))
         return float("nan")
     cost = count_config(config)
-    print(report(cost, config.depth))
+    print(cost_report(cost, config.depth))
     found: dict[str, Any] = {"parameters": cost.total_parameters, "flops": cost.total_flops}
     found |= {"by_operator": cost.by_operator(), "height": cost.height, "width": cost.width, "counter": COUNTER}
     if config.measure:
         measured = measure_config(config)
-        print(f"\n{report_footprint(measured)}")
+        print(f"\n{footprint_report(measured)}")
         device = environment(torch.device(measuring_device()))
         found["measured"] = asdict(measured) | {"seconds": measured.seconds} | device
     write_json(Path(HydraConfig.get().runtime.output_dir) / "cost.json", found)

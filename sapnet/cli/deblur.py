@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sapnet import interrupts
 from sapnet.errors import UserError
-from sapnet.evaluation.photos import deblur
+from sapnet.evaluation.deblurring import deblur
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from omegaconf import DictConfig
 
 from sapnet.cli.hydra_command import hydra_command
 from sapnet.errors import UserError
-from sapnet.evaluation.measuring import evaluate, evaluate_published
+from sapnet.evaluation.network_evaluation import evaluate, evaluate_published
 from sapnet.evaluation.networks import check_choice, open_checkpoint
-from sapnet.evaluation.runner import as_table
-from sapnet.evaluation.studies import chosen_study, report_study
+from sapnet.evaluation.study_runner import chosen_study, report_study
+from sapnet.evaluation.summary import as_table
 from sapnet.models.adaptive_network import AdaptiveNetwork
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,9 @@ def main(config: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
 
     if config.weights is not None:
-        name = f"model={HydraConfig.get().runtime.choices['model']}"
+        name = f"network={HydraConfig.get().runtime.choices['network']}"
         weights, save = Path(config.weights), config.save_images
-        summary = evaluate_published(config.model, weights, config.data, folder, save_images=save, name=name)
+        summary = evaluate_published(config.network, weights, config.data, folder, save_images=save, name=name)
     else:
         choice = {**config.sampling, "window": config.window}
         summary = evaluate(Path(config.checkpoint), config.data, folder, config.save_images, **choice)

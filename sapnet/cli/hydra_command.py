@@ -1,8 +1,8 @@
-"""Commands that Hydra composes a config for, and how they end.
+"""Hydra-based commands: error handling and exit codes.
 
-A user error ends as one sentence on standard error and exit code 1, in a single run and in a multirun (whose other jobs
-go on). With HYDRA_FULL_ERROR=1 the stack trace is shown instead. SIGTERM ends a command with exit code 143 and Ctrl-C
-with 130, a multirun as a whole; see `sapnet.interrupts`.
+A user error is reported as one sentence on standard error with exit code 1, in a single run and in a multirun (whose
+other jobs continue). With HYDRA_FULL_ERROR=1 the stack trace is shown instead. SIGTERM ends a command, or a whole
+multirun, with exit code 143, Ctrl-C with 130; see `sapnet.interrupts`.
 """
 
 import functools
@@ -32,25 +32,25 @@ Task = Callable[[DictConfig], Any]
 
 
 class _JobFailed(CompactHydraException):
-    """The message of a multirun's job, carried to the end of the sweep."""
+    """Error of one job of a multirun, raised again at the end of the sweep."""
 
 
 def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     """Turn `task(config)` into a command: Hydra's command line over `CONFIG_DIR/<config_name>.yaml`.
 
-    Exit codes: 0; 1 after a user error or a fault (in a multirun: of any job); 143 after SIGTERM, 130 after Ctrl-C. The
-    plain function stays reachable as `command.__wrapped__`.
+    Exit codes: 0; 1 after an error (in a multirun: of any job); 143 after SIGTERM, 130 after Ctrl-C. The undecorated
+    function is available as `command.__wrapped__`.
     """
 
-    # Read here, for `main` sets it too; a launcher's workers get the value with the pickled job.
+    # Read now, since `main` sets the variable; workers of a launcher get the value with the pickled job.
     trace_wanted = os.environ.get(FULL_ERROR) == "1"
 
     def decorate(task: Task) -> Callable[[], None]:
-        in_task: list[bool] = []  # filled where an error comes from the task, not from Hydra
+        in_task: list[bool] = []  # not empty if an error comes from the task, not from Hydra
 
         @functools.wraps(task)
         def job(config: DictConfig) -> Any:
-            # Here as well as below, since some launchers run jobs in other processes.
+            # Here as well as in `main`, since some launchers run jobs in other processes.
             with interrupts.raising():
                 try:
                     check_values(config)
@@ -60,7 +60,7 @@ def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 except Exception as error:
                     in_task.append(True)
                     if interrupts.received() and user_error_message(error) is None:
-                        # Such as that of a loader whose worker process has died of the same signal.
+                        # For example an error of a data loader whose worker process received the same signal.
                         raise Interrupted(interrupts.received()) from error
                     if trace_wanted:
                         raise
@@ -70,7 +70,7 @@ def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def main() -> None:
-            # A log file on a full disk would print a stack trace at each message.
+            # Otherwise each message to a log file on a full disk prints a stack trace.
             logging.raiseExceptions = trace_wanted
             with interrupts.raising(), nullcontext() if trace_wanted else _hydra_raises_errors():
                 try:
@@ -78,7 +78,7 @@ def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 except Interrupted as stop:
                     interrupts.leave(stop)
                 except (KeyboardInterrupt, SystemExit) as stop:
-                    # Lightning turns an interrupt that it sees itself into a SystemExit of code 1.
+                    # Lightning turns a KeyboardInterrupt into a SystemExit of code 1.
                     if trace_wanted or not any(isinstance(cause, KeyboardInterrupt) for cause in causes(stop)):
                         raise
                     interrupts.leave(Interrupted(signal.SIGINT))
@@ -91,7 +91,7 @@ def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 except Exception as error:
                     if trace_wanted:
                         raise
-                    # Before the task: Hydra cannot name the run's folder, or cannot write it.
+                    # Errors before the task: Hydra cannot determine the run folder, or cannot write to it.
                     message = None if in_task else user_error_message(error) or missing_folder_message(error)
                     if message is None:
                         raise
@@ -106,7 +106,7 @@ def _end_job(error: Exception) -> NoReturn:
     message = user_error_message(error)
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
-        # Hydra itself tells only of the first failed job, and only after the last job.
+        # Hydra reports only the first failed job, and only after the last job.
         if message is None:
             _log.exception("job %s failed", hydra_config.job.num)
             raise error
@@ -114,13 +114,13 @@ def _end_job(error: Exception) -> NoReturn:
         raise _JobFailed(message) from error
     if message is None:
         raise error
-    # An exception would make Hydra print the overrides around the message.
+    # On an exception Hydra would print the overrides around the message.
     _exit_with(message)
 
 
 @contextmanager
 def _hydra_raises_errors() -> Iterator[None]:
-    # With this variable Hydra raises errors instead of printing them in its own, longer words.
+    # With this variable set, Hydra raises errors instead of printing them itself.
     before = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:

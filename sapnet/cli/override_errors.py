@@ -1,4 +1,4 @@
-"""What a user reads of overrides that Hydra cannot compose a config from."""
+"""Error messages for overrides that Hydra cannot compose a config from."""
 
 import difflib
 import re
@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from sapnet.error_messages import user_error_message
 
 #: Keys of earlier versions.
-RENAMED = {"checkpoint": "ckpt_path"}
+RENAMED = {"checkpoint": "ckpt_path", "model": "network"}
 
 
 def override_error_message(error: CompactHydraException, config_dir: Path, config_name: str) -> str:
-    """Return one sentence that names the override, and what it can be where that is known."""
+    """Return one sentence that names the override and, if known, the allowed values."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option}: there is no such option; {group} can be {', '.join(error.options)}."
@@ -42,5 +42,5 @@ def _known_keys(config_dir: Path, config_name: str) -> list[str]:
     try:
         with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
             return list(walk(OmegaConf.to_container(hydra.compose(config_name)), ""))
-    except Exception:  # it only serves a hint
+    except Exception:  # only the hint is lost
         return []

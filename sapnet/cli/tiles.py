@@ -12,22 +12,23 @@ from sapnet.errors import UserError
 
 def main() -> None:
     """Run the command; a user error ends in one sentence and exit code 1."""
-    given = parser().parse_args()
+    arguments = parser().parse_args()
     try:
         with interrupts.raising():
-            tiles = cut_tiles(given.root, given.out, given.size, given.step, given.blur, given.workers)
+            tiles = cut_tiles(**vars(arguments))
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except interrupts.Interrupted as stop:
-        interrupts.leave(interrupts.Interrupted(stop.signum, "the same command goes on from here"))
-    print(f"{tiles} tiles of {given.size}x{given.size} are in {given.out}: train with data.root={given.out}")
+        interrupts.leave(interrupts.Interrupted(stop.signum, "run the same command again to continue"))
+    size, out = arguments.size, arguments.out
+    print(f"{tiles} tiles of {size}x{size} are in {out}: train with data.root={out}")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(
-        prog="sapnet tiles", description="Cut training images into tiles; interrupted, it goes on."
+        prog="sapnet tiles", description="Cut training images into tiles. An interrupted run is continued."
     )
     parser.add_argument("root", type=Path, help="data set with train/ in the layout of GoPro or REDS")
     parser.add_argument("out", type=Path, help="folder of the tiles")

@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 
 from sapnet.cli.hydra_command import hydra_command
 from sapnet.evaluation.checkpoints import evaluated_checkpoint
-from sapnet.evaluation.measuring import evaluate
+from sapnet.evaluation.network_evaluation import evaluate
 from sapnet.evaluation.networks import open_checkpoint
-from sapnet.evaluation.runner import as_table
-from sapnet.evaluation.studies import chosen_study, report_study
+from sapnet.evaluation.study_runner import chosen_study, report_study
+from sapnet.evaluation.summary import as_table
 from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.fitting import fit
 

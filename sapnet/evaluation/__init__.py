@@ -1,1 +1,1 @@
-"""Image metrics, whole-image evaluation, pictures."""
+"""Metrics, whole-image evaluation, network costs, studies of sampled points, and pictures."""

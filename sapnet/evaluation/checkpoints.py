@@ -1,28 +1,29 @@
-"""Which of a run's checkpoints is evaluated, and what results call it."""
+"""Choice between the best and the last checkpoint of a run for evaluation."""
 
 import logging
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-#: The best by validation PSNR, and the last one: names of the files, and what `evaluate_checkpoint` may be.
+#: Names of the checkpoint files, and values of `evaluate_checkpoint`: the best by validation PSNR, and the last.
 KINDS = ("best", "last")
 
 
 def evaluated_checkpoint(folder: str | Path, kind: str = "best") -> Path:
-    """Return the checkpoint of a run that is evaluated.
+    """Return the checkpoint of a run to evaluate.
 
     Args:
-        folder: The run's ``checkpoints``.
-        kind: `best` or `last`. Where no validation was made there is no best one: the last is taken, and it is said.
+        folder: The folder `checkpoints` of the run.
+        kind: `best` or `last`. Without validation there is no best checkpoint: a warning is logged and the last
+            checkpoint is returned.
     """
     folder = Path(folder)
     if kind == "best" and not (folder / "best.ckpt").is_file():
-        log.warning("%s: no validation was made, so there is no best checkpoint; the last is evaluated.", folder)
+        log.warning("%s: no best checkpoint, because no validation was made; the last checkpoint is evaluated.", folder)
         kind = "last"
     return folder / f"{kind}.ckpt"
 
 
 def checkpoint_kind(path: str | Path) -> str:
-    """Return `best` or `last` by the name of a checkpoint's file, and `given` for one that has another name."""
+    """Return `best` or `last` from the file name of a checkpoint, or `given` for other names."""
     stem = Path(path).stem
     return stem if stem in KINDS else "given"

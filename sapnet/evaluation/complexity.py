@@ -1,9 +1,9 @@
-"""What a network costs: parameters, multiply-adds and FLOPs by operator and by module, from the shapes alone.
+"""Parameters, multiply-adds and FLOPs of a network by operator and by module, computed from shapes.
 
-The count is PyTorch's own (`torch.utils.flop_counter`), which knows convolutions and matrix products; formulas for the
-pixel-dependent filter (`sapnet.ops.flops`), for bilinear readings and for gathers stand beside it. One multiply-add is
-two FLOPs. Not counted, as by the field's other counters: what costs a few operations per value and no product over
-channels (activations, softmax, sums, masks, pooling, sorting).
+PyTorch's counter (`torch.utils.flop_counter`) covers convolutions and matrix products. Formulas for the pixel-dependent
+filter (`sapnet.ops.flops`), bilinear interpolation and gathers are added to it. One multiply-add is two FLOPs. As in
+the field's other counters, operations without a product over channels are not counted: activations, softmax, sums,
+masks, pooling, sorting.
 """
 
 import math
@@ -22,7 +22,7 @@ from sapnet.models.adaptive_network import AdaptiveNetwork
 
 aten = torch.ops.aten
 
-#: Who counted; a figure without it says little.
+#: Description of the counter, printed with every count.
 COUNTER = "torch.utils.flop_counter, with formulas for the pixel-dependent filter and bilinear readings"
 
 
@@ -35,7 +35,7 @@ def _grid_sample(image: Any, grid: Any, interpolation: int, *_: Any, out_shape: 
     return 2 * (4, 0, 16)[interpolation] * math.prod(out_shape)
 
 
-def _written(into: Any, dim: int, index: Any, values: Any, *_: Any, **__: Any) -> int:
+def _write(target: Any, dim: int, index: Any, values: Any, *_: Any, **__: Any) -> int:
     return math.prod(values if isinstance(values, torch.Size) else index)
 
 
@@ -48,9 +48,9 @@ _BILINEAR = {
     aten._upsample_bilinear2d_aa: _bilinear,
     aten.grid_sampler_2d: _grid_sample,
 }
-# Values moved by an index: no arithmetic, but memory traffic that a convolution has not.
+# Indexed reads and writes: no arithmetic, but more memory traffic than a convolution.
 _MOVES = {aten.index_select: _read, aten.index: _read, aten.gather: _read} | {
-    op: _written for op in (aten.index_copy, aten.index_copy_, aten.scatter, aten.scatter_, aten.scatter_add)
+    op: _write for op in (aten.index_copy, aten.index_copy_, aten.scatter, aten.scatter_, aten.scatter_add)
 }
 _NAMES = {
     r"convolution": "convolution",
@@ -65,12 +65,13 @@ _NAMES = {
 class Cost:
     """The cost of one forward pass.
 
-    Modules go by their path in the network (`""` is the network itself); what a module's children cost stands there.
+    Modules are named by their path in the network (`""` is the network itself). Values of a module exclude those of its
+    children.
 
     Attributes:
         parameters: Number of parameters by module.
         flops: FLOPs by module and operator.
-        moved: Values moved by gathers and scatters, by module.
+        moved: Number of values moved by gathers and scatters, by module.
         height: Rows of the image.
         width: Columns of the image.
     """
@@ -88,7 +89,7 @@ class Cost:
 
     @property
     def total_flops(self) -> int:
-        """FLOPs of the network, two a multiply-add."""
+        """FLOPs of the network, two per multiply-add."""
         return sum(sum(operators.values()) for operators in self.flops.values())
 
     @property
@@ -97,7 +98,7 @@ class Cost:
         return self.total_flops / 2e9
 
     def by_operator(self) -> dict[str, int]:
-        """Return the FLOPs of each operator, the dearest first."""
+        """Return the FLOPs of each operator, most expensive first."""
         total: dict[str, int] = defaultdict(int)
         for operators in self.flops.values():
             for name, flops in operators.items():
@@ -105,7 +106,7 @@ class Cost:
         return dict(sorted(total.items(), key=lambda item: -item[1]))
 
     def grouped(self, key: Callable[[str], str]) -> dict[str, tuple[int, int]]:
-        """Return (parameters, FLOPs) of the modules that share a key, in the network's order."""
+        """Return the sums of (parameters, FLOPs) over modules with the same key, in the network's order."""
         table: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         for path, number in self.parameters.items():
             table[key(path)][0] += number
@@ -116,13 +117,13 @@ class Cost:
 
 @torch.no_grad()
 def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
-    """Count one forward pass over one image.
+    """Count the operations of one forward pass over one image.
 
-    The network is run on the device of its parameters, in evaluation mode; on `meta` (build it under
+    The network runs in evaluation mode on the device of its parameters. On `meta` (build the network under
     `with torch.device("meta")`) nothing is computed, and any size takes seconds.
 
     Args:
-        network: Anything that takes `[1, 3, height, width]`.
+        network: A network that takes `[1, 3, height, width]`.
         height: Rows of the image.
         width: Columns of the image.
     """
@@ -136,13 +137,13 @@ def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
     counts: Counter[tuple[str, Any]] = Counter()
     seen: Counter[Any] = Counter()
 
-    def ended(path: str) -> None:
-        # The counter itself adds to every module that is active.
+    def attribute(path: str) -> None:
+        # PyTorch's counter attributes operations to all active modules, this one only to the innermost.
         now = Counter(counter.get_flop_counts().get("Global", {}))
         counts.update({(path, operator): number for operator, number in (now - seen).items()})
         seen.update(now - seen)
 
-    with counter, Innermost(network, ended):
+    with counter, InnermostModuleHook(network, attribute):
         image = torch.empty(1, 3, height, width, device=device)
         restore(network, image)
     network.train(training)
@@ -152,65 +153,67 @@ def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
         if operator in _MOVES:
             moved[path] += number
         else:
-            name = _readable(operator)
+            name = _readable_name(operator)
             flops[path][name] = flops[path].get(name, 0) + number
     return Cost(parameters, flops, moved, height, width)
 
 
 def restore(network: nn.Module, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-    """Run a network without ground truth; samplers that need it are given the image itself."""
+    """Run a network without ground truth; samplers that need it use the image instead."""
     return network(image, image, image[:, :1]) if isinstance(network, AdaptiveNetwork) else network(image)
 
 
-class Innermost:
-    """While this context is open, tells what belongs to each module itself and not to its children.
+class InnermostModuleHook:
+    """Context that attributes what happens in a forward pass to the innermost active module.
 
-    Whenever a module begins or ends, `ended(path)` is called with the path of the module that was the innermost active
-    one until then: what happened since the last such call is its own.
+    Args:
+        network: The network.
+        callback: Called with the path of the innermost active module before another module becomes the innermost:
+            everything since the last call happened in this module and not in its children.
     """
 
-    def __init__(self, network: nn.Module, ended: Callable[[str], None]):
-        self.network, self.ended = network, ended
+    def __init__(self, network: nn.Module, callback: Callable[[str], None]):
+        self.network, self.callback = network, callback
         self.active = [""]
 
-    def __enter__(self) -> "Innermost":
-        """Place the hooks."""
+    def __enter__(self) -> "InnermostModuleHook":
+        """Register the hooks."""
         self.hooks = []
         for path, module in self.network.named_modules():
-            self.hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._turn(path)))
-            self.hooks.append(module.register_forward_hook(lambda *_: self._turn(None)))
+            self.hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._switch(path)))
+            self.hooks.append(module.register_forward_hook(lambda *_: self._switch(None)))
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Remove them."""
+        """Remove the hooks."""
         for hook in self.hooks:
             hook.remove()
 
-    def _turn(self, path: str | None) -> None:
-        self.ended(self.active[-1])
+    def _switch(self, path: str | None) -> None:
+        self.callback(self.active[-1])
         if path is None:
             self.active.pop()
         else:
             self.active.append(path)
 
 
-def _readable(operator: Any) -> str:
+def _readable_name(operator: Any) -> str:
     name = str(operator).split(".")[-1]
-    return next((words for pattern, words in _NAMES.items() if re.fullmatch(pattern, name)), name)
+    return next((readable for pattern, readable in _NAMES.items() if re.fullmatch(pattern, name)), name)
 
 
-def part(path: str, depth: int) -> str:
-    """Return the beginning of a module's path, `depth` names long: the key that groups by place."""
+def path_prefix(path: str, depth: int) -> str:
+    """Return the first `depth` names of a module's path, a key that groups modules by their position."""
     return ".".join(path.split(".")[:depth]) or "(itself)"
 
 
-def layer(path: str) -> str:
-    """Return a module's path with every number replaced by `*`: the key that groups equal layers of all places."""
+def layer_pattern(path: str) -> str:
+    """Return a module's path with every number replaced by `*`, a key that groups equal layers."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", path) or "(itself)"
 
 
-def totals(cost: Cost) -> str:
-    """Return parameters, multiply-adds and FLOPs as Markdown, by operator."""
+def operator_table(cost: Cost) -> str:
+    """Return the totals, and multiply-adds and FLOPs by operator, as Markdown."""
     lines = [
         f"{cost.total_parameters / 1e6:.3f} M parameters, {cost.gmacs:.2f} GMACs = {cost.total_flops / 1e9:.2f} GFLOPs "
         f"for 3x{cost.height}x{cost.width}; {sum(cost.moved.values()) / 1e6:.1f} M values moved by gathers.",
@@ -224,8 +227,8 @@ def totals(cost: Cost) -> str:
     return "\n".join(lines)
 
 
-def ledger(cost: Cost, key: Callable[[str], str], title: str) -> str:
-    """Return parameters and multiply-adds as Markdown, one line per group of modules."""
+def module_table(cost: Cost, key: Callable[[str], str], title: str) -> str:
+    """Return parameters and multiply-adds as Markdown, one row per group of modules."""
     lines = [f"| {title} | parameters | GMACs | share |", "| --- | ---: | ---: | ---: |"]
     for name, (parameters, flops) in cost.grouped(key).items():
         lines.append(f"| {name} | {parameters:,} | {flops / 2e9:.3f} | {flops / max(cost.total_flops, 1):.1%} |")

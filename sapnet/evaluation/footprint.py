@@ -1,8 +1,8 @@
-"""What a network takes when it runs: peak memory and seconds of a forward pass, measured in a process of its own.
+"""Peak memory and time of a forward pass, measured in a fresh process.
 
-A fresh process, since what ran before leaves memory behind that a later pass uses again without it being seen. On Linux
-the kernel's high-water mark of the resident memory is read, on CUDA what PyTorch's allocator handed out; elsewhere
-there is no peak to read.
+In a used process a pass may reuse memory of earlier work, which would not be counted. The peak is the kernel's
+high-water mark of the resident memory on Linux and the peak of PyTorch's allocator on CUDA; it is not available on
+other systems.
 """
 
 import statistics
@@ -22,21 +22,21 @@ from sapnet.errors import UserError
 from sapnet.evaluation.complexity import restore
 
 T = TypeVar("T")
-#: No further pass is timed after so many seconds.
-PATIENCE = 10.0
-#: Side of the image that is restored before anything is measured: what is set up once is not a pass' cost.
-WARM_UP = 32
+#: No further pass is timed after this number of seconds.
+MAX_SECONDS = 10.0
+#: Side in pixels of the image for the warm-up, which excludes one-time costs from the measurement.
+WARM_UP_SIDE = 32
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a forward pass over one image took.
+    """Memory and time of a forward pass over one image.
 
     Attributes:
         height: Rows of the image.
         width: Columns of the image.
-        parameter_bytes: Size of the parameters and buffers.
-        peak_bytes: What the pass held at its peak beside parameters and image; None where that cannot be measured.
+        parameter_bytes: Bytes of the parameters and buffers.
+        peak_bytes: Peak bytes of the pass without parameters and image; None if they cannot be measured.
         times: Seconds of each timed pass.
     """
 
@@ -48,54 +48,61 @@ class Footprint:
 
     @property
     def seconds(self) -> float | None:
-        """Median of the timed passes; None if there were none."""
+        """Median time of the timed passes; None if there are none."""
         return statistics.median(self.times) if self.times else None
 
     @property
     def total_bytes(self) -> int | None:
-        """Peak and parameters together; None where the peak was not measured."""
+        """Peak bytes including parameters; None if the peak was not measured."""
         return None if self.peak_bytes is None else self.peak_bytes + self.parameter_bytes
 
 
 def footprint(
     build: Callable[[], nn.Module], height: int = 256, width: int = 256, device: str = "cpu", passes: int = 3
 ) -> Footprint:
-    """Run a network without gradients over one random image of 3 x height x width, in a fresh process.
+    """Measure a network without gradients on one random image of 3 x height x width, in a fresh process.
 
-    The process takes as many threads as this one. Weights are random, see :func:`draw_zeros`.
+    The process uses as many threads as this one. The weights are random, see `draw_zeros`.
 
     Args:
-        build: Makes the network; picklable, so no lambda.
+        build: Builds the network. It must be picklable (no lambda).
         height: Rows of the image.
         width: Columns of the image.
-        device: Where to run.
-        passes: How many passes are timed, after the one whose memory is measured; fewer if they take long.
+        device: Device of the network.
+        passes: Number of timed passes after the one whose memory is measured; fewer if they exceed `MAX_SECONDS`.
 
     Raises:
-        UserError: The memory does not suffice.
+        UserError: There is not enough memory.
     """
-    short = UserError(f"{width}x{height} pixels take more memory than {device} has: choose a smaller image.")
+    out_of_memory = UserError(f"{width}x{height} pixels take more memory than {device} has: choose a smaller image.")
     try:
         return in_fresh_process(_measure, build, height, width, device, passes, torch.get_num_threads())
     except BrokenProcessPool as error:
-        # The kernel ends a process that takes too much.
-        raise short from error
+        # The kernel kills a process that uses too much memory.
+        raise out_of_memory from error
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise short from error
+            raise out_of_memory from error
         raise
 
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
-    """Return `function(*arguments)` from a process that has done nothing else; all must be picklable."""
+    """Return `function(*arguments)`, run in a new process; function, arguments and result must be picklable."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def peak_memory(run: Callable[[], T], device: torch.device | str = "cpu") -> tuple[T, int | None]:
-    """Run, and return the result with the bytes by which memory rose meanwhile above what stood before.
+    """Run a function and measure the peak increase of memory meanwhile.
 
-    On the CPU it is the memory of the whole process: nothing else should run in it. None where the system does not say.
+    On the CPU this is the memory of the whole process, in which nothing else should run.
+
+    Args:
+        run: The function.
+        device: Device whose memory is measured.
+
+    Returns:
+        The result of the function and the increase in bytes, or None if the system does not provide it.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -107,8 +114,8 @@ def peak_memory(run: Callable[[], T], device: torch.device | str = "cpu") -> tup
         return result, torch.cuda.max_memory_allocated(device) - before
     try:
         if device.type != "cpu":
-            raise OSError(f"no peak is kept for {device.type}")
-        # Resets the high-water mark to what is resident now.
+            raise OSError(f"no peak memory is available for {device.type}")
+        # Resets the high-water mark to the memory that is resident now.
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
     except OSError:
@@ -119,10 +126,10 @@ def peak_memory(run: Callable[[], T], device: torch.device | str = "cpu") -> tup
 
 @torch.no_grad()
 def draw_zeros(network: nn.Module, seed: int = 0) -> None:
-    """Draw at random the weights that start at zero.
+    """Draw the zero-initialised weights of a network at random.
 
-    A new network's offsets are zero and its points lie evenly: it reads memory in a better order than a trained one,
-    and would be timed too fast.
+    In a new network all offsets are zero and the points are evenly spaced. Its memory accesses are more regular than
+    those of a trained network, and measured times would be too short.
     """
     rng = torch.Generator().manual_seed(seed)
     for weight in network.parameters():
@@ -138,14 +145,14 @@ def _measure(
     network = build().eval()
     draw_zeros(network)
     network.to(device)
-    sizes = [(min(height, WARM_UP), min(width, WARM_UP)), (height, width)]
+    sizes = [(min(height, WARM_UP_SIDE), min(width, WARM_UP_SIDE)), (height, width)]
     warm_up, image = (torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device) for size in sizes)
     parameters = sum(t.nbytes for t in (*network.parameters(), *network.buffers()))
     times: list[float] = []
     with torch.no_grad():
         restore(network, warm_up)
         _, peak = peak_memory(lambda: restore(network, image), device)
-        while len(times) < passes and sum(times) < PATIENCE:
+        while len(times) < passes and sum(times) < MAX_SECONDS:
             start = time.perf_counter()
             restore(network, image)
             if image.is_cuda:

@@ -1,4 +1,4 @@
-"""Trained networks, opened from a checkpoint or from published weights and ready to be evaluated."""
+"""Trained networks from checkpoints or published weights, in evaluation mode."""
 
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,20 @@ def open_checkpoint(
     window: int | None = None,
     inference: str | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a checkpoint's network, ready to be evaluated, and what result lines say of it.
+    """Load the network of a checkpoint for evaluation.
+
+    Args:
+        checkpoint: Path of the checkpoint.
+        sampler: Sampler to use instead of the trained one.
+        budget: Budget to use instead of the trained one.
+        window: Side in pixels of the windows for attention and sampling; None for whole images.
+        inference: Inference of the learned sampler to use instead of the trained one.
+
+    Returns:
+        The network, and the entries of result lines that describe it.
 
     Raises:
-        UserError: The checkpoint cannot be used, the network samples nothing, or it takes no such window.
+        UserError: The checkpoint cannot be used, the network does not sample, or it does not support the window.
     """
     network, info = network_from_checkpoint(checkpoint)
     if (sampler, budget, inference) != (None, None, None):
@@ -46,7 +56,15 @@ def open_checkpoint(
 
 
 def open_published(model: DictConfig, weights: Path, name: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a network with its authors' weights, and what result lines say of it: `name`, or its class.
+    """Build a network with the weights published by its authors.
+
+    Args:
+        model: Config of the network.
+        weights: Folder or file of the weights.
+        name: Name of the network in result lines; None for its class.
+
+    Returns:
+        The network, and the entries of result lines that describe it.
 
     Raises:
         UserError: The weights do not fit the network.
@@ -58,10 +76,10 @@ def open_published(model: DictConfig, weights: Path, name: str | None = None) ->
 def resample(
     network: nn.Module, sampler: str | None = None, budget: float | None = None, inference: str | None = None
 ) -> None:
-    """Give a trained network another sampler, another budget, another inference, or all of these.
+    """Change the sampler, the budget or the inference of a trained network.
 
     Raises:
-        UserError: It samples nothing, or these are impossible.
+        UserError: The network does not sample, or the combination is not possible.
     """
     if not isinstance(network, AdaptiveNetwork):
         raise UserError("sampling.sampler, budget and inference: this checkpoint does not sample; leave them out.")
@@ -74,28 +92,30 @@ def resample(
 
 
 def as_restore(network: nn.Module) -> Restore:
-    """Return the network as an evaluation calls it: with the truth, which only controls look at."""
+    """Return a function that calls the network with ground truth, which only control samplers use."""
     return network if isinstance(network, AdaptiveNetwork) else lambda blurred, *truth: network(blurred)
 
 
 def check_choice(config: DictConfig) -> None:
-    """Check that a composed config names one network to evaluate, and only what goes with it.
+    """Check that a composed config names one network to evaluate and no options that do not apply to it.
 
     Raises:
-        UserError: It does not.
+        UserError: The config names no network or several, or an option does not apply.
     """
     if config.weights is None:
         if config.checkpoint is None:
             raise UserError("checkpoint is not given: add checkpoint=PATH, a file that sapnet train wrote.")
-        if config.get("model") is not None:
-            raise UserError("model goes with weights=FOLDER alone: a checkpoint carries its own network.")
+        if config.get("network") is not None:
+            raise UserError("network goes with weights=FOLDER alone: a checkpoint carries its own network.")
         return
     if config.checkpoint is not None:
         raise UserError("weights and checkpoint are both given: choose one of them.")
-    if config.get("model") is None:
-        raise UserError("weights needs the network they belong to: add model=dmphn_1_2_4.")
-    if "sampled" in config.model.keys():  # noqa: SIM118 - `in` alone would resolve it
-        raise UserError("weights: none are published for this model; use model=dmphn_1_2_4 or model=dmphn_1_2_4_8.")
+    if config.get("network") is None:
+        raise UserError("weights needs the network they belong to: add network=dmphn_1_2_4.")
+    if "sampled" in config.network.keys():  # noqa: SIM118 - `in` without keys() resolves the value
+        raise UserError(
+            "weights: none are published for this network; use network=dmphn_1_2_4 or network=dmphn_1_2_4_8."
+        )
     if config.study or any(value is not None for value in config.sampling.values()):
         raise UserError("published networks sample nothing: leave out study and sampling.")
     if config.window is not None:

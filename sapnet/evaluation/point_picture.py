@@ -1,4 +1,4 @@
-"""A picture of what points are worth: blurred image, error, value and points of the sampled stages."""
+"""Picture of the sampled points of a network with the error and the value of points."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sapnet.evaluation.pictures import HeatMap, Picture, heat_map, panel, with_points
-from sapnet.evaluation.point_values import centre, error_before, inputs
+from sapnet.evaluation.point_values import centre_crop, input_error, network_inputs
 from sapnet.models.adaptive_network import AdaptiveNetwork
 
 
@@ -19,37 +19,39 @@ def draw(
     values: Sequence[Mapping[int, Tensor]] = (),
     rows: int = 4,
 ) -> Picture:
-    """Draw the middle of the first images: blurred, extent, and of each sampled stage error before, value and points.
+    """Draw one row per image: blurred image, blur extent and, by sampled stage, input error, value of points, points.
+
+    Images are cropped to their centre, as in `study_values`.
 
     Args:
-        network: On the device.
-        items: Test images; what they do not know is left out.
-        device: Where to compute.
-        values: The values of points by stage, of each of the first images (`study_values`); negative ones look like 0.
+        network: Network on the device.
+        items: Test images. The blur extent is left out if it is not known.
+        device: Device of the network.
+        values: Values of points by stage for each of the first images (`study_values`); negative values are drawn as 0.
         rows: Number of images.
     """
     rows, cells, titles = min(rows, len(items)), [], []
     for i in range(rows):
-        item = centre(items[i])
-        known = inputs(item, device)
-        walk = network.trace(**known, mode=network.inference)
-        named = [("blurred", item["blurred"])]
+        item = centre_crop(items[i])
+        images = network_inputs(item, device)
+        walk = network.trace(**images, mode=network.inference)
+        row = [("blurred", item["blurred"])]
         if "extent" in item:
-            named.append(("blur extent", heat_map(item["extent"])))
+            row.append(("blur extent", heat_map(item["extent"])))
         for stage, sampling in walk.sampled_points.items():
-            error = error_before(walk, stage, known["sharp"])[0].cpu()
-            named.append((f"error before stage {stage + 1}", HeatMap(error, _top(error))))
+            error = input_error(walk, stage, images["sharp"])[0].cpu()
+            row.append((f"error before stage {stage + 1}", HeatMap(error, _top(error))))
             if i < len(values):
-                found = values[i][stage]
-                named.append((f"value of points {stage + 1}", HeatMap(found, _top(found))))
+                value = values[i][stage]
+                row.append((f"value of points {stage + 1}", HeatMap(value, _top(value))))
             before = walk.contexts[stage].restored[0, :, : error.shape[0], : error.shape[1]].cpu()
             chosen = sampling.mask(min(sampling.points))[0].cpu()
-            named.append((f"points of stage {stage + 1}", with_points(before, chosen)))
-        titles.append([title for title, _ in named])
-        cells.append([cell for _, cell in named])
+            row.append((f"points of stage {stage + 1}", with_points(before, chosen)))
+        titles.append([title for title, _ in row])
+        cells.append([cell for _, cell in row])
     return panel(cells, titles if len({*map(tuple, titles)}) > 1 else titles[0])
 
 
-def _top(found: Tensor) -> float:
-    # A few extreme pixels would leave the rest dark.
-    return max(float(found.flatten().quantile(0.99)), 1e-12)
+def _top(values: Tensor) -> float:
+    # With the maximum, a few extreme pixels would make all others dark.
+    return max(float(values.flatten().quantile(0.99)), 1e-12)

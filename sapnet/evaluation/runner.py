@@ -1,4 +1,4 @@
-"""Whole-image evaluation: every image through the network, one result line each."""
+"""Evaluation of a network on whole images, with one result line per image."""
 
 import json
 import os
@@ -9,35 +9,32 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sapnet import __version__
-from sapnet.errors import UserError
 from sapnet.evaluation import registration
-from sapnet.evaluation.contexts import context_id
-from sapnet.evaluation.division import share
+from sapnet.evaluation.claims import Claims
 from sapnet.evaluation.metrics import psnr, ssim_matlab3d
-from sapnet.evaluation.sharing import Claims
-from sapnet.evaluation.statistics import paired_interval
-from sapnet.evaluation.store import append_result
+from sapnet.evaluation.result_contexts import context_id
+from sapnet.evaluation.results_file import append_result
+from sapnet.evaluation.sharing import claims_path, share_images
 from sapnet.provenance import provenance
 
-#: What the figures mean, by the name that a data module gives its protocol; named in every result line.
+#: Descriptions of the evaluation protocols by their names in data modules. Every result line contains one.
 PROTOCOLS = {
     "standard": "uint8 RGB, psnr and ssim_matlab3d per image, no border",
     "realblur": registration.PROTOCOL,
 }
-#: ``(blurred, sharp[, extent]) -> [OP_1, ..., OP_K]``; only controls look at the ground truth, and at the true blur,
-#: which is given where the data knows it.
+#: `(blurred, sharp[, extent]) -> [OP_1, ..., OP_K]`. Only control samplers use the ground truth and the blur extent,
+#: which not all data sets have.
 Restore = Callable[..., Sequence[Tensor]]
-#: Side in pixels of the corner that warms up where whole images need not.
-_CORNER = 128
+#: Side in pixels of the image crop for the warm-up on CPUs.
+_WARM_UP_SIDE = 128
 
 
 def usual_device() -> torch.device:
-    """The GPU where there is one, under `torchrun` that of the process, else the CPU."""
+    """Return the GPU of this process (by `LOCAL_RANK` under `torchrun`), or the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
@@ -46,7 +43,7 @@ def usual_device() -> torch.device:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what times depend on beside model and image: device, threads, version, reduced precision of a GPU."""
+    """Return the conditions that times depend on: device, threads, PyTorch version and TF32 on GPUs."""
     cuda = device.type == "cuda"
     return {
         "device": device.type,
@@ -68,13 +65,14 @@ class Items(Protocol):
 
 @torch.no_grad()
 def warm_up(restore: Restore, item: Mapping[str, Any], device: torch.device) -> None:
-    """Restore once without measuring, so that what a first call costs is in no time.
+    """Restore once before any measurement, to exclude the cost of the first call.
 
-    A GPU chooses kernels and takes memory for an image's size, so there it is the whole image; elsewhere a corner.
+    A GPU selects kernels and allocates memory by image size, so it restores the whole image; other devices restore a
+    crop.
     """
     images = _inputs(item)
     if device.type != "cuda":
-        images = [image[..., :_CORNER, :_CORNER] for image in images]
+        images = [image[..., :_WARM_UP_SIDE, :_WARM_UP_SIDE] for image in images]
     restore(*(image.to(device) for image in images))
     _synchronise(device)
 
@@ -83,19 +81,18 @@ def warm_up(restore: Restore, item: Mapping[str, Any], device: torch.device) -> 
 def evaluate_image(
     restore: Restore, item: Mapping[str, Any], device: torch.device, protocol: str = "standard"
 ) -> tuple[dict[str, Any], list[Tensor]]:
-    """Restore one image and measure the input and every stage.
+    """Restore one image and compute the metrics of the input and of every stage.
 
     Args:
-        restore: Takes ``[1, 3, h, w]``, blurred and sharp, and where the item has it the extent ``[1, 1, h, w]``.
-        item: ``blurred`` and ``sharp`` ``[3, h, w]`` in [0, 1], ``name``, and where it is known ``extent``.
-        device: Where to compute.
-        protocol: One of `PROTOCOLS`.
+        restore: The network. It takes `blurred`, `sharp` and, if the item has one, `extent` as batches of one.
+        item: `blurred` and `sharp` `[3, h, w]` in [0, 1], `name` and optionally `extent` `[1, h, w]`.
+        device: Device of the network.
+        protocol: Key of `PROTOCOLS`.
 
     Returns:
-        The result line's figures and the stages' images, ``[3, h, w]`` on the CPU. ``seconds`` is the time of the
-        network alone until its result is there. A GPU works on after the call has returned, so there
-        ``seconds_unsynchronised`` stands beside it: the time until the return, as most published figures are taken. On
-        the CPU the two are one.
+        The metrics and times for the result line, and the images of the stages, `[3, h, w]` on the CPU. `seconds` is
+        the time of the network until its result is available. GPU kernels run asynchronously, so on a GPU there is also
+        `seconds_unsynchronised`, the time until the call returns, which most published times are.
     """
     inputs = [image.to(device) for image in _inputs(item)]
     _synchronise(device)
@@ -112,7 +109,7 @@ def evaluate_image(
         "dtype": str(outputs[-1].dtype).removeprefix("torch."),
         "seconds": seconds,
         **({"seconds_unsynchronised": returned} if device.type == "cuda" else {}),
-        **_figures([item["blurred"], *images], item["sharp"], protocol),
+        **_metrics([item["blurred"], *images], item["sharp"], protocol),
     }
     return line, images
 
@@ -121,24 +118,24 @@ def _inputs(item: Mapping[str, Any]) -> list[Tensor]:
     return [item[key][None] for key in ("blurred", "sharp", "extent") if key in item]
 
 
-def _figures(images: Sequence[Tensor], sharp: Tensor, protocol: str) -> dict[str, Any]:
-    """Figures of the input, which comes first, and of the stages."""
-    more = {}
+def _metrics(images: Sequence[Tensor], sharp: Tensor, protocol: str) -> dict[str, Any]:
+    """Compute the metrics of the input, which is the first image, and of the stages."""
+    extra = {}
     if protocol == "realblur":
-        # A fit takes seconds, and OpenCV lets other threads run.
+        # The registration takes seconds and releases the GIL.
         with ThreadPoolExecutor(len(images)) as pool:
-            found = list(pool.map(lambda image: registration.aligned_metrics(image, sharp), images))
-        values, ssims = [each.psnr for each in found], [each.ssim for each in found]
-        more = {"unregistered": [each.fell_back for each in found]}
+            results = list(pool.map(lambda image: registration.registered_metrics(image, sharp), images))
+        psnrs, ssims = [result.psnr for result in results], [result.ssim for result in results]
+        extra = {"unregistered": [result.unregistered for result in results]}
     else:
-        values = [float(psnr(image, sharp)) for image in images]
+        psnrs = [float(psnr(image, sharp)) for image in images]
         ssims = [float(ssim_matlab3d(image, sharp)) for image in images]
     return {
-        "input_psnr": values[0],
+        "input_psnr": psnrs[0],
         "input_ssim": ssims[0],
-        "stage_psnr": values[1:],
+        "stage_psnr": psnrs[1:],
         "stage_ssim": ssims[1:],
-        **more,
+        **extra,
     }
 
 
@@ -150,40 +147,42 @@ def evaluate_images(
     context: Mapping[str, Any],
     on_image: Callable[[Mapping[str, Any], Sequence[Tensor]], None] | None = None,
     protocol: str = "standard",
-    lacks: Callable[[str], bool] | None = None,
+    image_missing: Callable[[str], bool] | None = None,
 ) -> list[dict[str, Any]]:
-    """Evaluate images one by one, appending a JSON line for each to ``path``, and go on where an earlier run stopped.
+    """Evaluate images and append one JSON line per image to a file, skipping images that have a line there already.
 
-    Processes with one ``path`` share the images: each restores those that no other has claimed, and in the end waits
-    for the others' or, where another was killed, restores them itself. A claim is a lock in a file beside ``path``.
+    Processes with the same `path` share the images. Each process restores the images that no other process has claimed,
+    then waits for the others; if another process dies, its image is claimed again. Claims are locks in a file beside
+    `path`.
 
     Args:
-        restore: As in :func:`evaluate_image`.
-        items: The images, read one at a time; where they have a method ``name(index)``, what is done is not read again.
-        device: Where to compute.
-        path: The file of result lines.
-        context: What each line repeats: model, checkpoint, data; lines with another context are not ours, nor are those
-            of another kind of device, version of torch or version of this package.
+        restore: As in `evaluate_image`.
+        items: The images, read one at a time. With a method `name(index)`, images that are evaluated already are not
+            read.
+        device: Device of the network.
+        path: The results file.
+        context: Entries of every line: model, checkpoint, data. Lines of another context, type of device, PyTorch
+            version or version of this package are ignored.
         on_image: Called with each item that this process restored and its stage images.
-        protocol: One of `PROTOCOLS`.
-        lacks: Tells by an image's name whether `on_image` is wanted for it even where its result is there already: it
-            is then restored again, and measured no second time.
+        protocol: Key of `PROTOCOLS`.
+        image_missing: Whether an image, given by name, still has to be passed to `on_image` although its line exists.
+            It is then restored again, without a new line.
 
     Returns:
-        A line for each image, in their order, whichever process made it.
+        The lines of all images in their order, from all processes.
     """
     context = full_context(context, device, protocol)
-    # No part of the context: another commit does not make the work of an earlier one another's.
-    around, warm = {**environment(device), "provenance": provenance()}, set()
+    # Not in the context: results stay valid when the commit changes.
+    conditions, warm_sizes = {**environment(device), "provenance": provenance()}, set()
 
-    def work(index: int) -> dict[str, Any]:
+    def evaluate(index: int) -> dict[str, Any]:
         item = items[index]
         size = tuple(item["blurred"].shape) if device.type == "cuda" else None
-        if size not in warm:
+        if size not in warm_sizes:
             warm_up(restore, item, device)
-            warm.add(size)
-        figures, images = evaluate_image(restore, item, device, protocol)
-        line = {**figures, **context, **around}
+            warm_sizes.add(size)
+        metrics, images = evaluate_image(restore, item, device, protocol)
+        line = {**metrics, **context, **conditions}
         append_result(path, line)
         if on_image is not None:
             on_image(item, images)
@@ -191,20 +190,20 @@ def evaluate_images(
 
     name_of = getattr(items, "name", lambda index: items[index]["name"])
     names = [name_of(index) for index in range(len(items))]
-    lines = share(work, names, path, context)
-    if on_image is not None and lacks is not None:
-        _complete(restore, items, names, device, path, context, on_image, lacks)
+    lines = share_images(evaluate, names, path, context)
+    if on_image is not None and image_missing is not None:
+        _restore_missing(restore, items, names, device, path, context, on_image, image_missing)
     return lines
 
 
 def full_context(context: Mapping[str, Any], device: torch.device, protocol: str = "standard") -> dict[str, Any]:
-    """Return a context with what `evaluate_images` adds to it, as it comes back from the file of results."""
-    more = {"protocol": PROTOCOLS[protocol], "device": device.type, "torch": torch.__version__, "sapnet": __version__}
-    return json.loads(json.dumps({**context, **more}))
+    """Return a context with the entries that `evaluate_images` adds, in the form read from a results file."""
+    added = {"protocol": PROTOCOLS[protocol], "device": device.type, "torch": torch.__version__, "sapnet": __version__}
+    return json.loads(json.dumps({**context, **added}))
 
 
 @torch.no_grad()
-def _complete(
+def _restore_missing(
     restore: Restore,
     items: Items,
     names: Sequence[str],
@@ -212,87 +211,18 @@ def _complete(
     path: Path,
     context: Mapping[str, Any],
     on_image: Callable[[Mapping[str, Any], Sequence[Tensor]], None],
-    lacks: Callable[[str], bool],
+    image_missing: Callable[[str], bool],
 ) -> None:
-    # Processes share this as they share the evaluation; what another one has claimed is left to it.
+    # Processes share these images too. An image that another process has claimed is left to it.
     prefix = context_id(context)
-    with Claims(path.with_name(f".{path.name}.claims")) as claims:
+    with Claims(claims_path(path)) as claims:
         for index, name in enumerate(names):
-            if not lacks(name):
+            if not image_missing(name):
                 continue
             with claims.claim(f"{prefix} image {name}") as claimed:
-                if claimed and lacks(name):
+                if claimed and image_missing(name):
                     outputs = restore(*(image.to(device) for image in _inputs(items[index])))
                     on_image(items[index], [output[0].float().cpu() for output in outputs])
-
-
-def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return means over images, and the paired 95% bootstrap interval of the last stage's gain over the input.
-
-    An image that equals its ground truth has no finite PSNR; such images are counted and left out of all means. Where
-    images are registered, `unregistered` counts those for which a fit failed. Times are in `timing`.
-    """
-    total = len(lines)
-    times = timing(lines)
-    lines = [line for line in lines if np.isfinite([line["input_psnr"], *line["stage_psnr"]]).all()]
-    if not lines:
-        raise UserError("every test image equals its ground truth: give blurred images as input.")
-    stages = np.array([line["stage_psnr"] for line in lines])
-    before = np.array([line["input_psnr"] for line in lines])
-    gain = paired_interval(stages[:, -1] - before)
-    return {
-        "images": len(lines),
-        "images_equal_to_truth": total - len(lines),
-        "input_psnr": float(before.mean()),
-        "stage_psnr": stages.mean(axis=0).tolist(),
-        "input_ssim": float(np.mean([line["input_ssim"] for line in lines])),
-        "stage_ssim": np.mean([line["stage_ssim"] for line in lines], axis=0).tolist(),
-        "gain_db": gain.mean,
-        "gain_ci95": [gain.low, gain.high],
-        **times,
-        "protocol": lines[0]["protocol"],
-        **{key: lines[0][key] for key in ("checkpoint_kind", "generator_steps") if key in lines[0]},
-        **({"unregistered": sum(any(line["unregistered"]) for line in lines)} if "unregistered" in lines[0] else {}),
-    }
-
-
-def timing(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return medians over images in seconds: ``seconds``, from a GPU ``seconds_unsynchronised``; and what they are of.
-
-    `of` names devices, threads, precision and sizes, all of them where processes on unlike devices shared the work.
-    """
-    kinds = ("seconds", "seconds_unsynchronised")
-    found = {kind: [line[kind] for line in lines if kind in line] for kind in kinds}
-    of = [line["device_name"] for line in lines]
-    of += [f"{line['threads']} threads" for line in lines if line["device"] == "cpu"]
-    of += [line["dtype"] + (", TF32 in convolutions" if line.get("tf32_convolutions") else "") for line in lines]
-    sizes = dict.fromkeys(f"{line['width']}x{line['height']}" for line in lines)
-    of += sizes if len(sizes) == 1 else [f"{len(sizes)} sizes"]
-    medians = {kind: float(np.median(values)) for kind, values in found.items() if values}
-    return {**medians, "of": ", ".join(dict.fromkeys(of))}
-
-
-def as_table(summary: Mapping[str, Any]) -> str:
-    """Return the summary as lines for a terminal."""
-    rows = [("blurred input", summary["input_psnr"], summary["input_ssim"])]
-    rows += [
-        (f"stage {k}", *values)
-        for k, values in enumerate(zip(summary["stage_psnr"], summary["stage_ssim"], strict=True), start=1)
-    ]
-    body = "\n".join(f"{name:<15}{value:>10.2f}{ssim:>10.4f}" for name, value, ssim in rows)
-    low, high = summary["gain_ci95"]
-    table = (
-        f"{'':<15}{'PSNR dB':>10}{'SSIM':>10}   ({summary['protocol']}; mean of {summary['images']} images)\n{body}\n"
-        f"gain {summary['gain_db']:+.2f} dB, 95% interval [{low:+.2f}, {high:+.2f}] (paired bootstrap over images)"
-    )
-    hasty = summary.get("seconds_unsynchronised")
-    hasty = "" if hasty is None else f", {hasty:.3f} s without synchronising"
-    table += f"\n{summary['seconds']:.3f} s per image{hasty} (median; {summary['of']})"
-    if "checkpoint_kind" in summary:
-        table += f"\ncheckpoint: {summary['checkpoint_kind']}, of step {summary['generator_steps']}"
-    if "unregistered" in summary:
-        table += f"\nimages that could not be registered, compared as they are: {summary['unregistered']}"
-    return table
 
 
 def _synchronise(device: torch.device) -> None:

@@ -1,81 +1,63 @@
-"""Work shared by processes: whoever locks an image does it, and the kernel drops the locks of a process that dies."""
+"""Distribute images across processes with file locks."""
 
-import errno
-import fcntl
-import hashlib
+import json
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import Any
 
-from sapnet.errors import UserError
+from tqdm import tqdm
+
+from sapnet.evaluation.claims import Claims
+from sapnet.evaluation.result_contexts import context_of
+from sapnet.evaluation.results_file import ResultReader
 
 log = logging.getLogger(__name__)
-_HELD_ELSEWHERE = {errno.EACCES, errno.EAGAIN}
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
+#: Seconds between two reads of the results file while other processes evaluate.
+POLL_SECONDS = 0.5
 
 
-class Claims:
-    """Claims on words, held by one process at a time until it gives them back or dies.
+def claims_path(path: Path) -> Path:
+    """Return the file of claims of a results file."""
+    return path.with_name(f".{path.name}.claims")
 
-    A word stands for one byte, far behind the end of an empty file, which a process locks. Nothing has to be tidied up
-    after a process that was killed. The locks are those of a process: threads of one do not exclude each other. Where
-    the file system has no locks every claim is granted, which is said once: work may be done twice there.
+
+def share_images(
+    evaluate: Callable[[int], dict[str, Any]], names: Sequence[str], path: Path, context: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the result lines of all images: read from the file, or evaluated by this or by another process.
 
     Args:
-        path: The file, made where it is not there; nothing else may open it.
-
-    Raises:
-        UserError: the file cannot be made.
+        evaluate: Evaluates the image with an index, appends its line to the file and returns the line.
+        names: Names of the images.
+        path: The results file.
+        context: Context of the lines; lines of other contexts are ignored.
     """
+    reader, done, wanted, waiting = ResultReader(path), {}, set(names), False
+    prefix, wanted_context = json.dumps(dict(context), sort_keys=True), context_of(context)
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise UserError(f"{self.path}: the file of claims cannot be made ({error.strerror or error}).") from error
-        self._told = False
+    def read_lines() -> None:
+        lines = (line for line in reader.read_new() if context_of(line) == wanted_context)
+        done.update((line["name"], line) for line in lines if line["name"] in wanted)
+        bar.update(len(done) - bar.n)
 
-    def __enter__(self) -> "Claims":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._file)
-
-    @contextmanager
-    def claim(self, word: str) -> Iterator[bool]:
-        """Hold the claim on a word in the block, if no other process has it; says whether it is held."""
-        place = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8]) >> 2
-        held = self._lock(place)
-        try:
-            yield held
-        finally:
-            with suppress(OSError):  # nothing to give back, where there are no locks
-                if held:
-                    fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
-
-    def _lock(self, place: int) -> bool:
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-        except OSError as error:
-            if error.errno in _HELD_ELSEWHERE:
-                return False
-            if error.errno not in _NO_LOCKS:
-                raise
-            if not self._told:
-                log.warning("%s: no locks on this file system; run one process alone.", self.path.parent)
-                self._told = True
-        return True
-
-
-def lock_file(file: IO) -> None:
-    """Wait until no other process has locked `file`, and lock it until it is closed, where the file system can."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
+    progress = {"total": len(names), "desc": "evaluating", "unit": "image", "disable": None}
+    with Claims(claims_path(path)) as claims, tqdm(**progress) as bar:
+        read_lines()
+        if len(done) == len(names):
+            log.info("%s already contains the results of this checkpoint and data; nothing is evaluated again.", path)
+        while missing := [index for index, name in enumerate(names) if name not in done]:
+            done_before = len(done)
+            for index in missing:
+                with claims.claim(f"{prefix} {names[index]}") as claimed:
+                    read_lines()
+                    if claimed and names[index] not in done:
+                        done[names[index]] = evaluate(index)
+                        bar.update(len(done) - bar.n)
+            if len(done) == done_before:
+                if not waiting:
+                    log.info("waiting for other processes to evaluate %d images", len(missing))
+                waiting = True
+                time.sleep(POLL_SECONDS)
+    return [done[name] for name in names]

@@ -43,7 +43,7 @@ class ClusterAttention(nn.Module):
         super().__init__()
         if normalisation not in get_args(Normalisation):
             known = ", ".join(get_args(Normalisation))
-            raise UserError(f"model.options.normalisation={normalisation}: use one of {known}.")
+            raise UserError(f"network.options.normalisation={normalisation}: use one of {known}.")
         maps = max(1, channels // 2)
         self.normalisation = normalisation
         self.f_q = nn.Linear(channels, maps)

@@ -97,7 +97,7 @@ class AdaptiveNetwork(nn.Module):
         if candidates != generator_candidates:
             raise UserError(
                 f"sampling.candidates={candidates}: this network was built with candidates={generator_candidates};"
-                f" set model.candidates={candidates} if the network supports it."
+                f" set network.candidates={candidates} if the network supports it."
             )
         self.generator = generator
         self.settings: dict[str, Any] = {

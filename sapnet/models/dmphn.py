@@ -131,9 +131,9 @@ class DMPHN(nn.Module):
     ):
         super().__init__()
         if sampled and not progressive:
-            raise UserError("model.sampled needs model.progressive=true: points are chosen from restored images.")
+            raise UserError("network.sampled needs network.progressive=true: points are chosen from restored images.")
         if not 1 <= levels <= len(GRIDS):
-            raise UserError(f"model.levels={levels}: DMPHN has 1 to {len(GRIDS)} levels.")
+            raise UserError(f"network.levels={levels}: DMPHN has 1 to {len(GRIDS)} levels.")
         grids = (*GRIDS[-levels:], (1, 1))
         self.levels = nn.ModuleList(
             Level(channels, grid, joined, sampled and k > 0) for k, (grid, joined) in enumerate(pairwise(grids))

@@ -52,7 +52,7 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, nn.Mo
     else:
         raise UserError(
             f"weights: no weights are published for this {type(network).__name__}; "
-            "use model=dmphn_1_2_4, model=dmphn_1_2_4_8 or model=dmphn_stack4."
+            "use network=dmphn_1_2_4, network=dmphn_1_2_4_8 or network=dmphn_stack4."
         )
     for prefix, stack in stacks.items():
         for number, level in enumerate(reversed(stack.typed_levels), start=1):
@@ -101,7 +101,7 @@ def _renamed(
             if value.shape != parameter.shape:
                 shapes = f"{tuple(value.shape)} but {tuple(parameter.shape)} in the network"
                 raise UserError(
-                    f"{path}: {stored_name}.{kind} is {shapes}; set model.channels to the published widths."
+                    f"{path}: {stored_name}.{kind} is {shapes}; set network.channels to the published widths."
                 )
             renamed[f"{names[id(module)]}.{kind}"] = value
     if len(state) > len(renamed):

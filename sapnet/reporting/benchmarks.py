@@ -10,8 +10,9 @@ import numpy as np
 import yaml
 
 from sapnet.errors import UserError
-from sapnet.evaluation.runner import PROTOCOLS, timing
+from sapnet.evaluation.runner import PROTOCOLS
 from sapnet.evaluation.statistics import paired_interval
+from sapnet.evaluation.summary import timing
 from sapnet.reporting.rows import Study, read_study
 
 #: What the SSIM of a protocol is called: figures of one do not compare with figures of another.

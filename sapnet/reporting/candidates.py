@@ -81,7 +81,7 @@ def published(data_root: Path) -> Iterator[Candidate]:
             continue
 
         def load(model: str = found[0], folder: Path = folder) -> tuple[nn.Module, dict[str, Any]]:
-            return open_published(hydra.compose("evaluate", [f"model={model}"]).model, folder, f"model={model}")
+            return open_published(hydra.compose("evaluate", [f"network={model}"]).network, folder, f"network={model}")
 
         yield Candidate(found[1], "its authors' weights", load)
 

@@ -4,7 +4,7 @@ import hydra
 
 from sapnet.configs import EXPERIMENTS
 from sapnet.evaluation.complexity import COUNTER
-from sapnet.evaluation.counting import circumstances, count_config, measure_config, mebibytes
+from sapnet.evaluation.network_costs import count_config, measure_config, measurement_conditions, mebibytes
 from sapnet.reporting.rows import Study, read_study
 
 #: Figures of the paper that a count can stand beside: key, heading, what is counted.
@@ -13,20 +13,20 @@ PUBLISHED = (
     ("paper_gmacs", "GMACs", lambda cost: cost.gmacs),
 )
 #: Overrides of a recipe that change a network's size.
-_SIZE = ("model=", "model.", "++sampling.policy.")
+_SIZE = ("network=", "network.")
 
 
 def study_costs(study: Study) -> dict[str, dict[str, float]]:
     """Count parameters and multiply-adds of every row's network for 3x256x256, at full size and at its runs' widths.
 
-    Where the recipe names the model, there is no full size.
+    A study without a scale `paper` has no full size.
     """
     counted = {}
     for name, overrides in study.rows.items():
         words = [word for word in overrides if not word.startswith("data")]
         widths = [word for word in study.recipe.get(name, []) if word.startswith(_SIZE)]
         counted[name] = {}
-        if not any(word.startswith("model=") for word in widths):
+        if "paper" in study.scales:
             full = count_config(hydra.compose("count", words))
             counted[name] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
         if widths:
@@ -67,5 +67,5 @@ def report_table(name: str, words: list[str], measured: bool = False) -> str:
             cells += [mebibytes(found.peak_bytes), f"{found.seconds:.3f}"]
         lines.append(f"| {' | '.join(cells)} |")
     notes = [f"For 3x{cost.height}x{cost.width}. Counter: {COUNTER}."]
-    notes += [f"{circumstances()}; memory beside the parameters."] if measured else []
+    notes += [f"{measurement_conditions()}; memory beside the parameters."] if measured else []
     return "\n".join([*lines, "", *notes])

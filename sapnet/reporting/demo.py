@@ -15,10 +15,10 @@ from omegaconf import DictConfig
 from sapnet.data.images import write_image
 from sapnet.evaluation import point_study
 from sapnet.evaluation.checkpoints import evaluated_checkpoint
-from sapnet.evaluation.measuring import evaluate
+from sapnet.evaluation.network_evaluation import evaluate
 from sapnet.evaluation.pictures import Picture, heat_map, panel, with_points
-from sapnet.evaluation.runner import as_table
-from sapnet.evaluation.studies import study_policy
+from sapnet.evaluation.study_runner import study_policy
+from sapnet.evaluation.summary import as_table
 from sapnet.models.adaptive_network import AdaptiveNetwork, Trace
 from sapnet.provenance import write_json
 from sapnet.training.assemble import network_name

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sapnet.evaluation.contexts import context_of, read_evaluation
+from sapnet.evaluation.result_contexts import context_of, read_evaluation
 from sapnet.provenance import KEYS, NOT_RECORDED, as_columns
 from sapnet.reporting.kept import Kept, image_lines
 from sapnet.reporting.rows import Study, collect

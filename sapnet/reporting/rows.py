@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from sapnet.errors import UserError
-from sapnet.evaluation.contexts import context_of, read_evaluation
+from sapnet.evaluation.result_contexts import context_of, read_evaluation
 from sapnet.evaluation.statistics import paired_interval
 from sapnet.provenance import KEYS, as_columns
 from sapnet.reporting.kept import Kept
@@ -39,6 +39,7 @@ class Study:
         test: Overrides of `sapnet evaluate` where a row is tested on other data than that it was trained on.
         references: Further rows that gains are measured against.
         points: Whether the page also has the runs one by one, with what the samplers' maps agree with.
+        scales: The names of the scales that it can be run at.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Study:
     test: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     points: bool = False
+    scales: tuple[str, ...] = ()
 
     def overrides(self, row: str, seed: int) -> list[str]:
         """Return all overrides of one run of a row; ``{data}`` stands for the folder of the data sets."""
@@ -106,6 +108,7 @@ def read_study(path: Path, scale: str | None = None) -> Study:
         tuple(content.get("test", {}).get(scale, ())),
         tuple(content.get("references", ())),
         bool(content.get("points", False)),
+        tuple(_scales(path, content)),
     )
 
 
@@ -131,9 +134,15 @@ def data_words(words: Sequence[str]) -> list[str]:
     return [word for word in words if _of_data(word)]
 
 
-def _recipe(path: Path, content: Mapping[str, Any], scale: str) -> dict[str, list[str]]:
+def _scales(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
     shared = path.with_name(SCALES)
-    scales = content["scales"] if "scales" in content else yaml.safe_load(shared.read_text())
+    if "scales" in content:
+        return content["scales"]
+    return yaml.safe_load(shared.read_text()) if shared.is_file() else {}
+
+
+def _recipe(path: Path, content: Mapping[str, Any], scale: str) -> dict[str, list[str]]:
+    scales = _scales(path, content)
     if scale not in scales:
         raise UserError(f"scale={scale}: {path.stem} has the scales {', '.join(scales)}.")
     found = {}
@@ -142,7 +151,7 @@ def _recipe(path: Path, content: Mapping[str, Any], scale: str) -> dict[str, lis
         kind = kind or content.get("network", "ours")
         own = scales[scale].get(kind)
         if own is None:
-            raise UserError(f"{path.name}, row {name}: network: {kind} is unknown to scale {scale} of {shared.name}.")
+            raise UserError(f"{path.name}, row {name}: network: {kind} is unknown to scale {scale} of {SCALES}.")
         found[name] = [*scales[scale]["common"], *own]
     return found
 

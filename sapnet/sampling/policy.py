@@ -52,10 +52,10 @@ class Policy(nn.Module):
     ):
         super().__init__()
         if inputs not in get_args(PolicyInputs):
-            raise UserError(f"sampling.policy.inputs={inputs}: use {' or '.join(get_args(PolicyInputs))}.")
+            raise UserError(f"sampling.policy_inputs={inputs}: use {' or '.join(get_args(PolicyInputs))}.")
         if inputs == "features" and not features:
             raise UserError(
-                "sampling.policy.inputs=features: this network provides no features; use features_and_images."
+                "sampling.policy_inputs=features: this network provides no features; use features_and_images."
             )
         if width < 1 or stride < 1:
             raise UserError(f"a policy of width {width} and stride {stride} is impossible: use positive numbers.")

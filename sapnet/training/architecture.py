@@ -84,8 +84,8 @@ def settings(description: Mapping[str, Any]) -> dict[str, Any]:
     # Samplers stand around the generator that `model` describes.
     around = {key: value for key, value in description.items() if key not in ("generator", *_IRRELEVANT)}
     if "generator" not in description:
-        return flat(description, "model.")
-    return flat(description["generator"], "model.") | flat(around, "sampling.")
+        return flat(description, "network.")
+    return flat(description["generator"], "network.") | flat(around, "sampling.")
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,10 +8,11 @@ from pathlib import Path
 import hydra
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
+from sapnet.configs import network_config
 from sapnet.errors import UserError
 from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.adaptive import AdaptiveModule
@@ -26,7 +27,7 @@ from sapnet.training.saving import BestCheckpoint, SaveLast
 def build_module(config: DictConfig) -> RestorationModule:
     """Build the network and the module that trains it: with a policy where the sampling asks for one."""
     optim = hydra.utils.instantiate(config.optim)
-    description = OmegaConf.to_container(config.sampling.network, resolve=True)
+    description = network_config(config)
     network = hydra.utils.instantiate(description)
     loss = hydra.utils.instantiate(config.loss)
     parts = (network, loss, optim.optimizer, optim.scheduler, optim.clip_norm, description)
@@ -40,11 +41,11 @@ def build_module(config: DictConfig) -> RestorationModule:
 
 
 def network_name(config: DictConfig) -> str | None:
-    """Return what a user chose the network by, such as `model=mini sampling=nu policy=gate`; None without Hydra.
+    """Return what a user chose the network by, such as `network=mini sampling=nu policy=gate`; None without Hydra.
 
     Single settings of the network follow the choices. A policy is named only where it is what chooses the points.
     """
-    groups = ["model", "sampling"]
+    groups = ["network", "sampling"]
     if config.sampling.sampled and config.sampling.sampler == "learned":
         groups.append("policy")
     if not HydraConfig.initialized():

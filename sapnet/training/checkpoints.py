@@ -45,7 +45,7 @@ class CheckpointInfo:
     version: str
     """The version of sapnet that wrote it."""
     network: str
-    """The network as a user names it, such as `model=mini sampling=nu policy=gate`."""
+    """The network as a user names it, such as `network=mini sampling=nu policy=gate`."""
     chosen_on_test: bool = False
     """Whether its run validated on test images."""
 

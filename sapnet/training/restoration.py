@@ -1,7 +1,7 @@
 """Training of a restoration network: one step, one loss per stage, validation by PSNR."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sapnet.errors import UserError
-from sapnet.evaluation.metrics import psnr
+from sapnet.evaluation.metrics import PSNR
 from sapnet.training.checkpoints import stamp
 from sapnet.training.losses import StageLoss
 from sapnet.training.phases import Phase, make_phases
@@ -74,6 +74,9 @@ class RestorationModule(pl.LightningModule):
         #: Whether the weights that the training started from were chosen on test images.
         self.chosen_on_test = False
         self.validation_samples: list[dict[str, Any]] = []
+        #: Metrics of the validation by their logged names. The first validation fills it: the number of stages is not
+        #: known before.
+        self.validation_metrics = nn.ModuleDict()
 
     def forward(self, blurred: Tensor) -> list[Tensor]:
         """Return the stage outputs."""
@@ -172,17 +175,23 @@ class RestorationModule(pl.LightningModule):
         self.validation_samples = []
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Measure PSNR per image for the input and every stage."""
+        """Update the mean PSNR over images of the input and of every stage."""
         blurred, sharp = batch["blurred"], batch["sharp"]
-        values = {"val/psnr_input": psnr(blurred, sharp)}
+        self._update_psnr("val/psnr_input", blurred, sharp)
         for suffix, outputs in self.evaluation_outputs(batch).items():
-            values |= {f"val/psnr{suffix}_{k}": psnr(output, sharp) for k, output in enumerate(outputs, start=1)}
-            values[f"val/psnr{suffix}"] = values[f"val/psnr{suffix}_{len(outputs)}"]
+            stages = [self._update_psnr(f"val/psnr{suffix}_{k}", output, sharp) for k, output in enumerate(outputs, 1)]
+            self.log(f"val/psnr{suffix}", stages[-1], metric_attribute="validation_metrics")
             if not suffix:
                 count = min(len(blurred), PANEL_IMAGES - len(self.validation_samples))
                 self.validation_samples += [self.panel_sample(batch, outputs, i) for i in range(count)]
-        means = {name: value.mean().float() for name, value in values.items()}
-        self.log_dict(means, on_epoch=True, sync_dist=True, batch_size=len(blurred))
+
+    def _update_psnr(self, name: str, image: Tensor, sharp: Tensor) -> PSNR:
+        if name not in self.validation_metrics:
+            self.validation_metrics[name] = PSNR().to(self.device)
+        metric = cast(PSNR, self.validation_metrics[name])
+        metric.update(image, sharp)
+        self.log(name, metric, metric_attribute="validation_metrics")
+        return metric
 
     def on_validation_epoch_end(self) -> None:
         """Log the step that the validation belongs to."""

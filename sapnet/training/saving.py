@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from sapnet import interrupts
 from sapnet.errors import UserError
-from sapnet.evaluation.sharing import Claims
+from sapnet.evaluation.claims import Claims
 from sapnet.interrupts import Interrupted
 
 

@@ -85,7 +85,7 @@ def labels(config: DictConfig) -> Labels:
     """A job's labels: what `config` gives as `name`, `group` and `tags`, filled up from Hydra's choices.
 
     The group is by default the folder name of the sweep, which all its jobs share; of a single run, the experiment's
-    name. The chosen options for experiment, data, model and sampling are tags in any case.
+    name. The chosen options for experiment, ablation, data, network and sampling are tags in any case.
     """
     name, group, tags = config.get("name"), config.get("group"), list(config.get("tags") or [])
     if HydraConfig.initialized():
@@ -93,7 +93,7 @@ def labels(config: DictConfig) -> Labels:
         choices = job.runtime.choices
         sweep = Path(job.sweep.dir).name if job.mode == RunMode.MULTIRUN else None
         group = group or sweep or choices.get("experiment")
-        tags = [choices.get(choice) for choice in ("experiment", "data", "model", "sampling")] + tags
+        tags = [choices.get(choice) for choice in ("experiment", "ablation", "data", "network", "sampling")] + tags
     return Labels(name, group, tuple(dict.fromkeys(str(tag) for tag in tags if tag)))
 
 

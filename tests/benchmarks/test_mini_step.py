@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.cases import compose_overrides
 from benchmarks.mini_step import NETWORKS, PASSES, measure, report
-from sapnet.evaluation.counting import count_config
+from sapnet.evaluation.network_costs import count_config
 
 
 @pytest.mark.slow
@@ -15,7 +15,7 @@ def test_steps_stand_beside_their_floor():
     record = measure(rounds=1, batch=2, side=32)
     assert torch.get_num_threads() == before
     assert [line["model"] for line in record["steps"]] == list(NETWORKS)
-    config = compose_overrides(["model=mini", NETWORKS["U"]])
+    config = compose_overrides(["network=mini", NETWORKS["U"]])
     config.width = config.height = 32
     uniform = record["steps"][0]
     assert uniform["gmacs"] == pytest.approx(PASSES * 2 * count_config(config).gmacs)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.profile import beside_macs, module_seconds, operators
-from sapnet.evaluation.complexity import count, part
+from sapnet.evaluation.complexity import count, path_prefix
 from tests.integration.conftest import run
 
 
@@ -43,7 +43,7 @@ def test_what_is_slower_than_its_multiply_adds_stands_out(network):
     """Both convolutions cost the same, so half the time is either's share: 30 ms too many, 30 ms too few."""
     seconds = {"0": 0.08, "0.child": 0.01, "1": 0.02, "1.child.child": 0.01}
     cost = count(network, 8, 8)
-    lines = beside_macs(seconds, cost, lambda path: part(path, 1), "part").splitlines()
+    lines = beside_macs(seconds, cost, lambda path: path_prefix(path, 1), "part").splitlines()
     assert lines[0].startswith("| part | ms |") and lines[2:] == [
         "| 0 | 90.0 | 75.0% | 0.000 | 50.0% | +30.0 |",
         "| 1 | 30.0 | 25.0% | 0.000 | 50.0% | -30.0 |",

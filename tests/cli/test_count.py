@@ -27,7 +27,7 @@ def test_the_page_quotes_the_command():
 
 
 def test_a_sweep_over_the_rows_of_table_4(tmp_path):
-    words = ["experiment=glob(table4_net1*)", "model.stem=4", "model.channels=[4,4,6]", "height=64"]
+    words = ["ablation=glob(net1*)", "network.stem=4", "network.channels=[4,4,6]", "height=64"]
     done = run("sapnet", "count", "--multirun", *words, f"hydra.sweep.dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     net10, net11 = (json.loads((tmp_path / job / "cost.json").read_text()) for job in "01")
@@ -36,15 +36,19 @@ def test_a_sweep_over_the_rows_of_table_4(tmp_path):
 
 
 def test_a_table_takes_further_words(tmp_path):
-    done = run("sapnet", "count", "table=table5", "model.stem=4", "model.channels=[4,4,6]", "width=64", cwd=tmp_path)
+    done = run(
+        "sapnet", "count", "table=table5", "network.stem=4", "network.channels=[4,4,6]", "width=64", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "For 3x256x64." in done.stdout and done.stdout.count("| NU") == 4
 
 
-TINY = ("model.stem=4", "model.channels=[4,4,6]", "model.encoder_blocks=1", "model.decoder_blocks=1")
+TINY = ("network.stem=4", "network.channels=[4,4,6]", "network.encoder_blocks=1", "network.decoder_blocks=1")
 
 
-@pytest.mark.parametrize("words", [("model=sapnet", "sampling=nu", *TINY), ("model=srn", "model.channels=[4,4,6]")])
+@pytest.mark.parametrize(
+    "words", [("network=sapnet", "sampling=nu", *TINY), ("network=srn", "network.channels=[4,4,6]")]
+)
 def test_measured_figures_stand_beside_the_counted(words, tmp_path):
     """The image at full resolution is held in many copies of 4 bytes: the peak must grow as the image does."""
     peaks = []
@@ -67,7 +71,7 @@ def test_measured_figures_stand_beside_the_counted(words, tmp_path):
 
 
 def test_a_count_alone_measures_nothing(tmp_path):
-    done = run("sapnet", "count", "model=sapnet", *TINY, "height=32", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    done = run("sapnet", "count", "network=sapnet", *TINY, "height=32", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0 and "Measured" not in done.stdout
     assert "measured" not in json.loads((tmp_path / "cost.json").read_text())
 

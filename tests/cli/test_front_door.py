@@ -93,9 +93,8 @@ def completed(line: str, cwd) -> list[str]:
 def test_commands_groups_options_and_keys_are_completed(tmp_path):
     assert completed("sapnet ", tmp_path) == list(COMMANDS)
     assert completed("sapnet de", tmp_path) == ["deblur", "demo"]
-    assert completed("sapnet train model=ne", tmp_path) == [f"model=net{n}" for n in (2, 3, 4, 5, 6, 7, 8)] + [
-        "model=net8_text",
-        "model=net9",
+    assert completed("sapnet train network=s", tmp_path) == [
+        f"network={name}" for name in ("sapnet", "sapnet_r124", "small", "srn", "srn_nolstm", "srn_nu")
     ]
     assert completed("sapnet train seed=0 optim.optimizer.l", tmp_path) == ["optim.optimizer.lr="]
     assert "data.root=" in completed("sapnet check-data data.", tmp_path)

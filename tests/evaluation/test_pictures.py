@@ -1,4 +1,4 @@
-"""Panels show what they are given, in its place, its colours and under its title."""
+"""Panels, heat maps and their conversion to 8 bits."""
 
 import cv2
 import numpy as np
@@ -8,32 +8,32 @@ import torch
 from sapnet.evaluation.pictures import HeatMap, heat_map, heat_picture, panel, picture
 
 
-def test_a_picture_is_rounded_and_clipped_rgb():
+def test_picture_is_rounded_and_clipped():
     image = torch.tensor([[[0.0, 0.5, 1.0]], [[-1.0, 2.0, float("nan")]], [[0.002, 0.998, 0.25]]])
     assert picture(image).tolist() == [[[0, 0, 1], [128, 255, 254], [255, 0, 64]]]
 
 
-def test_pictures_of_other_precisions_and_with_gradients_work():
+def test_picture_accepts_bfloat16_with_gradients():
     assert picture(torch.ones(3, 2, 2, dtype=torch.bfloat16, requires_grad=True)).min() == 255
 
 
-def test_heat_goes_from_blue_to_red_and_stops_at_its_top():
+def test_heat_map_colours_range_from_blue_to_red():
     values = torch.tensor([[0.0, 5.0, 10.0, 20.0]]).repeat(64, 64)
     drawn = heat_picture(HeatMap(values, top=10.0, unit="px"))
     blue, middle, red, beyond = drawn[0, :4].astype(int)
     assert blue[2] > blue[0] and red[0] > red[2] and (red == beyond).all() and not (middle == red).all()
-    # The colours are those of the strip below: its left end is 0, its right end the top.
+    # The scale below uses the same colours, from 0 at the left to the top at the right.
     strip = next(row for row in range(64, len(drawn)) if (drawn[row, 0] == blue).all())
     assert (drawn[strip, -1] == red).all()
     assert (drawn[strip + 6 :] < 128).any(), "the scale has no numbers"
 
 
 @pytest.mark.parametrize("values", [torch.zeros(8, 8), torch.full((8, 8), float("nan")), torch.full((8, 8), 1e30)])
-def test_heat_of_nothing_and_of_anything_is_drawn(values):
+def test_heat_map_of_extreme_values_is_drawn(values):
     assert heat_picture(HeatMap(values)).dtype == np.uint8
 
 
-def test_a_panel_keeps_images_whole_and_puts_titles_above():
+def test_panel_contains_images_unchanged_below_titles():
     image = torch.rand(3, 200, 240, generator=torch.Generator().manual_seed(0))
     drawn = panel([[image, image], [image, image]], ["left", "right"])
     title = drawn.shape[0] - 2 * 200 - 6
@@ -46,26 +46,26 @@ def test_a_panel_keeps_images_whole_and_puts_titles_above():
     assert (drawn[title + 200 : title + 206] == 255).all()
 
 
-def test_rows_of_unlike_sizes_and_lengths_fit_beside_each_other():
+def test_panel_width_with_rows_of_different_lengths():
     three = [torch.rand(3, 16, 64), heat_map(torch.rand(1, 16, 64)), picture(torch.ones(3, 9, 9))]
     drawn = panel([[torch.rand(3, 40, 32)], three], [["a"], ["b", "c", "d"]])
     assert drawn.shape[1] == 3 * 192 + 2 * 6
     assert panel([[torch.rand(3, 100, 4000)]], ["wide"]).shape[1] == 640
 
 
-def test_a_title_too_long_for_its_column_is_made_to_fit():
+def test_long_title_does_not_reach_the_next_column():
     short = panel([[torch.ones(3, 192, 192)] * 2], ["x", "x"])
     long = panel([[torch.ones(3, 192, 192)] * 2], ["a title that is much too long for a column " * 2, "x"])
     assert (long[:, 192:] == short[:, 192:]).all()
 
 
-def test_an_empty_panel_is_refused():
+def test_empty_panel_is_rejected():
     for rows in ([], [[]]):
         with pytest.raises(ValueError, match="a panel needs a picture"):
             panel(rows, [])
 
 
-def test_pictures_are_rgb_for_every_writer(tmp_path):
+def test_panel_is_rgb(tmp_path):
     red = panel([[torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 192, 192)]], [""])
     cv2.imwrite(str(tmp_path / "red.png"), red[..., ::-1])
     assert cv2.imread(str(tmp_path / "red.png"))[-1, 0].tolist() == [0, 0, 255]

@@ -1,4 +1,4 @@
-"""The study of points on a tiny random network: what it measures, what it says, and that it leaves nothing changed."""
+"""Study of points on a small random network."""
 
 import json
 
@@ -42,39 +42,39 @@ def make_items(number=3, height=32, width=32, extent=True, seed=0):
     return items
 
 
-def same(before, network):
+def has_weights(network, before):
     after = network.state_dict()
     return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_all_budgets_and_origins_are_measured_and_the_network_is_left_as_it_was():
+def test_budgets_and_samplers_are_measured_and_the_network_is_unchanged():
     network, items = make_network(budget=-0.1), make_items()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    found = point_study.study(network, items, CPU)
-    assert same(before, network) and network.sampler == "learned"
+    result = point_study.study(network, items, CPU)
+    assert has_weights(network, before) and network.sampler == "learned"
     assert network.budget == -0.1 and {s.budget for s in network.samplers.values()} == {-0.1}
-    assert [row["budget"] for row in found["budgets"]] == sorted({*point_study.BUDGETS, -0.1})
-    assert found["points_db"].keys() == {"learned", "random", "extent", "none"}
+    assert [row["budget"] for row in result["budgets"]] == sorted({*point_study.BUDGETS, -0.1})
+    assert result["points_db"].keys() == {"learned", "random", "extent", "none"}
     with torch.no_grad():
         own = [float(psnr(network(i["blurred"][None])[-1], i["sharp"][None])) for i in items]
         blurred = [float(psnr(i["blurred"], i["sharp"])) for i in items]
-    assert found["points_db"]["learned"]["psnr"] == pytest.approx(np.mean(own))
-    assert found["points_db"]["learned"]["gain_db"] == 0
-    stages = found["stages"]
-    assert stages[-1]["psnr"] == pytest.approx(np.mean(own)), "at the network's own budget"
+    assert result["points_db"]["learned"]["psnr"] == pytest.approx(np.mean(own))
+    assert result["points_db"]["learned"]["gain_db"] == 0
+    stages = result["stages"]
+    assert stages[-1]["psnr"] == pytest.approx(np.mean(own)), "differs from the PSNR at the budget of the network"
     assert stages[0]["psnr"] - stages[0]["gain_db"] == pytest.approx(np.mean(blurred))
     assert sum(row["gain_db"] for row in stages) == pytest.approx(np.mean(own) - np.mean(blurred))
-    for row in found["budgets"]:
+    for row in result["budgets"]:
         assert row["ci95"][0] <= row["gain_db"] <= row["ci95"][1]
-    assert {row["budget"]: row["gain_db"] for row in found["budgets"]}[0.0] == 0
-    assert len({row["psnr"] for row in found["budgets"]}) == len(found["budgets"]), "a budget that changed nothing"
-    assert json.loads(json.dumps(found)) == found
-    text = point_study.as_markdown(found)
-    assert text.startswith(found["words"]) and "| no points |" in text and "| -90% |" in text and "| random |" in text
-    assert found == point_study.study(network, items, CPU), "the same in every run"
+    assert {row["budget"]: row["gain_db"] for row in result["budgets"]}[0.0] == 0
+    assert len({row["psnr"] for row in result["budgets"]}) == len(result["budgets"]), "a budget without effect"
+    assert json.loads(json.dumps(result)) == result
+    text = point_study.as_markdown(result)
+    assert text.startswith(result["words"]) and "| no points |" in text and "| -90% |" in text and "| random |" in text
+    assert result == point_study.study(network, items, CPU), "not deterministic"
 
 
-def test_images_equal_to_their_truth_are_left_out():
+def test_images_equal_to_their_truth_are_excluded():
     network, items = make_network(), make_items(3)
     items[1]["blurred"] = items[1]["sharp"]
     assert point_study.study(network, items, CPU)["images"] == 2
@@ -92,8 +92,8 @@ def test_images_equal_to_their_truth_are_left_out():
         lambda: DMPHN(channels=(4, 4, 4), sampled=True, progressive=True),
     ],
 )
-def test_a_network_without_any_points_restores_as_with_unused_slots(make):
-    """No slot and slots that hold nothing are one thing, in every network that samples, with and without windows."""
+def test_no_points_equal_unused_slots(make):
+    """In every network that samples, with and without windows."""
     torch.manual_seed(0)
     generator = make().eval()
     with torch.no_grad():
@@ -110,9 +110,9 @@ def test_a_network_without_any_points_restores_as_with_unused_slots(make):
         with torch.no_grad():
             empty, slots = point_study.without_points(network, blurred), generator(blurred, unused)
             own = network(blurred)
-        for ours, theirs in zip(empty, slots, strict=True):
-            assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
-        assert (own[-1] - empty[-1]).abs().max() > 1e-4, "points change nothing at all here"
+        for without, unused_slots in zip(empty, slots, strict=True):
+            assert torch.allclose(without, unused_slots, rtol=0, atol=1e-6)
+        assert (own[-1] - empty[-1]).abs().max() > 1e-4, "points have no effect"
 
 
 def row(gain, low, high):
@@ -120,7 +120,7 @@ def row(gain, low, high):
 
 
 @pytest.mark.parametrize(
-    ("none", "random", "said"),
+    ("none", "random", "expected"),
     [
         (row(0.01, 0.005, 0.015), row(0.0, 0.0, 0.0), "the sampled points do nothing here"),
         (row(0.30, -0.1, 0.7), row(0.0, 0.0, 0.0), "the sampled points do nothing here"),
@@ -129,28 +129,30 @@ def row(gain, low, high):
         (row(-0.30, -0.4, -0.2), row(0.10, 0.05, 0.15), "points cost -0.300 dB"),
     ],
 )
-def test_the_words_follow_from_the_figures(none, random, said):
-    found = {"images": 9, "sampler": "learned", "points_db": {"none": none, "random": random}}
-    words = point_study.in_words(found)
-    assert said in words
-    assert ("no difference" in words) == ("no difference" in said)
-    assert ("equals PSNR at the budget" in words) == ("nothing" in said)
+def test_conclusion_follows_from_the_gains(none, random, expected):
+    result = {"images": 9, "sampler": "learned", "points_db": {"none": none, "random": random}}
+    sentence = point_study.conclusion(result)
+    assert expected in sentence
+    assert ("no difference" in sentence) == ("no difference" in expected)
+    assert ("equals PSNR at the budget" in sentence) == ("nothing" in expected)
 
 
-def test_inert_points_are_called_so():
-    """A network whose blocks add nothing: every budget restores alike."""
+def test_conclusion_of_points_without_effect():
+    """The blocks of the network add nothing, so all budgets give the same PSNR."""
     network = make_network()
     for module in network.generator.modules():
         if hasattr(module, "project") and hasattr(module, "content_aware"):
             torch.nn.init.zeros_(module.project.weight)
             torch.nn.init.zeros_(module.project.bias)
-    found = point_study.study(network, make_items(), CPU)
-    assert len({round(row["psnr"], 9) for row in found["budgets"]}) == 1
-    assert found["words"].startswith("PSNR without any points equals PSNR at the budget: the sampled points do nothing")
+    result = point_study.study(network, make_items(), CPU)
+    assert len({round(row["psnr"], 9) for row in result["budgets"]}) == 1
+    assert result["words"].startswith(
+        "PSNR without any points equals PSNR at the budget: the sampled points do nothing"
+    )
 
 
-def test_values_of_points_are_spread_over_their_pixels():
-    """Two patches side by side, two scales: each value in its place, its sum kept."""
+def test_value_map_distributes_values_over_pixels():
+    """Two patches side by side and two scales; the sum of the values is preserved."""
     points = {2: torch.tensor([[0, 5, -1], [7, -1, -1]]), 4: torch.tensor([[1], [0]])}
     sampling = SampledPoints(points, {}, {2: 1, 4: 2}, torch.zeros(1, 2, 8), (1, 2))
     values = {2: torch.tensor([[1.0, 2, 99], [3, 99, 99]]), 4: torch.tensor([[8.0], [-4]])}
@@ -158,18 +160,18 @@ def test_values_of_points_are_spread_over_their_pixels():
     assert torch.equal(point_values.value_map(sampling, values)[0], expected)
 
 
-def test_a_map_of_values_predicts_what_switching_a_point_s_gate_changes():
-    """Minus the derivative of the summed error: a small step of the gates changes the error as the map says."""
+def test_value_map_predicts_the_change_of_the_error_by_gates():
+    """Compared with a finite difference."""
     network, item = make_network("uniform"), make_items(1, 24, 40)[0]
     walk, maps = point_values.point_values(network, item, CPU)
     assert network.budget == 0 and all(p.requires_grad for p in network.generator.parameters())
     assert set(maps) == {1, 2} and maps[1].shape == (24, 40)
     points = {k: sampling.points for k, sampling in walk.sampled_points.items()}
-    assert all(len(p[0].unique()) == p.shape[1] for found in points.values() for p in found.values())
+    assert all(len(p[0].unique()) == p.shape[1] for scales in points.values() for p in scales.values())
 
     def error(stage, value):
-        def gates(state, found):
-            return {r: torch.full(p.shape, value if state.stage == stage else 1.0) for r, p in found.items()}
+        def gates(state, points):
+            return {r: torch.full(p.shape, value if state.stage == stage else 1.0) for r, p in points.items()}
 
         with torch.no_grad():
             output = network.generator(item["blurred"][None], lambda state: points[state.stage], gates=gates)[-1]
@@ -193,8 +195,8 @@ def test_values_are_compared_with_error_and_extent_and_drawn():
     assert drawn.shape[1] > plain.shape[1] and drawn.dtype == np.uint8
 
 
-def test_the_middle_of_an_item():
+def test_centre_crop():
     item = make_items(1, 40, 30)[0] | {"name": "a"}
-    found = point_values.centre(item, 32)
-    assert found["sharp"].shape == (3, 32, 30) and found["extent"].shape == (1, 32, 30) and found["name"] == "a"
-    assert torch.equal(found["blurred"], item["blurred"][:, 4:36])
+    crop = point_values.centre_crop(item, 32)
+    assert crop["sharp"].shape == (3, 32, 30) and crop["extent"].shape == (1, 32, 30) and crop["name"] == "a"
+    assert torch.equal(crop["blurred"], item["blurred"][:, 4:36])

@@ -1,3 +1,5 @@
+"""Rank correlation, AUC and the study of a policy."""
+
 import math
 
 import numpy as np
@@ -12,8 +14,8 @@ from sapnet.models.sapnet import SAPNet
 
 
 @given(st.integers(0, 2**31))
-def test_auc_is_the_chance_that_a_hard_pixel_scores_higher(seed):
-    """Against all pairs counted one by one, ties as a half."""
+def test_auc_is_the_probability_that_a_hard_pixel_scores_higher(seed):
+    """Compared with all pairs; ties count half."""
     rng = np.random.default_rng(seed)
     score, truth = torch.tensor(rng.integers(0, 5, 24) * 1.0), torch.tensor(rng.permutation(24) * 1.0)
     hard = truth > 17.25
@@ -25,10 +27,10 @@ def test_perfect_and_inverted_scores():
     truth = torch.rand(8, 8)
     assert auc_of_hardest(truth, truth) == 1 and rank_correlation(truth, truth) == pytest.approx(1)
     assert auc_of_hardest(-truth, truth) == 0 and rank_correlation(truth.exp(), -truth) == pytest.approx(-1)
-    assert math.isnan(auc_of_hardest(truth, torch.ones(8, 8))), "no pixel is harder than the others"
+    assert math.isnan(auc_of_hardest(truth, torch.ones(8, 8))), "no pixel is above the quantile"
 
 
-def test_a_study_compares_the_own_sampler_with_every_control_and_leaves_the_network_as_it_was():
+def test_study_compares_samplers_and_leaves_the_network_unchanged():
     torch.manual_seed(0)
     network = AdaptiveNetwork(SAPNet(4, (4, 4, 4), encoder_blocks=1, decoder_blocks=1, sampled=True)).eval()
     for stage in network.generator.stages:
@@ -38,14 +40,14 @@ def test_a_study_compares_the_own_sampler_with_every_control_and_leaves_the_netw
         {"blurred": torch.rand(3, 32, 32), "sharp": torch.rand(3, 32, 32), "extent": torch.rand(1, 32, 32)}
         for _ in range(3)
     ]
-    found = study(network, items, torch.device("cpu"))
+    result = study(network, items, torch.device("cpu"))
     names = ["learned", "uniform", "random", "gradient", "oracle"]
-    assert [row["sampler"] for row in found["samplers"]] == [*names, "extent"]
-    assert {(row["stage"], row["score"], row["truth"]) for row in found["agreement"]} == {
+    assert [row["sampler"] for row in result["samplers"]] == [*names, "extent"]
+    assert {(row["stage"], row["score"], row["truth"]) for row in result["agreement"]} == {
         (stage, score, truth) for stage in (2, 3) for score in ("map", "gradient") for truth in ("error", "extent")
     }
     after = network.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
-    assert "| oracle |" in as_markdown(found, "learned")
+    assert "| oracle |" in as_markdown(result, "learned")
     del items[1]["extent"]
     assert [row["sampler"] for row in study(network, items, torch.device("cpu"))["samplers"]] == names

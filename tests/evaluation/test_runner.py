@@ -1,14 +1,16 @@
-"""What a result line says, what an evaluation goes on from, and what its times are of."""
+"""Result lines, continuation of an evaluation, and times."""
 
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sapnet.evaluation import runner
-from sapnet.evaluation.runner import as_table, evaluate_images, summarise
-from sapnet.evaluation.store import append_result, read_results
+from sapnet.evaluation.results_file import append_result, read_results
+from sapnet.evaluation.runner import evaluate_images
+from sapnet.evaluation.summary import as_table, summarise
 
 CPU = torch.device("cpu")
 
@@ -19,7 +21,7 @@ def items(count: int = 3, height: int = 24, width: int = 40) -> list[dict]:
 
 
 class Network:
-    """Two stages; counts its calls and is slow at the first."""
+    """Network of two stages that records the image sizes and is slow at the first call."""
 
     def __init__(self):
         self.sizes = []
@@ -31,47 +33,66 @@ class Network:
         return [blurred, blurred * 0.95]
 
 
-def test_a_line_says_what_its_time_is_of_and_leaves_out_what_a_first_call_costs(tmp_path: Path) -> None:
+def test_line_contains_conditions_and_excludes_the_first_call_from_times(tmp_path: Path) -> None:
     network = Network()
-    lines = evaluate_images(network, items(3, 140, 150), CPU, tmp_path / "results.jsonl", {"data": "made up"})
-    assert network.sizes == [(128, 128)] + [(140, 150)] * 3, "one corner warms up"
+    lines = evaluate_images(network, items(3, 140, 150), CPU, tmp_path / "results.jsonl", {"data": "synthetic"})
+    assert network.sizes == [(128, 128)] + [(140, 150)] * 3, "the warm-up restores a crop"
     for line in lines:
-        assert line["seconds"] < 0.25 and "seconds_unsynchronised" not in line, "on the CPU the two are one"
+        assert line["seconds"] < 0.25 and "seconds_unsynchronised" not in line, "only on GPUs"
         assert (line["height"], line["width"], line["dtype"], line["device"]) == (140, 150, "float32", "cpu")
         assert line["threads"] == torch.get_num_threads() and line["torch"] == torch.__version__ and line["device_name"]
     table = as_table(summarise(lines))
     assert "s per image (median; " in table and "float32, 150x140" in table and "synchronis" not in table
 
 
-def test_it_goes_on_where_it_stopped_on_another_number_of_threads_too(tmp_path: Path) -> None:
-    path, network, made = tmp_path / "results.jsonl", Network(), []
-    evaluate_images(network, items(2), CPU, path, {"data": "made up", "budget": (1, 2)})
-    before = torch.get_num_threads()
-    torch.set_num_threads(before + 1)
+def test_evaluation_continues_with_another_number_of_threads(tmp_path: Path) -> None:
+    path, network, restored = tmp_path / "results.jsonl", Network(), []
+    evaluate_images(network, items(2), CPU, path, {"data": "synthetic", "budget": (1, 2)})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
     try:
-        again = {"on_image": lambda item, _: made.append(item["name"])}
-        lines = evaluate_images(network, items(), CPU, path, {"data": "made up", "budget": (1, 2)}, **again)
+        context = {"data": "synthetic", "budget": (1, 2)}
+        lines = evaluate_images(network, items(), CPU, path, context, lambda item, _: restored.append(item["name"]))
     finally:
-        torch.set_num_threads(before)
-    assert made == ["2"] and [line["name"] for line in lines] == ["0", "1", "2"] and len(read_results(path)) == 3
-    assert f"{before} threads, {before + 1} threads" in as_table(summarise(lines))
+        torch.set_num_threads(threads)
+    assert restored == ["2"] and [line["name"] for line in lines] == ["0", "1", "2"] and len(read_results(path)) == 3
+    assert f"{threads} threads, {threads + 1} threads" in as_table(summarise(lines))
     evaluate_images(network, items(), CPU, path, {"data": "other"})
-    assert len(read_results(path)) == 6, "lines of other data are not taken for ours"
+    assert len(read_results(path)) == 6, "lines of other data are ignored"
 
 
-def test_a_repeated_evaluation_finds_its_results_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_evaluation_reads_its_results_and_logs_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, network, again = tmp_path / "results.jsonl", Network(), Network()
     with caplog.at_level("INFO"):
-        first = evaluate_images(network, items(), CPU, path, {"data": "made up", "checkpoint": "c"})
+        first = evaluate_images(network, items(), CPU, path, {"data": "synthetic", "checkpoint": "c"})
         assert "nothing is evaluated again" not in caplog.text
-        assert evaluate_images(again, items(), CPU, path, {"data": "made up", "checkpoint": "c"}) == first
+        assert evaluate_images(again, items(), CPU, path, {"data": "synthetic", "checkpoint": "c"}) == first
     assert again.sizes == [] and len(read_results(path)) == 3
     assert caplog.text.count("nothing is evaluated again") == 1
-    evaluate_images(again, items(), CPU, path, {"data": "made up", "checkpoint": "d"})
+    evaluate_images(again, items(), CPU, path, {"data": "synthetic", "checkpoint": "d"})
     assert len(again.sizes) == 4 and len(read_results(path)) == 6
 
 
-def test_images_that_are_missing_are_restored_and_not_measured_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stages", [1, 2])
+def test_summary_has_the_means_over_images(stages: int) -> None:
+    rng = np.random.default_rng(0)
+    figures = {"input_psnr": rng.normal(28, 3, 40), "input_ssim": rng.random(40)}
+    figures |= {"stage_psnr": rng.normal(30, 3, (40, stages)), "stage_ssim": rng.random((40, stages))}
+    conditions = {"device": "cpu", "device_name": "x", "threads": 2, "dtype": "float32", "width": 4, "height": 4}
+    lines = [
+        {key: values[i].tolist() for key, values in figures.items()} | conditions | {"seconds": 1.0, "protocol": "p"}
+        for i in range(40)
+    ]
+    summary = summarise(lines)
+    assert {key: summary[key] for key in figures} == {key: v.mean(axis=0).tolist() for key, v in figures.items()}
+    assert f"stage {stages}" in as_table(summary)
+    lines[3]["stage_psnr"][-1] = float("inf")
+    summary = summarise(lines)
+    assert summary["images"] == 39 and summary["images_equal_to_truth"] == 1
+    assert summary["input_psnr"] == np.delete(figures["input_psnr"], 3).mean()
+
+
+def test_missing_images_are_restored_without_new_lines(tmp_path: Path) -> None:
     path, saved = tmp_path / "results.jsonl", {}
 
     def save(item: dict, images: list[torch.Tensor]) -> None:
@@ -79,15 +100,15 @@ def test_images_that_are_missing_are_restored_and_not_measured_again(tmp_path: P
 
     evaluate_images(Network(), items(), CPU, path, {})
     before, network = path.read_bytes(), Network()
-    saved["1"] = "there already"
-    evaluate_images(network, items(), CPU, path, {}, save, lacks=lambda name: name not in saved)
-    assert path.read_bytes() == before and saved["1"] == "there already" and len(network.sizes) == 2
+    saved["1"] = "existing"
+    evaluate_images(network, items(), CPU, path, {}, save, image_missing=lambda name: name not in saved)
+    assert path.read_bytes() == before and saved["1"] == "existing" and len(network.sizes) == 2
     assert torch.equal(saved["2"], items()[2]["blurred"] * 0.95)
     evaluate_images(network, items(), CPU, path, {}, save)
-    assert len(network.sizes) == 2, "what is measured is restored again only where an image lacks"
+    assert len(network.sizes) == 2, "images with lines are restored only if image_missing is passed"
 
 
-def test_what_is_done_is_not_read_again(tmp_path: Path) -> None:
+def test_evaluated_images_are_not_read(tmp_path: Path) -> None:
     class Files(list):
         read = 0
 
@@ -103,72 +124,72 @@ def test_what_is_done_is_not_read_again(tmp_path: Path) -> None:
     assert Files.read == 3
 
 
-def test_a_line_of_before_there_was_dithering_is_of_the_top(tmp_path: Path) -> None:
+def test_line_without_inference_counts_as_top(tmp_path: Path) -> None:
     path, network = tmp_path / "results.jsonl", Network()
     for context in ({}, {"inference": "top"}, {"inference": "dither"}, {"inference": "dither"}):
         evaluate_images(network, items(1), CPU, path, context)
     assert [line.get("inference") for line in read_results(path)] == [None, "dither"]
 
 
-def test_the_true_extent_reaches_the_network_where_the_data_knows_it(tmp_path: Path) -> None:
-    seen = []
+def test_extent_is_passed_to_the_network_if_known(tmp_path: Path) -> None:
+    shapes = []
 
     def restore(blurred: torch.Tensor, *truth: torch.Tensor) -> list[torch.Tensor]:
-        seen.append([tuple(image.shape) for image in truth])
+        shapes.append([tuple(image.shape) for image in truth])
         return [blurred]
 
     known = [item | {"extent": torch.rand(1, 24, 40)} for item in items(1)]
     evaluate_images(restore, known, CPU, tmp_path / "known.jsonl", {})
-    assert seen[-1] == [(1, 3, 24, 40), (1, 1, 24, 40)]
+    assert shapes[-1] == [(1, 3, 24, 40), (1, 1, 24, 40)]
     evaluate_images(restore, items(1), CPU, tmp_path / "unknown.jsonl", {})
-    assert seen[-1] == [(1, 3, 24, 40)]
+    assert shapes[-1] == [(1, 3, 24, 40)]
 
 
-def test_another_window_is_another_result_and_a_line_without_one_is_of_whole_images(tmp_path: Path) -> None:
+def test_window_belongs_to_the_context_and_defaults_to_whole_images(tmp_path: Path) -> None:
     path, network = tmp_path / "results.jsonl", Network()
-    evaluate_images(network, items(1), CPU, path, {"data": "made up"})
-    evaluate_images(network, items(1), CPU, path, {"data": "made up", "window": None})
-    assert len(read_results(path)) == 1, "what was measured before there were windows is not measured again"
+    evaluate_images(network, items(1), CPU, path, {"data": "synthetic"})
+    evaluate_images(network, items(1), CPU, path, {"data": "synthetic", "window": None})
+    assert len(read_results(path)) == 1, "a line without window counts as whole images"
     for _ in range(2):
-        evaluate_images(network, items(1), CPU, path, {"data": "made up", "window": 32})
+        evaluate_images(network, items(1), CPU, path, {"data": "synthetic", "window": 32})
         assert [line.get("window") for line in read_results(path)] == [None, 32]
     path.write_text(path.read_text().splitlines()[1] + "\n")
-    evaluate_images(network, items(1), CPU, path, {"data": "made up", "window": None})
+    evaluate_images(network, items(1), CPU, path, {"data": "synthetic", "window": None})
     assert [line["window"] for line in read_results(path)] == [32, None]
 
 
-def test_lines_of_another_protocol_or_device_are_not_ours(tmp_path: Path) -> None:
+def test_lines_of_another_protocol_device_or_version_are_ignored(tmp_path: Path) -> None:
     path, network = tmp_path / "results.jsonl", Network()
-    ours = evaluate_images(network, items(1), CPU, path, {"data": "made up"})[0]
+    line = evaluate_images(network, items(1), CPU, path, {"data": "synthetic"})[0]
     for other in ({"protocol": "another"}, {"device": "cuda"}, {"torch": "1.0"}, {"sapnet": "9.9"}):
         path.unlink()
-        append_result(path, {**ours, **other})
-        evaluate_images(network, items(1), CPU, path, {"data": "made up"})
+        append_result(path, {**line, **other})
+        evaluate_images(network, items(1), CPU, path, {"data": "synthetic"})
         assert len(read_results(path)) == 2
 
 
-def test_a_mistake_gives_the_claim_back(tmp_path: Path) -> None:
+def test_error_releases_the_claim(tmp_path: Path) -> None:
     def broken(*_: torch.Tensor) -> list[torch.Tensor]:
         raise RuntimeError("broken")
 
-    for _ in range(2):  # the second would wait for ever
+    for _ in range(2):  # an unreleased claim would block the second
         with pytest.raises(RuntimeError, match="broken"):
             evaluate_images(broken, items(), CPU, tmp_path / "results.jsonl", {})
 
 
-def test_a_process_of_several_takes_the_gpu_of_its_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = []
+def test_device_is_the_gpu_of_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
     for rank, index in (("0", 0), ("1", 1), ("3", 1)):
         monkeypatch.setenv("LOCAL_RANK", rank)
-        assert runner.usual_device() == torch.device("cuda", index) == chosen[-1]
+        assert runner.usual_device() == torch.device("cuda", index) == devices[-1]
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_the_synchronised_time_is_the_first_and_the_longer(tmp_path: Path) -> None:
+def test_synchronised_time_on_a_gpu_is_longer(tmp_path: Path) -> None:
     weight = torch.rand(3, 3, 15, 15, device="cuda") / 700
 
     def network(blurred: torch.Tensor, _: torch.Tensor) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 CASES = {
     "steps": (["sapnet", "train", "steps=abc"], "steps=abc: give a whole number"),
-    "stages": (["sapnet", "demo", "model.stages=5"], "model.stages=5: give a whole number from 1 to 4"),
+    "stages": (["sapnet", "demo", "network.stages=5"], "network.stages=5: give a whole number from 1 to 4"),
     "budget": (
         ["sapnet", "evaluate", "checkpoint=none", "sampling.budget=-1"],
         "sampling.budget=-1: give a number above",
@@ -66,7 +66,7 @@ def run_limited(limit: int, *words: str, cwd: Path) -> subprocess.CompletedProce
 @pytest.mark.parametrize("limit", [3000, 100_000])
 def test_a_full_disk_ends_a_training_in_one_sentence(limit, tmp_path):
     """At Hydra's configs, and at the checkpoint."""
-    done = run_limited(limit, "sapnet", "train", *TINY, "model.stages=1", "hydra.run.dir=run", cwd=tmp_path)
+    done = run_limited(limit, "sapnet", "train", *TINY, "network.stages=1", "hydra.run.dir=run", cwd=tmp_path)
     said = [line for line in done.stderr.strip().splitlines() if not line.startswith("step ")]
     assert done.returncode == 1 and len(said) == 1, done.stderr
     assert "File too large" in said[0] and "Traceback" not in done.stderr

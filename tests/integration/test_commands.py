@@ -49,7 +49,7 @@ def test_training_leaves_config_checkpoints_curves_and_results(trained):
     assert [line["generator_steps"] for line in validated] == ["2", "3"], "the last step is validated too"
     assert steps["best"] == int(best["generator_steps"])
     assert {line["model"] for line in results} == {
-        "model=small sampling=uniform_network model.stem=4 model.channels=[4,4,6]"
+        "network=small sampling=uniform_network network.stem=4 network.channels=[4,4,6]"
     }
     origin = results[0]["provenance"]
     assert origin["command"].startswith("python -m sapnet train steps=3 ") and tuple(origin) == KEYS
@@ -101,7 +101,7 @@ def test_another_window_is_another_result(trained_nu, tmp_path):
     assert done.returncode == 0, done.stderr
     whole, local = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
     assert [line["window"] for line in whole + local] == [None, None, 32, 32]
-    assert local[0]["model"].startswith("model=small sampling=nu policy=reinforce model.stem=4")
+    assert local[0]["model"].startswith("network=small sampling=nu policy=reinforce network.stem=4")
     for ours, theirs in zip(local, whole, strict=True):
         assert ours["stage_psnr"] != theirs["stage_psnr"]
         assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1)
@@ -181,11 +181,14 @@ MISTAKES = {
     "images smaller than the crop": (["sapnet", "train", "data=folder", "data.root=small", "data.val_share=0"], "crop"),
     "a study that is none": (["sapnet", "evaluate", "checkpoint=CKPT", "study=pionts"], "study=pionts"),
     "a window without whole grids": (["sapnet", "evaluate", "checkpoint=CKPT", "window=250"], "multiple of 16"),
-    "another architecture": (["sapnet", "train", *TINY, "model.stem=5", "ckpt_path=CKPT"], "model.stem: 4 -> 5 cannot"),
+    "another architecture": (
+        ["sapnet", "train", *TINY, "network.stem=5", "ckpt_path=CKPT"],
+        "network.stem: 4 -> 5 cannot",
+    ),
     "a setting that cannot change": (["sapnet", "train", *TINY, "loss=mse", "ckpt_path=CKPT"], "use loss.kind=l1"),
     "weights of another network": (
-        ["sapnet", "train", *TINY, "model.stem=5", "init_from=CKPT"],
-        "model.stem=4 (here 5)",
+        ["sapnet", "train", *TINY, "network.stem=5", "init_from=CKPT"],
+        "network.stem=4 (here 5)",
     ),
     "the key of an earlier version": (["sapnet", "train", "checkpoint=CKPT"], "did you mean ckpt_path?"),
 }

@@ -9,8 +9,8 @@ from tests.integration.wandb_file import read_run
 
 pytestmark = pytest.mark.slow
 
-#: `TINY` without what a choice of model sets itself.
-TINY_DATA = [word for word in TINY if not word.startswith("model")] + ["model.stem=4", "model.channels=[4,4,4]"]
+#: `TINY` without what a choice of network sets itself.
+TINY_DATA = [word for word in TINY if not word.startswith("network")] + ["network.stem=4", "network.channels=[4,4,4]"]
 
 
 def jobs(sweep: Path) -> dict[str, Path]:
@@ -20,7 +20,7 @@ def jobs(sweep: Path) -> dict[str, Path]:
 
 def test_models_and_settings_are_swept_and_failures_stop_nothing(tmp_path):
     """Of eight jobs four have crops larger than their images and two diverge; the other two come to results."""
-    words = ["model=net5,net9", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
+    words = ["ablation=net5,net9", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
     small = [word for word in TINY_DATA if not word.startswith("data.crop")]
     done = run(
         "sapnet", "train", "-m", *words, *small, "logger=wandb", f"hydra.sweep.dir={tmp_path}/monday", cwd=tmp_path
@@ -42,7 +42,7 @@ def test_models_and_settings_are_swept_and_failures_stop_nothing(tmp_path):
 
 def test_rows_of_table_4_are_swept_by_a_pattern(tmp_path):
     """That each row composes and builds is tested in `tests/models/test_configurations.py`."""
-    words = ["experiment=glob(table4_net1*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4"]
+    words = ["ablation=glob(net1*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4"]
     done = run("sapnet", "train", "-m", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(jobs(tmp_path / "t4")) == 2, "net10 and net11"

@@ -148,7 +148,7 @@ def attended(monkeypatch):
 @pytest.mark.parametrize("sampling", ["uniform_network", "random"])
 def test_default_network_uses_the_compiled_attention(sampling, attended):
     """Otherwise a training step would be at least 10% slower."""
-    network = builder(compose_overrides(["model=mini", f"sampling={sampling}"]))()
+    network = builder(compose_overrides(["network=mini", f"sampling={sampling}"]))()
     run = network(torch.rand(1, 3, 32, 32))
     blocks = [m for m in network.modules() if isinstance(m, ContentAware)]
     assert len(attended) == len(blocks) == 36

@@ -8,8 +8,8 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from sapnet.configs import CONFIG_DIR
-from sapnet.evaluation.counting import count_config
+from sapnet.configs import CONFIG_DIR, network_config
+from sapnet.evaluation.network_costs import count_config
 from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import DATA
@@ -31,7 +31,7 @@ COMPONENTS = {
     "Net11": "PSCLMVOA",
 }
 #: The same classes with the smallest sizes.
-TINY = ["model.stem=4", "model.channels=[4,4,6]", "model.encoder_blocks=1", "model.decoder_blocks=1", "steps=2"]
+TINY = ["network.stem=4", "network.channels=[4,4,6]", "network.encoder_blocks=1", "network.decoder_blocks=1", "steps=2"]
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 TABLES = [*(f"table{number}" for number in range(1, 7)), "controls", "rates", "study_local", "study_mixed"]
 
@@ -84,10 +84,10 @@ def test_rows_of_table_4_differ_only_in_their_components():
     switches = {"self_attention", "cross_attention", "cross_level_attention", "masks", "kernel", "offsets"}
     for row in COMPONENTS:
         config = compose(*rows("table4").rows[row])
-        differing = {key for key in whole.model if key != "options" and config.model[key] != whole.model[key]}
+        differing = {key for key in whole.network if key != "options" and config.network[key] != whole.network[key]}
         assert differing <= {"sampled"}
-        options = whole.model.options
-        assert {key for key in options if config.model.options[key] != options[key]} <= switches
+        options = whole.network.options
+        assert {key for key in options if config.network.options[key] != options[key]} <= switches
         assert {key for key in ("data", "optim", "trainer") if config[key] != whole[key]} == set()
 
 
@@ -108,16 +108,17 @@ def test_every_row_trains_one_step(table, row):
 
 @pytest.mark.parametrize("sampling", ["nu", "predicted_error"])
 def test_policies_are_a_small_part_of_the_cost(sampling):
-    """`model=mini` has a smaller policy by default; the command line takes precedence."""
+    """`network=mini` has a smaller policy by default; the command line takes precedence."""
     for model, width, stride in (("mini", 12, 2), ("sapnet", 16, 1)):
-        config = compose(f"model={model}", f"sampling={sampling}", name="count")
-        assert config.sampling.network.policy_width == width and config.sampling.network.policy_stride == stride
+        config = compose(f"network={model}", f"sampling={sampling}", name="count")
+        built = network_config(config)
+        assert built["policy_width"] == width and built["policy_stride"] == stride
         config.height = config.width = 64
         cost = count_config(config)
         share = cost.grouped(lambda path: path.partition(".")[0])["samplers"][1] / cost.total_flops
         assert 0.004 < share < 0.02
-    named = compose("model=mini", f"sampling={sampling}", "sampling.policy.width=4", "sampling.policy.stride=1")
-    assert (named.sampling.network.policy_width, named.sampling.network.policy_stride) == (4, 1)
+    named = compose("network=mini", f"sampling={sampling}", "sampling.policy_width=4", "sampling.policy_stride=1")
+    assert (named.sampling.policy_width, named.sampling.policy_stride) == (4, 1)
 
 
 @pytest.mark.parametrize("sampling", ["nu", "predicted_error"])
@@ -125,13 +126,13 @@ def test_policy_inputs_change_the_cost(sampling):
     """Without the images, a 3x3 convolution in each of two stages has nine input channels less."""
     costs = {}
     for inputs in ("features_and_images", "features"):
-        config = compose(f"sampling={sampling}", "model=mini", f"sampling.policy.inputs={inputs}", name="count")
+        config = compose(f"sampling={sampling}", "network=mini", f"sampling.policy_inputs={inputs}", name="count")
         config.height = config.width = 64
         costs[inputs] = count_config(config)
     both, features = costs["features_and_images"], costs["features"]
     assert both.total_parameters - features.total_parameters == 2 * 9 * 9 * 12
     assert both.total_flops - features.total_flops == 2 * 2 * 9 * 9 * 12 * 32 * 32
-    assert compose(f"sampling={sampling}").sampling.network.policy_inputs == "features_and_images"
+    assert compose(f"sampling={sampling}").sampling.policy_inputs == "features_and_images"
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -158,10 +159,10 @@ def test_every_row_composes_at_every_scale(table, scale):
             assert config.policy.pretrain == compose("experiment=paper").policy.pretrain
 
 
-def test_experiment_configs_cover_table_4():
-    """`experiment=glob(table4_*)` selects the configs of the rows."""
-    files = {path.stem for path in (CONFIG_DIR / "experiment").glob("table4_*.yaml")}
-    assert files == {rows("table4").rows[row][0].removeprefix("experiment=") for row in COMPONENTS}
+def test_ablation_configs_cover_table_4():
+    """`ablation=glob(*)` and the rows name the same configs."""
+    files = {path.stem for path in (CONFIG_DIR / "ablation").glob("*.yaml")}
+    assert files == {rows("table4").rows[row][0].removeprefix("ablation=") for row in COMPONENTS}
 
 
 def test_costs_equal_those_of_the_paper():
@@ -204,7 +205,7 @@ PUBLISHED_CODE = {
 
 @pytest.mark.parametrize("model", PUBLISHED_CODE)
 def test_costs_of_peers_equal_published_counts(model):
-    cost = count_config(compose(f"model={model}", name="count"))
+    cost = count_config(compose(f"network={model}", name="count"))
     parameters, gmacs = PUBLISHED_CODE[model]
     assert cost.total_parameters / 1e6 == pytest.approx(parameters, abs=6e-4)
     assert cost.gmacs == pytest.approx(gmacs, rel=1e-3)

@@ -6,18 +6,18 @@ import torch
 from sapnet.training.assemble import build_module
 from tests.models.test_configurations import compose
 
-OURS = ["model.stem=4", "model.channels=[4,4,6]"]
-PEERS = ["model.channels=[4,4,6]"]
+OURS = ["network.stem=4", "network.channels=[4,4,6]"]
+PEERS = ["network.channels=[4,4,6]"]
 CASES = {
-    "U": ["model=small", "sampling=uniform_network", *OURS],
-    "NU": ["model=small", "sampling=nu", *OURS],
-    "fusion=add": ["model=small", "model.options.fusion=add", *OURS],
-    "fusion=concat": ["model=small", "sampling=nu", "model.options.fusion=concat", *OURS],
-    "full_attention": ["model=small", "sampling=nu", "model.options.full_attention=true", *OURS],
-    "DMPHN": ["model=dmphn_1_2_4_8", *PEERS],
-    "DMPHN_NU": ["model=dmphn_nu", "sampling=nu", *PEERS],
-    "SRN": ["model=srn", *PEERS],
-    "SRN_NU": ["model=srn_nu", "sampling=nu", *PEERS],
+    "U": ["network=small", "sampling=uniform_network", *OURS],
+    "NU": ["network=small", "sampling=nu", *OURS],
+    "fusion=add": ["network=small", "network.options.fusion=add", *OURS],
+    "fusion=concat": ["network=small", "sampling=nu", "network.options.fusion=concat", *OURS],
+    "full_attention": ["network=small", "sampling=nu", "network.options.full_attention=true", *OURS],
+    "DMPHN": ["network=dmphn_1_2_4_8", *PEERS],
+    "DMPHN_NU": ["network=dmphn_nu", "sampling=nu", *PEERS],
+    "SRN": ["network=srn", *PEERS],
+    "SRN_NU": ["network=srn_nu", "sampling=nu", *PEERS],
 }
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from sapnet.configs import CONFIG_DIR
 from sapnet.data.images import read_image, to_tensor
 from sapnet.errors import UserError
-from sapnet.evaluation.measuring import evaluate_published
+from sapnet.evaluation.network_evaluation import evaluate_published
 from sapnet.models.dmphn import DMPHN, StackedDMPHN
 from sapnet.models.srn import SRN
 from sapnet.models.weights import load_published
@@ -165,7 +165,7 @@ def test_evaluation_with_published_weights(tmp_path):
 @pytest.mark.parametrize("sampling", ["uniform_network", "nu"])
 def test_every_config_builds_a_network(model, sampling):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose("train", [f"model={model}", f"sampling={sampling}", "model.channels=[2,3,4]"])
+        config = compose("train", [f"network={model}", f"sampling={sampling}", "network.channels=[2,3,4]"])
     if sampling == "nu" and not model.endswith("_nu"):
         with pytest.raises(InstantiationException, match="sampling=uniform_network"):
             build_module(config)

@@ -75,7 +75,7 @@ def test_fused_result_equals_separate_operators(channels, grid, points, cross, t
 @pytest.mark.parametrize("cross", [BOTH, OWN])
 @pytest.mark.parametrize(("channels", "grid"), [(24, (32, 32)), (32, (8, 16)), (48, (4, 4))])
 def test_single_precision(channels, grid, cross):
-    """Compared with separate operators in float64, at the widths and sizes of `model=mini`."""
+    """Compared with separate operators in float64, at the widths and sizes of `network=mini`."""
     points = grid[0] * grid[1]
     cotangent = torch.randn(3, points, channels, generator=torch.Generator().manual_seed(1))
     results = []

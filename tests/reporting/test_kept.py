@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sapnet.errors import UserError
-from sapnet.evaluation.store import append_result
+from sapnet.evaluation.results_file import append_result
 from sapnet.provenance import KEYS
 from sapnet.reporting.kept import IMAGE_COLUMNS, read_kept, read_table, write_kept
 from sapnet.reporting.points import all_images, ordered, run_lines

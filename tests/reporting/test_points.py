@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sapnet.evaluation.store import append_result
+from sapnet.evaluation.results_file import append_result
 from sapnet.reporting.points import COLUMNS, as_markdown, ordered, run_lines
 from sapnet.reporting.rows import Study
 

@@ -6,7 +6,7 @@ import pytest
 
 from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
-from sapnet.evaluation.store import append_result
+from sapnet.evaluation.results_file import append_result
 from sapnet.reporting.render import as_csv, as_markdown, gains_picture
 from sapnet.reporting.rows import Study, compare, data_words, read_study
 from sapnet.reporting.runs import Runs
@@ -103,15 +103,15 @@ def test_unknown_studies_and_scales_are_named(tmp_path):
 
 def studied(tmp_path, rows):
     content = {"title": "t", "reference": "a", "seeds": [0], "rows": rows}
-    scales = {"mini": {"common": ["steps=1"], "ours": ["model.stem=4"], "peers": []}}
+    scales = {"mini": {"common": ["steps=1"], "ours": ["network.stem=4"], "peers": []}}
     (tmp_path / "scales.yaml").write_text(json.dumps(scales))
     (tmp_path / "table.yaml").write_text(json.dumps(content))
     return read_study(tmp_path / "table.yaml", "mini")
 
 
 def test_a_row_may_carry_the_papers_figures(tmp_path):
-    study = studied(tmp_path, {"a": ["seed=1"], "b": {"overrides": ["model=net5"], "paper_psnr_db": 31.04}})
-    assert study.rows == {"a": ["seed=1"], "b": ["model=net5"]}
+    study = studied(tmp_path, {"a": ["seed=1"], "b": {"overrides": ["network=net5"], "paper_psnr_db": 31.04}})
+    assert study.rows == {"a": ["seed=1"], "b": ["network=net5"]}
     assert study.paper == {"b": {"paper_psnr_db": 31.04}}
     write(tmp_path, "b", 0, [22.0, 23.0])
     text = as_markdown(study, compare(study, places(tmp_path)), {})
@@ -120,7 +120,7 @@ def test_a_row_may_carry_the_papers_figures(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "row", ["model=net5", {"paper_psnr_db": 30}, {"overrides": [], "psnr": 30}, {"overrides": None}]
+    "row", ["network=net5", {"paper_psnr_db": 30}, {"overrides": [], "psnr": 30}, {"overrides": None}]
 )
 def test_a_row_that_is_neither_is_refused_by_its_name(tmp_path, row):
     with pytest.raises(UserError, match=r"table.yaml, row odd"):
@@ -128,24 +128,24 @@ def test_a_row_that_is_neither_is_refused_by_its_name(tmp_path, row):
 
 
 def test_a_scale_adds_what_the_kind_of_network_takes(tmp_path):
-    rows = {"a": ["seed=1"], "b": {"overrides": ["model=srn"], "network": "peers"}}
+    rows = {"a": ["seed=1"], "b": {"overrides": ["network=srn"], "network": "peers"}}
     study = studied(tmp_path, rows)
-    assert study.overrides("a", 3) == ["steps=1", "model.stem=4", "seed=1", "seed=3"]
-    assert study.overrides("b", 3) == ["steps=1", "model=srn", "seed=3"], "SRN has no stem to override"
+    assert study.overrides("a", 3) == ["steps=1", "network.stem=4", "seed=1", "seed=3"]
+    assert study.overrides("b", 3) == ["steps=1", "network=srn", "seed=3"], "SRN has no stem to override"
     assert study.paper == {"b": {}}, "the kind of network is no figure"
     with pytest.raises(UserError, match="row a: network: odd"):
         studied(tmp_path, {"a": {"overrides": [], "network": "odd"}})
 
 
 def test_other_data_replaces_what_the_scale_says_of_data():
-    study = Study("t", "a", (0,), {"a": ["model=net9"]}, {"a": ["steps=1", "data.train=6"]})
-    told = ["steps=1", "data=reds", "data.root=R", "logger=wandb", "model=net9", "seed=0"]
+    study = Study("t", "a", (0,), {"a": ["network=net9"]}, {"a": ["steps=1", "data.train=6"]})
+    told = ["steps=1", "data=reds", "data.root=R", "logger=wandb", "network=net9", "seed=0"]
     assert study.changed(["logger=wandb"], data_words(["row=a", "data=reds", "data.root=R"])).overrides("a", 0) == told
     assert "data.train=6" in study.changed([], []).overrides("a", 0)
 
 
 def test_every_figure_of_the_csv_has_a_unit_and_an_origin(tmp_path):
-    study = studied(tmp_path, {"a": [], "b": {"overrides": ["model=net5"], "paper_psnr_db": 31.04}})
+    study = studied(tmp_path, {"a": [], "b": {"overrides": ["network=net5"], "paper_psnr_db": 31.04}})
     for row, base in (("a", 20.0), ("b", 21.0)):
         write(tmp_path, row, 0, [base, base + 1])
     lines = compare(study, places(tmp_path))

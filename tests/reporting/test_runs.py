@@ -89,7 +89,14 @@ def test_a_signal_is_passed_on_to_the_processes_that_run(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_diverges_is_a_result_and_is_not_repeated(tmp_path):
     runs = Runs(tmp_path)
-    words = ["model=small", "model.stem=4", "model.channels=[4,4,4]", "data.train=6", "data.val=2", "data.size=64"]
+    words = [
+        "network=small",
+        "network.stem=4",
+        "network.channels=[4,4,4]",
+        "data.train=6",
+        "data.val=2",
+        "data.size=64",
+    ]
     words += ["data.batch=2", "steps=40", "validate_every=40", "optim.optimizer.lr=1e6", "optim.clip_norm=null"]
     runs.do(words)
     folder = runs.folder(words)

@@ -118,7 +118,7 @@ def test_feature_inputs_ignore_the_images(stride):
 
 
 def test_unknown_and_missing_inputs_are_refused():
-    with pytest.raises(UserError, match=r"sampling.policy.inputs=images: use features_and_images or features"):
+    with pytest.raises(UserError, match=r"sampling.policy_inputs=images: use features_and_images or features"):
         Policy(5, inputs="images")
     with pytest.raises(UserError, match="provides no features"):
         Policy(0, inputs="features")

@@ -46,7 +46,7 @@ def test_another_architecture_is_named_with_the_setting_that_made_it():
     with pytest.raises(UserError) as caught:
         check(MODEL | {"channels": [4, 8, 8], "stages": 2}, checkpoint)
     sentence = str(caught.value)
-    assert "model.channels=[4, 4, 8] (here [4, 8, 8]), model.stages=1 (here 2)" in sentence
+    assert "network.channels=[4, 4, 8] (here [4, 8, 8]), network.stages=1 (here 2)" in sentence
     assert "stages.0." in sentence and " in the checkpoint and (" in sentence and "\n" not in sentence
     with pytest.raises(UserError, match=r"stages\S+ of the checkpoint is not in the network"):
         check(MODEL, written(MODEL | {"stages": 2}))
@@ -55,7 +55,7 @@ def test_another_architecture_is_named_with_the_setting_that_made_it():
 def test_a_setting_is_named_as_on_the_command_line():
     theirs = adaptive(generator=SAMPLED | {"stem": 4}, seed=1)
     ours = adaptive(generator=SAMPLED | {"stem": 8}, budget=0.1, seed=2)
-    with pytest.raises(UserError, match=r"with model\.stem=4 \(here 8\), sampling\.budget=0\.0 \(here 0\.1\)\.$"):
+    with pytest.raises(UserError, match=r"with network\.stem=4 \(here 8\), sampling\.budget=0\.0 \(here 0\.1\)\.$"):
         check(ours, written(theirs))
 
 
@@ -130,14 +130,14 @@ def test_of_another_sampling_the_generator_alone_is_taken_and_it_is_said(theirs,
 @pytest.mark.parametrize(
     ("theirs", "ours", "words"),
     [
-        (MODEL, MODEL | {"stem": 8}, r"stages\S+ is .* in the checkpoint and .*model\.stem=4 \(here 8\)"),
-        (MODEL, MODEL | {"stages": 2}, r"stages\.1\S+ is missing in the checkpoint.*model\.stages=1 \(here 2\)"),
-        (adaptive(), MODEL | {"stages": 2, "sampled": False}, r"model\.sampled=True \(here False\)"),
+        (MODEL, MODEL | {"stem": 8}, r"stages\S+ is .* in the checkpoint and .*network\.stem=4 \(here 8\)"),
+        (MODEL, MODEL | {"stages": 2}, r"stages\.1\S+ is missing in the checkpoint.*network\.stages=1 \(here 2\)"),
+        (adaptive(), MODEL | {"stages": 2, "sampled": False}, r"network\.sampled=True \(here False\)"),
         # The same weights would mean something else.
         (
             MODEL | {"residual": "blurred"},
             MODEL | {"residual": "previous"},
-            r"; it was trained with model\.residual=blurred \(here previous\)",
+            r"; it was trained with network\.residual=blurred \(here previous\)",
         ),
     ],
 )
@@ -148,4 +148,4 @@ def test_another_generator_is_refused(theirs, ours, words):
 
 def test_a_setting_that_the_checkpoint_does_not_record_is_said():
     *_, notes = taken(MODEL, MODEL | {"residual": "previous"})
-    assert notes == ["model.residual is not recorded in other.ckpt: previous is used."]
+    assert notes == ["network.residual is not recorded in other.ckpt: previous is used."]

@@ -238,9 +238,9 @@ def test_a_checkpoint_with_the_former_path_of_a_class_is_loaded(tmp_path):
 
 def test_the_networks_name_is_the_users_or_that_of_its_classes(tmp_path, network):
     content = {"state_dict": {f"network.{name}": value for name, value in network.state_dict().items()}}
-    stamp(content, MODEL, 1, network="model=mini sampling=uniform_network")
+    stamp(content, MODEL, 1, network="network=mini sampling=uniform_network")
     AtomicCheckpointIO().save_checkpoint(content, tmp_path / "named.ckpt")
-    assert network_from_checkpoint(tmp_path / "named.ckpt")[1].network == "model=mini sampling=uniform_network"
+    assert network_from_checkpoint(tmp_path / "named.ckpt")[1].network == "network=mini sampling=uniform_network"
     assert network_from_checkpoint(written(tmp_path / "old.ckpt", network))[1].network == "SAPNet"
     model = {"_target_": "sapnet.models.adaptive_network.AdaptiveNetwork", "sampler": "random"}
     model["generator"] = MODEL | {"stages": 2, "sampled": True}

@@ -21,7 +21,11 @@ from sapnet.training.fitting import fit
 from sapnet.training.restoration import RestorationModule
 from tests.integration.conftest import TINY
 
-SMALL_NETWORK = [*(word for word in TINY if not word.startswith(("steps=", "data."))), "logger=none", "model.stages=2"]
+SMALL_NETWORK = [
+    *(word for word in TINY if not word.startswith(("steps=", "data."))),
+    "logger=none",
+    "network.stages=2",
+]
 SMALL = [*SMALL_NETWORK, *(word for word in TINY if word.startswith("data.")), "data.val=1", "data.size=32"]
 
 

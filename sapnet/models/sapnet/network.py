@@ -71,7 +71,7 @@ class SAPNet(nn.Module):
         # Validates the candidates.
         canvas_stride(2, candidates)
         if residual not in ("previous", "blurred"):
-            raise UserError(f"model.residual={residual}: use previous (OP_{{k-1}}) or blurred.")
+            raise UserError(f"network.residual={residual}: use previous (OP_{{k-1}}) or blurred.")
         self.candidates, self.residual = candidates, residual
         self.hierarchy = HIERARCHIES[stages]
         blocks = [n if isinstance(n, int) else tuple(n) for n in (encoder_blocks, decoder_blocks)]

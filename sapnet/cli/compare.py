@@ -1,0 +1,29 @@
+"""`sapnet compare`: evaluate the available networks on the available test images for Table 1 or 2."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sapnet.cli.hydra_command import hydra_command
+from sapnet.configs import EXPERIMENTS
+from sapnet.errors import UserError
+from sapnet.reporting.benchmarks import read_benchmark
+from sapnet.reporting.candidates import given, published, trained
+from sapnet.reporting.whole_images import evaluate_all, write_tables
+
+
+@hydra_command("compare")
+def main(config: DictConfig) -> None:
+    """Evaluate, render and print a table, which also lists missing data; a failed evaluation sets exit code 1."""
+    name = f"table{config.table}" if str(config.table).isdigit() else str(config.table)
+    path = EXPERIMENTS / f"{name}.yaml"
+    benchmark = read_benchmark(path)
+    networks = [*trained(path, Path(config.runs)), *given(config.checkpoints)]
+    data_root = None if config.data_root is None else Path(config.data_root)
+    networks += [] if data_root is None else published(data_root)
+    command = f"python -m sapnet compare table={config.table} data_root={config.data_root}"
+    command += f" checkpoints=[{','.join(config.checkpoints)}]" if config.checkpoints else ""
+    lines, failures = evaluate_all(benchmark, data_root, Path(config.root), networks, command)
+    print(write_tables(benchmark, lines, Path(config.root) / name, command))
+    if failures:
+        raise UserError(f"{len(failures)} evaluations failed; the first: {failures[0]}")
