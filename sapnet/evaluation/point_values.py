@@ -77,7 +77,7 @@ def input_error(walk: Trace, stage: int, sharp: Float[Tensor, "b 3 h w"]) -> Flo
     return (walk.contexts[stage].restored[..., :height, :width] - sharp).abs().mean(dim=1).detach()
 
 
-def value_map(sampling: SampledPoints, values: Mapping[int, Float[Tensor, "p l"]]) -> Float[Tensor, "b h w"]:
+def value_map(sampling: SampledPoints, values: Mapping[int, Float[Tensor, "p _"]]) -> Float[Tensor, "b h w"]:
     """Distribute the values of points over the pixels of the joined, padded image and sum over scales.
 
     The value of a point is divided equally among the pixels of its canvas position, so that the sum is preserved.

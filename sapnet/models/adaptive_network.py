@@ -16,7 +16,7 @@ from sapnet.sampling.plugin import ChoosePoints
 from sapnet.sampling.sampled_points import SampledPoints
 from sapnet.sampling.samplers import make_sampler
 
-Points = Mapping[int, Int64[Tensor, "b l"]]
+Points = Mapping[int, Int64[Tensor, "_ _"]]
 #: Called with a stage's context and a function that restores the image of the stage from other points.
 Compare = Callable[[StageContext, Callable[[Points], Tensor]], None]
 

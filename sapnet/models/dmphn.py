@@ -19,7 +19,7 @@ from sapnet.sampling.plugin import ChoosePoints, PointResBlock, regroup_points
 #: Patches (rows, columns) of each level, bottom first; a network of `n` levels uses the last `n`.
 GRIDS = ((4, 2), (2, 2), (2, 1), (1, 1))
 Grid = tuple[int, int]
-Points = dict[int, Int64[Tensor, "b _"]]
+Points = dict[int, Int64[Tensor, "_ _"]]
 
 
 class Encoder(nn.Module):

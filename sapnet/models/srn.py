@@ -17,7 +17,7 @@ from sapnet.sampling.plugin import ChoosePoints, PointConv, PointResBlock
 
 #: Downsampling factor of each scale's image, coarsest first.
 FACTORS = (4, 2, 1)
-Points = dict[int, Int64[Tensor, "b _"]]
+Points = dict[int, Int64[Tensor, "_ _"]]
 #: Hidden state and cell state.
 Memory = tuple[Float[Tensor, "b _ _ _"], Float[Tensor, "b _ _ _"]]
 
@@ -172,7 +172,9 @@ class SRN(nn.Module):
         return [crop_to(output, height, width) for output in outputs]
 
 
-def _lstm(gates: Tensor, cell: Tensor) -> Memory:
+def _lstm(
+    gates: Float[Tensor, "*shape _"], cell: Float[Tensor, "*shape c"]
+) -> tuple[Float[Tensor, "*shape c"], Float[Tensor, "*shape c"]]:
     new, candidate, forget, output = gates.chunk(4, dim=-1)
     cell = torch.sigmoid(forget + 1) * cell + torch.sigmoid(new) * torch.tanh(candidate)
     return torch.sigmoid(output) * torch.tanh(cell), cell

@@ -14,13 +14,13 @@ from sapnet.sampling.sampled_points import SampledPoints
 
 
 def unit_gates(
-    points: Mapping[int, Int64[Tensor, "b l"]], dtype: torch.dtype = torch.float32
-) -> dict[int, Float[Tensor, "b l"]]:
+    points: Mapping[int, Int64[Tensor, "b _"]], dtype: torch.dtype = torch.float32
+) -> dict[int, Float[Tensor, "b _"]]:
     """Create gates of value 1 for each scale, whose gradients can be read after a backward pass."""
     return {r: torch.ones(p.shape, dtype=dtype, device=p.device, requires_grad=True) for r, p in points.items()}
 
 
-def policy_gates(sampled: SampledPoints) -> dict[int, Float[Tensor, "b l"]]:
+def policy_gates(sampled: SampledPoints) -> dict[int, Float[Tensor, "_ _"]]:
     """Create gates of value 1 with the gradient `grad p / p`, where `p` is the probability that the point was drawn.
 
     The backward pass of the restoration loss then also reaches the policy. Its gradient is the sum over drawn points of

@@ -17,7 +17,7 @@ from sapnet.ops.points import gather, scatter
 from sapnet.sampling.context import StageContext
 from sapnet.sampling.selection import points_from_mask
 
-ChoosePoints = Callable[[StageContext], Mapping[int, Int64[Tensor, "b l"]]]
+ChoosePoints = Callable[[StageContext], Mapping[int, Int64[Tensor, "_ _"]]]
 """Returns the points of a stage by scale; `AdaptiveNetwork` passes one to its generator."""
 
 Module = Callable[[Tensor, Tensor], Tensor]

@@ -1,7 +1,9 @@
 """Import of published weights: safe loading, error messages, and the authors' images."""
 
+import json
 import pickle
 
+import hydra
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from omegaconf import OmegaConf
 from sapnet.configs import CONFIG_DIR
 from sapnet.data.images import read_image, to_tensor
 from sapnet.errors import UserError
+from sapnet.evaluation.metrics import psnr
 from sapnet.evaluation.network_evaluation import evaluate_published
 from sapnet.models.dmphn import DMPHN, StackedDMPHN
 from sapnet.models.srn import SRN
@@ -146,15 +149,14 @@ def test_evaluation_with_published_weights(tmp_path):
         {"_target_": "sapnet.data.generated.SyntheticData", "train": 1, "val": 1, "test": 2, "size": 32, "crop": 16}
     )
     model = OmegaConf.create({"_target_": "sapnet.models.dmphn.DMPHN", "levels": 3, "channels": [2, 3, 4]})
-    seen = []
-
-    def compare(item, images):
-        with torch.no_grad():
-            seen.append((images[-1] - published(item["blurred"][None])[-1][0]).abs().max() < 1e-6)
-
-    summary = evaluate_published(model, tmp_path / "weights", data, tmp_path, compare)
-    assert summary["images"] == 2 and seen == [True, True]
+    summary = evaluate_published(model, tmp_path / "weights", data, tmp_path)
+    module = hydra.utils.instantiate(data)
+    module.setup("test")
+    with torch.no_grad():
+        expected = [psnr(published(x["blurred"][None])[-1][0], x["sharp"]).item() for x in module.whole_images("test")]
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert summary["images"] == 2
+    assert [json.loads(line)["stage_psnr"][-1] for line in lines] == pytest.approx(expected, abs=1e-3)
     digest = load_published(DMPHN(3, (2, 3, 4)), tmp_path / "weights")
     assert all(f'"published_weights": "{digest}"' in line and '"model": "DMPHN"' in line for line in lines)
 
