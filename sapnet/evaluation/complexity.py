@@ -158,7 +158,7 @@ def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
     return Cost(parameters, flops, moved, height, width)
 
 
-def restore(network: nn.Module, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+def restore(network: nn.Module, image: Float[Tensor, "b 3 h w"]) -> list[Tensor] | Tensor:
     """Run a network without ground truth; samplers that need it use the image instead."""
     return network(image, image, image[:, :1]) if isinstance(network, AdaptiveNetwork) else network(image)
 

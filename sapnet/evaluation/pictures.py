@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE, _INK = (255, 255, 255), (40, 40, 40)
@@ -33,7 +33,7 @@ class HeatMap:
     unit: str = ""
 
 
-Cell = Float[Tensor, "3 h w"] | HeatMap | Picture
+Cell = Float[Tensor, "3 _ _"] | HeatMap | Picture
 
 
 def picture(image: Float[Tensor, "3 h w"]) -> Picture:
