@@ -178,7 +178,7 @@ def test_learns_where_the_gain_is():
 
     assert hits() < 0.5
     for _ in range(80):
-        sampling = sampler.train()(state, generator=rng)
+        sampling = sampler.train()(state, rng=rng)
         reward = 0.1 * hidden[:, 0] * sampling.actions[2]
         optimizer.zero_grad()
         policy_loss(sampling, reward).backward()

@@ -177,6 +177,6 @@ def _restore(
     size: tuple[int, int],
     windows: Windows | None,
     points: Points,
-) -> Float[Tensor, "b 3 h w"]:
+) -> Float[Tensor, "images 3 h w"]:
     residual, _, _ = run(points, windows)
     return crop_to(join(base + residual, *grid), *size)
