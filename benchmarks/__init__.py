@@ -1,1 +1,1 @@
-"""Measurements that no test asserts: times and memory depend on the machine."""
+"""Measurements of time and memory. They depend on the machine and are not asserted by tests."""

@@ -1,11 +1,11 @@
-"""A training step of the small network in this checkout beside the same step in another one, in turns.
+"""Compare a training step of the small network in this checkout with the same step in another checkout.
 
     git worktree add ../602514f 602514f
     python -m benchmarks.against ../602514f
 
-Two processes, one for each checkout, take single steps in turns on one thread, so that both see the same machine. A
-ratio is that of two steps that follow each other. The processor's time suffers less than the wall clock's from whatever
-else runs. About 2 minutes.
+Two processes, one per checkout, take single steps alternately on one thread, so that they run under the same
+conditions. A ratio is that of two consecutive steps. Processor time is less affected by other processes than wall-clock
+time. It takes about 2 minutes.
 """
 
 import argparse
@@ -23,15 +23,15 @@ import torch
 
 from benchmarks.mini_step import NETWORKS
 from benchmarks.networks import positive
-from benchmarks.tables import table
 from sapnet.errors import UserError
 from sapnet.evaluation.runner import environment
 from sapnet.files import write_atomically
+from sapnet.markdown import markdown_table
 from sapnet.reporting.runs import commit
 
 _HERE = Path(__file__).parent.parent
 
-# A step for each line that it reads. It runs in both checkouts, so it may use only what older ones have too.
+# Takes one step per input line. It runs in both checkouts, so it uses only names that older versions have.
 _WORKER = """
 import sys, time, torch
 from benchmarks import cases
@@ -48,11 +48,11 @@ with subject.training(torch.rand(8, 3, 64, 64, generator=torch.Generator().manua
 
 
 class Worker:
-    """A process that takes steps of one network in one checkout.
+    """A process that takes training steps of a network in a checkout.
 
     Args:
         checkout: Root of the checkout.
-        sampling: Override that names the network.
+        sampling: Override that selects the network.
     """
 
     def __init__(self, checkout: Path, sampling: str):
@@ -74,41 +74,41 @@ class Worker:
         self.process.wait()
 
     def step(self) -> tuple[float, float]:
-        """Take a step; seconds of the wall clock and of the processor.
+        """Take a step and return its wall-clock and processor time in seconds.
 
         Raises:
-            UserError: The checkout cannot take it.
+            UserError: The step failed.
         """
         try:
             print(file=self.process.stdin, flush=True)
             wall, processor = self.process.stdout.readline().split()
         except (BrokenPipeError, ValueError) as error:
-            raise UserError(f"{self.checkout} takes no step: see its message above") from error
+            raise UserError(f"{self.checkout}: the step failed, see its message above") from error
         return float(wall), float(processor)
 
 
 def measure(other: Path, sampling: str, rounds: int) -> dict[str, Any]:
-    """Return medians of the seconds of a step here and there, and of their ratios.
+    """Measure the median times of a step in both checkouts and the ratios of consecutive steps.
 
     Args:
         other: Root of the other checkout.
-        sampling: Override that names the network.
-        rounds: Steps of each, after two to warm up.
+        sampling: Override that selects the network.
+        rounds: Steps per checkout, after two warm-up steps.
     """
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(checkout, sampling)) for checkout in (_HERE, other)]
         pairs = [[worker.step() for worker in workers] for _ in range(rounds + 2)][2:]
-    found: dict[str, Any] = {"rounds": rounds}
+    times: dict[str, Any] = {"rounds": rounds}
     for i, clock in enumerate(("wall", "processor")):
         here, there = ([pair[k][i] for pair in pairs] for k in (0, 1))
         ratios = sorted(b / a for a, b in zip(here, there, strict=True))
-        found[clock] = {
+        times[clock] = {
             "here": statistics.median(here),
             "other": statistics.median(there),
             "ratio": statistics.median(ratios),
             "quartiles": [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]],
         }
-    return found
+    return times
 
 
 def report(record: Mapping[str, Any]) -> str:
@@ -125,34 +125,34 @@ def report(record: Mapping[str, Any]) -> str:
         for clock in ("processor", "wall")
     ]
     return (
-        "### A training step of `network=mini` beside another commit's: 8 crops of 64x64, one thread\n\nSingle steps in"
-        f" turns, medians of {record['steps'][0]['rounds']} rounds, in brackets the quartiles of the ratios.\n\n"
-        f"{table(head, rows)}"
+        "### A training step of `network=mini` compared with another commit: 8 crops of 64x64, one thread\n\nAlternate"
+        f" steps, medians of {record['steps'][0]['rounds']} rounds, in brackets the quartiles of the ratios.\n\n"
+        f"{markdown_table(head, rows, 1)}"
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, measure, print, write."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.against", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("other", type=Path, help="root of the other checkout")
-    parser.add_argument("--name", help="what the table calls it (its folder's name)")
-    parser.add_argument("--rounds", type=positive, default=14, help="steps of each network and checkout (14)")
-    parser.add_argument("--out", type=Path, default=Path("outputs/bench/against.json"), help="every figure")
-    given = parser.parse_args(arguments)
-    if not (given.other / "benchmarks" / "cases.py").is_file():
-        parser.error(f"{given.other} is no checkout of this project: benchmarks/cases.py is missing")
-    lines = [{"model": name, **measure(given.other, word, given.rounds)} for name, word in NETWORKS.items()]
+    parser.add_argument("--name", help="its name in the table (default: name of its folder)")
+    parser.add_argument("--rounds", type=positive, default=14, help="steps per network and checkout (14)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench/against.json"), help="output file")
+    args = parser.parse_args(arguments)
+    if not (args.other / "benchmarks" / "cases.py").is_file():
+        parser.error(f"{args.other} is not a checkout of this project: benchmarks/cases.py is missing")
+    lines = [{"model": name, **measure(args.other, override, args.rounds)} for name, override in NETWORKS.items()]
     record = {
         "commit": commit(),
-        "other": given.name or given.other.resolve().name,
+        "other": args.name or args.other.resolve().name,
         "environment": environment(torch.device("cpu")),
         "steps": lines,
     }
     print(report(record))
-    write_atomically(given.out, (json.dumps(record, indent=1) + "\n").encode())
-    print(f"\nEvery figure: {given.out}", file=sys.stderr)
+    write_atomically(args.out, (json.dumps(record, indent=1) + "\n").encode())
+    print(f"\nAll values: {args.out}", file=sys.stderr)
 
 
 if __name__ == "__main__":

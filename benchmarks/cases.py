@@ -1,4 +1,4 @@
-"""The networks that are timed side by side, each built as `sapnet train` builds it."""
+"""Networks of the benchmarks, built in the same way as by `sapnet train`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,11 +10,11 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from sapnet.configs import CONFIG_DIR, network_config
+from sapnet.configs import CONFIG_DIR, compose_network
 from sapnet.evaluation.footprint import draw_zeros
 from sapnet.training.assemble import build_module
 
-#: Overrides of `sapnet train` by the name that the tables use.
+#: Overrides of `sapnet train` by the name in the tables.
 MODELS = {
     "U": ["network=sapnet", "sampling=uniform_network"],
     "NU": ["network=sapnet", "sampling=nu"],
@@ -24,43 +24,43 @@ MODELS = {
     "SRN_NU": ["network=srn_nu", "sampling=nu"],
     "DMPHN_stack4": ["network=dmphn_stack4", "sampling=uniform_network"],
 }
-#: The uniform network beside each non-uniform one.
+#: Uniform network that each non-uniform one is compared with.
 PAIRS = {"NU": "U", "DMPHN_NU": "DMPHN_U", "SRN_NU": "SRN_U"}
 _NARROW = ["network.channels=[4,4,6]"]
-_NARROW_OURS = [*_NARROW, "network.stem=4", "network.encoder_blocks=1", "network.decoder_blocks=1"]
+_NARROW_SAPNET = [*_NARROW, "network.stem=4", "network.encoder_blocks=1", "network.decoder_blocks=1"]
 
 
 def compose(name: str, quick: bool = False) -> DictConfig:
-    """Return the composed config of a network: the paper's optimizer, and a policy that learns from the first step.
+    """Compose the config of a network with the paper's optimizer and without pretraining of the policy.
 
     Args:
         name: A key of `MODELS`.
-        quick: The smallest widths instead of the network's own.
+        quick: Whether to use the smallest widths.
     """
-    narrow = _NARROW_OURS if name in ("U", "NU") else _NARROW
+    narrow = _NARROW_SAPNET if name in ("U", "NU") else _NARROW
     return compose_overrides([*MODELS[name], *(narrow if quick else [])])
 
 
 def compose_overrides(overrides: Sequence[str]) -> DictConfig:
-    """Return the config composed with overrides of `sapnet train`, and with :func:`compose`'s optimizer and policy."""
-    words = [*overrides, "optim=adam", "policy.pretrain=0"]
+    """Compose a config from overrides of `sapnet train`, with the optimizer and policy of `compose`."""
+    overrides = [*overrides, "optim=adam", "policy.pretrain=0"]
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose("count", words)
+        return hydra.compose("count", overrides)
 
 
 def builder(config: DictConfig) -> Callable[[], nn.Module]:
-    """Return what builds the network, picklable."""
-    return partial(hydra.utils.instantiate, network_config(config))
+    """Return a picklable function that builds the network."""
+    return partial(hydra.utils.instantiate, compose_network(config))
 
 
 class Subject:
-    """A network ready to be run forward and in training steps.
+    """A network for timed forward passes and training steps.
 
-    Weights are random where a trained network's are not zero, see :func:`sapnet.evaluation.footprint.draw_zeros`.
+    Weights that are initialised to zero get random values (`sapnet.evaluation.footprint.draw_zeros`).
 
     Args:
-        config: From :func:`compose`.
-        device: Where to run.
+        config: Config from `compose`.
+        device: Device of the network.
     """
 
     def __init__(self, config: DictConfig, device: torch.device):
@@ -71,7 +71,7 @@ class Subject:
         self.network, self.device = self.module.network, device
 
     def forward(self, blurred: Tensor) -> Callable[[], Any]:
-        """Return a run that restores `blurred` without gradients."""
+        """Return a function that restores `blurred` without gradients."""
         self.network.eval()
 
         @torch.no_grad()
@@ -83,10 +83,10 @@ class Subject:
 
     @contextmanager
     def training(self, blurred: Tensor) -> Iterator[Callable[[], Any]]:
-        """Give a run that takes one step: forward, all losses, backward, Adam; memory is let go of at the end."""
+        """Provide a function that takes a training step; gradients are freed at the end of the context."""
         self.network.train()
-        made = self.module.configure_optimizers()
-        optimizers = made[0] if isinstance(made, tuple) else made
+        configured = self.module.configure_optimizers()
+        optimizers = configured[0] if isinstance(configured, tuple) else configured
         batch = {"blurred": blurred, "sharp": blurred.flip(-1)}
 
         def run() -> None:
@@ -106,11 +106,11 @@ class Subject:
 
 
 def image(width: int, height: int, device: torch.device) -> Tensor:
-    """The one random input of all networks at a size, `[1, 3, height, width]` in [0, 1]."""
+    """Return the random input of all networks, `[1, 3, height, width]` in [0, 1]."""
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for what was asked of the device."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,7 +1,7 @@
-"""Time and memory of the filter operator, against a plain convolution and against what the machine could do at best.
+"""Measure time and memory of the filter operator relative to a plain convolution and to the arithmetic floor.
 
-Run `python -m benchmarks.ops`. The clock of shared machines swings, so every timing stands between two runs of the
-convolution, and a row gives the median of the ratios. Results are printed, not asserted.
+Run `python -m benchmarks.ops`. The speed of shared machines varies, so the convolution runs before and after every
+sample, and the table shows the median of the ratios. Results are not asserted.
 """
 
 import statistics
@@ -21,47 +21,47 @@ GOAL_MIB = 64
 
 
 def main() -> None:
-    """Print the floor, the timings and the extra memory."""
+    """Run all measurements."""
     threads, served = torch.get_num_threads(), backend.get_backend("cpu").__name__
     print(f"{SIDE} x {SIDE} positions, {CHANNELS} channels in and out, {SIZE} x {SIZE} taps with V and offsets")
-    print(f"torch {torch.__version__}, {threads} threads, served by {served}")
+    print(f"torch {torch.__version__}, {threads} threads, backend {served}")
     floors = print_floor()
     print_times(floors)
     print_memory()
 
 
 def inputs(points: bool) -> list[Tensor | None]:
-    """Arguments of the operator: dense, or at every fourth position, drawn at random and sorted."""
-    g = torch.Generator().manual_seed(0)
+    """Return the arguments of the operator for all positions, or for a random sorted quarter of them."""
+    rng = torch.Generator().manual_seed(0)
     positions, taps = SIDE * SIDE, SIZE * SIZE
     index = None
     if points:
-        index = torch.randperm(positions, generator=g)[: positions // SHARE].sort().values[None]
+        index = torch.randperm(positions, generator=rng)[: positions // SHARE].sort().values[None]
         positions //= SHARE
-    canvas = torch.randn(1, SIDE, SIDE, CHANNELS, generator=g)
-    weight = torch.randn(CHANNELS, CHANNELS, SIZE, SIZE, generator=g) / SIZE
-    kernel = torch.randn(1, positions, taps, generator=g)
-    # Offsets of a trained network are pixels wide, and bounded by 8.
-    offsets = 8 * torch.tanh(torch.randn(1, positions, taps, 2, generator=g) / 4)
+    canvas = torch.randn(1, SIDE, SIDE, CHANNELS, generator=rng)
+    weight = torch.randn(CHANNELS, CHANNELS, SIZE, SIZE, generator=rng) / SIZE
+    kernel = torch.randn(1, positions, taps, generator=rng)
+    # Offsets of a trained network are several pixels, bounded by 8.
+    offsets = 8 * torch.tanh(torch.randn(1, positions, taps, 2, generator=rng) / 4)
     return [*(t.requires_grad_() for t in (canvas, weight, kernel, offsets)), index]
 
 
 def print_floor() -> dict[str, float]:
-    """State operations and bytes, and what the machine would need for them at best: seconds by row of the table."""
+    """Print operations and bytes, and return the lower bound of the time in seconds by row of the table."""
     positions, taps, c = SIDE * SIDE, SIZE * SIZE, CHANNELS
     a = torch.randn(1024, 1024)
     rate = 2 * 1024**3 / min(_time(lambda: a @ a) for _ in range(100))
-    big, to = torch.randn(1 << 24), torch.empty(1 << 24)
-    bandwidth = 2 * big.nbytes / min(_time(lambda: to.copy_(big)) for _ in range(10))
+    source, target = torch.randn(1 << 24), torch.empty(1 << 24)
+    bandwidth = 2 * source.nbytes / min(_time(lambda: target.copy_(source)) for _ in range(10))
     print(f"\nmeasured: matrix products {rate / 1e9:.0f} GFLOP/s, copying {bandwidth / 1e9:.0f} GB/s")
     floors = {}
     for kind, share in (("dense", 1), ("points", SHARE)):
         n = positions // share
         mixing, reading = 2 * n * taps * c * c, 2 * n * taps * 5 * c
-        # Each array once; V, offsets and output per point.
+        # Each array is read or written once; V, offsets and output have one entry per point.
         sizes = positions * c, taps * c * c, n * taps, 2 * n * taps, n * c
         moved = {"forward": 4 * sum(sizes), "both": 4 * (sum(sizes) * 2 + sum(sizes[:4]))}
-        # Backward: two products as large, two readings, one scatter, four dot products a tap.
+        # Backward: two products of the same size, two gathers, one scatter, four dot products per tap.
         work = {"forward": mixing + reading, "both": 3 * mixing + reading * 3 + 2 * n * taps * 4 * c}
         for way in ("forward", "both"):
             floors[f"{way}, {kind}"] = max(work[way] / rate, moved[way] / bandwidth)
@@ -71,7 +71,7 @@ def print_floor() -> dict[str, float]:
 
 
 def print_times(floors: dict[str, float]) -> None:
-    """Print one row a case: median times, median of their ratios, the best time's distance to the floor."""
+    """Print the median times, the median ratios, and the best time relative to the floor."""
     conv = _fastest_convolution()
     print(f"\n{'':18}{'ms':>8}{'convolution':>13}{'ratio':>8}{'goal':>8}{'x floor':>9}")
     for kind in ("dense", "points"):
@@ -93,7 +93,7 @@ def print_times(floors: dict[str, float]) -> None:
 
 
 def print_memory() -> None:
-    """Print what a call takes beside its arguments and results, each measured in a fresh process."""
+    """Print the memory of a call beyond its arguments and results, measured in a new process."""
     print(f"\n{'':18}{'extra MiB':>10}{'goal':>8}")
     for way in ("forward", "both"):
         extra = in_fresh_process(measure_memory, way)
@@ -102,7 +102,7 @@ def print_memory() -> None:
 
 
 def measure_memory(way: str) -> int | None:
-    """Bytes at the peak over what arguments and results take; None where that cannot be measured."""
+    """Return the peak memory in bytes beyond arguments and results, or None if it cannot be measured."""
     arguments = inputs(points=False)
     small = [torch.randn(1, 8, 8, CHANNELS, requires_grad=True), arguments[1]]
     _runner(lambda: adaptive_filter(*small), "both")()

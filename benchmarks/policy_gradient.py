@@ -1,12 +1,11 @@
-"""Variance of the policy gradient under each of its options, as a Markdown table.
+"""Measure the variance of the policy gradient for each of its options.
 
     python -m benchmarks.policy_gradient
 
-No network is trained. A toy stands in for the stage: `OP_{k-1}` is wrong by 0.02 everywhere and by up to 0.2 in some
-blobs; a point of any scale takes away a share of the error around it (a Gaussian as wide as its scale), so points help
-their neighbours and help twice is less than twice. The policy is the real one, its last layer drawn at random, its bias
-set so that the expected number of points is the budget's; the gradient is that of all its parameters, over many draws
-from the same policy and image, averaged over images.
+No network is trained. A toy model replaces the stage: the error of `OP_{k-1}` is 0.02 and up to 0.2 in some regions. A
+point reduces the error around it by a Gaussian as wide as its scale, so the effects of neighbouring points overlap. The
+policy is the real one with a random last layer and a bias that makes the expected number of points equal to the budget.
+The gradient of all its parameters is computed for many draws from the same policy and image, and averaged over images.
 """
 
 import argparse
@@ -17,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.tables import origin_line
+from sapnet.markdown import markdown_table
 from sapnet.provenance import provenance
 from sapnet.sampling.calibration import calibrate
 from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
 from sapnet.sampling.sampled_points import SampledPoints
-from sapnet.training.noise import Moments
+from sapnet.training.gradient_noise import Moments
 from sapnet.training.policy_gradient import policy_loss
 from sapnet.training.reward import stage_reward
 
@@ -40,7 +40,7 @@ def gaussian(image: Tensor, sigma: float) -> Tensor:
 
 
 def toy_state(size: int, rng: torch.Generator) -> StageContext:
-    """An image of smooth colours, restored but for the error described above; the truth in `sharp`."""
+    """Return the inputs of the toy model: a smooth image with the error described above."""
 
     def noise(channels):
         return torch.randn(1, channels, size, size, generator=rng)
@@ -54,17 +54,17 @@ def toy_state(size: int, rng: torch.Generator) -> StageContext:
 
 
 def toy_stage(state: StageContext, sampling: SampledPoints) -> Tensor:
-    """`OP_k`: the error that the drawn points leave."""
-    left = torch.ones(len(state.blurred), 1, *state.size)
+    """Return `OP_k` of the toy model: the image with the error that remains after sampling."""
+    remaining = torch.ones(len(state.blurred), 1, *state.size)
     for scale, actions in sampling.actions.items():
         stride = scale // 2
         drawn = actions.float().repeat_interleave(stride, 1).repeat_interleave(stride, 2)
-        left = left * (1 - 0.8 * gaussian(drawn[:, None], scale / 2))
-    return state.sharp + left * (state.restored - state.sharp)
+        remaining = remaining * (1 - 0.8 * gaussian(drawn[:, None], scale / 2))
+    return state.sharp + remaining * (state.restored - state.sharp)
 
 
 def toy_policy(state: StageContext, rng: torch.Generator) -> Policy:
-    """A policy with an opinion, of the right number of points in the mean."""
+    """Return a random policy whose expected number of points equals the budget."""
     policy = Policy(state.features.shape[-1])
     with torch.no_grad():
         for p in policy.parameters():
@@ -78,14 +78,14 @@ def toy_policy(state: StageContext, rng: torch.Generator) -> Policy:
 
 
 def gradient(loss: Tensor, policy: nn.Module) -> Tensor:
-    """All parameters' gradients in one row; the direction of descent is what an optimizer would follow."""
+    """Return the gradients of all parameters as a vector."""
     parts = torch.autograd.grad(loss, list(policy.parameters()), retain_graph=True)
     return torch.cat([p.flatten() for p in parts])
 
 
 def measure(args: argparse.Namespace) -> dict[tuple[str, str, str], list[dict[str, float]]]:
-    """For every option and image the moments of the gradient and of its two parts."""
-    found: dict[tuple[str, str, str], list[dict[str, float]]] = {}
+    """Measure the moments of the gradient and its two parts for every option and image."""
+    results: dict[tuple[str, str, str], list[dict[str, float]]] = {}
     for image in range(args.images):
         rng = torch.Generator().manual_seed(args.seed + image)
         state = toy_state(args.size, rng)
@@ -113,7 +113,7 @@ def measure(args: argparse.Namespace) -> dict[tuple[str, str, str], list[dict[st
             for baseline in ("improvement", "none"):
                 for credit in ("local", "global"):
                     both, gains, pull = (moments[baseline, credit, part] for part in ("all", "credit", "penalty"))
-                    found.setdefault((baseline, credit, control), []).append(
+                    results.setdefault((baseline, credit, control), []).append(
                         {
                             "variance": both.variance,
                             "signal": both.signal,
@@ -121,13 +121,18 @@ def measure(args: argparse.Namespace) -> dict[tuple[str, str, str], list[dict[st
                             "penalty": pull.mean_square,
                         }
                     )
-    return found
+    return results
 
 
-def pull_of_the_penalty(args: argparse.Namespace, off: float) -> tuple[float, float, float]:
-    """Mean and standard error of d(objective)/d(shift of all logits) by the penalty, `off` deviations over budget.
+def penalty_slope(args: argparse.Namespace, off: float) -> tuple[float, float, float]:
+    """Measure d(objective)/d(shift of all logits) of the penalty for scale 2, a constant map and global credit.
 
-    Third number: the root mean square of a single draw. Scale 2 alone, a flat map, the global credit.
+    Args:
+        args: Command-line arguments.
+        off: Difference of the expected number of points from the budget in standard deviations.
+
+    Returns:
+        Mean, standard error, and root mean square of a single draw.
     """
     cells = args.size**2
     deviation = math.sqrt(cells * 0.25 * 0.75)
@@ -146,36 +151,32 @@ def pull_of_the_penalty(args: argparse.Namespace, off: float) -> tuple[float, fl
 
 
 def report(args: argparse.Namespace) -> None:
-    """Print both tables."""
-    found = measure(args)
-    mean = {key: {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]} for key, rows in found.items()}
+    """Print the tables."""
+    results = measure(args)
+    mean = {key: {k: sum(r[k] for r in rows) / len(rows) for k in rows[0]} for key, rows in results.items()}
     least = mean["improvement", "local", "calibrated"]["variance"]
     print(
         f"{origin_line(provenance())}; size {args.size}, {args.images} images, {args.draws} draws,"
         f" seeds {args.seed} to {args.seed + args.images - 1}; scales {SCALES}, budget 0, alpha 1, beta 0.5.\n"
     )
+    head = ["baseline", "credit", "budget control", "variance", "against the default"]
+    head += ["signal / deviation of one draw", "credit's part, RMS", "penalty's part, RMS"]
+    rows = []
+    for options, row in mean.items():
+        ratio, parts = math.sqrt(row["signal"] / row["variance"]), (row["credit"], row["penalty"])
+        variances = f"{row['variance']:.2e}", f"{row['variance'] / least:.3g}"
+        rows.append([*options, *variances, f"{ratio:.3f}", *(f"{math.sqrt(part):.2e}" for part in parts)])
+    print(markdown_table(head, rows))
     print(
-        "| baseline | credit | budget control | variance | against the default | signal / deviation of one draw"
-        " | credit's part, RMS | penalty's part, RMS |"
+        "\nGradient of the penalty for a common shift of all logits (global credit, scale 2, constant map), by the"
+        "\ndifference of the expected number of points from the budget in standard deviations:\n"
     )
-    print("|---|---|---|---|---|---|---|---|")
-    for (baseline, credit, control), row in mean.items():
-        ratio = math.sqrt(row["signal"] / row["variance"])
-        print(
-            f"| {baseline} | {credit} | {control} | {row['variance']:.2e} | {row['variance'] / least:.3g}"
-            f" | {ratio:.3f} | {math.sqrt(row['credit']):.2e} | {math.sqrt(row['penalty']):.2e} |"
-        )
-    print(
-        "\nPull of the penalty on a common shift of all logits (global credit, scale 2, flat map), by how many"
-        "\nstandard deviations of the count the mean lies over the budget:\n"
-    )
-    print("| deviations | mean | standard error | RMS of one draw |\n|---|---|---|---|")
-    for off in (-4, -2, 0, 2, 4, 8):
-        print("| {} | {:.3f} | {:.3f} | {:.3f} |".format(off, *pull_of_the_penalty(args, off)))
+    slopes = [[str(off), *(f"{value:.3f}" for value in penalty_slope(args, off))] for off in (-4, -2, 0, 2, 4, 8)]
+    print(markdown_table(["deviations", "mean", "standard error", "RMS of one draw"], slopes))
 
 
 def main() -> None:
-    """Parse the command line and print."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=64, help="side of the images")
     parser.add_argument("--images", type=int, default=4)

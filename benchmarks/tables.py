@@ -1,33 +1,27 @@
-"""What the benchmark of the networks found, as Markdown."""
+"""Results of the benchmark of the networks as Markdown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sapnet.markdown import markdown_table
 from sapnet.provenance import as_columns
 
 Line = Mapping[str, Any]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Return a Markdown table; the first `left` columns are text, the others figures."""
-    marks = ["---"] * left + ["---:"] * (len(head) - left)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
-
-
 def report(record: Line) -> str:
-    """Return operations and bytes, the floor, times, ratios and memory, in this order."""
-    where = record["environment"]
-    said = ", ".join(f"{key} {value}" for key, value in where.items())
+    """Return operations and bytes, the arithmetic floor, times, ratios and memory."""
+    environment = ", ".join(f"{key} {value}" for key, value in record["environment"].items())
     parts = [
-        f"{origin_line(record['provenance'])}; {said}.",
-        *(["The smallest widths: the figures say nothing."] if record["quick"] else []),
-        "### To do, one forward pass",
+        f"{origin_line(record['provenance'])}; {environment}.",
+        *(["Smallest widths: the values are meaningless."] if record["quick"] else []),
+        "### Operations of a forward pass",
         _counts(record["counts"]),
         _floor(record["floor"]),
         "### Seconds",
         _forwards(record["timings"]),
-        "Seconds are medians, in brackets the smallest and largest. `x floor`: against the convolution at its best;"
-        " `x beside`: against the convolution around each sample.",
+        "Seconds are medians, in brackets the smallest and largest. `x floor`: relative to the best run of the"
+        " convolution; `x beside`: relative to the runs around each sample.",
         _steps(record["timings"]),
         *_ratios(record["ratios"]),
         "### Peak memory of a forward pass, MiB",
@@ -38,7 +32,7 @@ def report(record: Line) -> str:
 
 
 def origin_line(origin: Line) -> str:
-    """Return command, commit, configuration hash and versions in one line."""
+    """Return command, commit, configuration hash and versions as one line."""
     cells = as_columns(origin)
     text = f"Command: `{cells['command']}`, at {cells['commit']}, config hash {cells['config_hash']}"
     return f"{text}; {cells['versions']}"
@@ -53,7 +47,7 @@ def _counts(lines: Sequence[Line]) -> str:
         ]
         for line in lines
     )
-    return table(head, rows, 2) + "\n\nWritten: the results of all operators, most of them activations."
+    return markdown_table(head, rows, 2) + "\n\nWritten: the results of all operators, mostly activations."
 
 
 def _floor(floor: Line) -> str:
@@ -74,7 +68,7 @@ def _forwards(lines: Sequence[Line]) -> str:
         for line in lines
         if line["way"] == "forward"
     )
-    return table(head, rows, 2)
+    return markdown_table(head, rows, 2)
 
 
 def _steps(lines: Sequence[Line]) -> str:
@@ -87,7 +81,7 @@ def _steps(lines: Sequence[Line]) -> str:
         for line in lines
         if line["way"] == "step"
     )
-    return table(head, rows, 2)
+    return markdown_table(head, rows, 2)
 
 
 def _ratios(lines: Sequence[Line]) -> list[str]:
@@ -101,7 +95,10 @@ def _ratios(lines: Sequence[Line]) -> list[str]:
         ]
         for line in lines
     )
-    return ["### What sampling costs", table(head, rows, 3) + "\n\nRatios of seconds are taken within each round."]
+    return [
+        "### Cost of sampling",
+        markdown_table(head, rows, 3) + "\n\nRatios of times are computed within each round.",
+    ]
 
 
 def _memory(lines: Sequence[Line]) -> str:
@@ -113,15 +110,16 @@ def _memory(lines: Sequence[Line]) -> str:
         ]
         for line in lines
     )
-    return table(head, rows, 2)
+    return markdown_table(head, rows, 2)
 
 
 def _repeats(record: Line) -> str:
     repeated, noisy = (sum(line[key] for line in record["timings"]) for key in ("repeated", "noisy"))
     rounds = sum(line["rounds"] for line in record["timings"])
     return (
-        f"Of {rounds} samples {noisy} stayed noisy after {repeated} repeats: a convolution beside them was more than "
-        f"{record['floor']['tolerance']:.0%} off the run's median. Where a network has calm samples, they alone count."
+        f"Of {rounds} samples {noisy} stayed noisy after {repeated} repeats: the convolution before or after them "
+        f"differed by more than {record['floor']['tolerance']:.0%} from its median. Noisy samples are used only if a "
+        "network has no others."
     )
 
 

@@ -1,7 +1,7 @@
-"""Timing on a machine whose clock swings: cases in turns, every sample between two runs of a calibration kernel.
+"""Timing on machines of varying speed: cases alternate, and a calibration kernel runs before and after every sample.
 
-A sample whose calibrations stray from the median of the whole run so far was taken while the machine was slower or
-faster than usual: it is taken again at once, so that the samples of a round still stand side by side.
+If a calibration deviates from the median of all calibrations so far, the machine was slower or faster than usual. The
+sample is then repeated immediately, so that the samples of a round stay close in time.
 """
 
 import statistics
@@ -14,48 +14,48 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class Sample:
-    """One timing.
+    """A timing with its calibrations.
 
     Attributes:
-        seconds: What it took.
-        before: Seconds of the calibration just before.
-        after: Seconds of the calibration just after.
+        seconds: Time of the case in seconds.
+        before: Time of the calibration before it in seconds.
+        after: Time of the calibration after it in seconds.
     """
 
     seconds: float
     before: float
     after: float
 
-    def strays(self, usual: float) -> float:
-        """Return by which share the worse of the two calibrations is off the usual one."""
+    def deviation(self, usual: float) -> float:
+        """Return the larger relative deviation of the two calibrations from the usual time."""
         return max(abs(value / usual - 1) for value in (self.before, self.after))
 
     @property
     def calibrated(self) -> float:
-        """Seconds in units of the calibrations around it."""
+        """Time relative to the mean of the two calibrations."""
         return 2 * self.seconds / (self.before + self.after)
 
 
 @dataclass(frozen=True)
 class Round:
-    """The attempts at one case in one round; the calmest of them counts."""
+    """Attempts at a case in a round, of which the one with the smallest deviation counts."""
 
     attempts: tuple[Sample, ...]
 
     def best(self, usual: float) -> Sample:
-        """Return the attempt whose calibrations are nearest to the usual one."""
-        return min(self.attempts, key=lambda sample: sample.strays(usual))
+        """Return the attempt with the smallest deviation from the usual time of a calibration."""
+        return min(self.attempts, key=lambda sample: sample.deviation(usual))
 
 
 class Stopwatch:
-    """Takes samples, and knows how long the calibration kernel usually takes.
+    """Takes samples and keeps the times of all calibrations.
 
     Args:
-        calibrate: A kernel of known work; synchronises.
-        tolerance: By which share a calibration may be off the median of all so far.
-        repeats: How often a noisy sample is taken again.
-        patience: No more is repeated once repeats have taken so many seconds in all.
-        clock: Seconds.
+        calibrate: Calibration kernel, which synchronises with the device.
+        tolerance: Largest relative deviation of a calibration from the median that is not noisy.
+        repeats: Number of repetitions of a noisy sample.
+        patience: Total time for repetitions in seconds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -71,27 +71,27 @@ class Stopwatch:
         self.calibrations: list[float] = []
 
     def warm_up(self, times: int = 10) -> None:
-        """Run the calibration alone, so that there is a median to compare with; the first run of all is not kept."""
+        """Run the calibration several times to obtain a median; the first run is discarded."""
         self._time(self.calibrate)
         for _ in range(times):
             self._calibrate()
 
     @property
     def usual(self) -> float:
-        """Median of all calibrations so far, seconds."""
+        """Median time of the calibrations so far in seconds."""
         return statistics.median(self.calibrations)
 
     @property
     def best(self) -> float:
-        """The fastest calibration so far, seconds."""
+        """Shortest time of a calibration so far in seconds."""
         return min(self.calibrations)
 
     def noisy(self, sample: Sample) -> bool:
-        """Return whether the calibrations around a sample are not the usual ones."""
-        return sample.strays(self.usual) > self.tolerance
+        """Return whether a calibration of a sample deviates by more than the tolerance."""
+        return sample.deviation(self.usual) > self.tolerance
 
     def measure(self, run: Run) -> Round:
-        """Time a run, and again while that is noisy and repeats are left."""
+        """Time a case, and repeat it while the sample is noisy and repetitions are left."""
         attempts: list[Sample] = []
         while not attempts or (self.noisy(attempts[-1]) and len(attempts) <= self.repeats and self.patience > 0):
             before = self._calibrate()
@@ -114,27 +114,27 @@ def interleave(
     stopwatch: Stopwatch,
     cases: Mapping[str, Run],
     rounds: int,
-    done: Callable[[str, Round], None] = lambda name, found: None,
+    done: Callable[[str, Round], None] = lambda name, attempts: None,
 ) -> dict[str, list[Round]]:
-    """Measure every case once a round, the cases in turns; each second round goes backwards.
+    """Measure every case once per round; every second round is in reverse order.
 
     Args:
-        stopwatch: Measures.
-        cases: What to run, by name.
-        rounds: How many rounds.
-        done: Called after each measurement.
+        stopwatch: The stopwatch.
+        cases: Functions to time by name.
+        rounds: Number of rounds.
+        done: Called after each measurement with the name of the case.
     """
-    found: dict[str, list[Round]] = {name: [] for name in cases}
+    results: dict[str, list[Round]] = {name: [] for name in cases}
     for number in range(rounds):
         for name in cases if number % 2 == 0 else reversed(cases):
-            found[name].append(stopwatch.measure(cases[name]))
-            done(name, found[name][-1])
-    return found
+            results[name].append(stopwatch.measure(cases[name]))
+            done(name, results[name][-1])
+    return results
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A median between the smallest and the largest value."""
+    """Smallest value, median and largest value."""
 
     low: float
     middle: float
@@ -142,20 +142,20 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
+        """Return the spread of one or more values."""
         return cls(min(values), statistics.median(values), max(values))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the rounds of one case say.
+    """Summary of the rounds of a case.
 
     Attributes:
-        seconds: Of the samples that count.
-        calibrated: The same in units of the calibrations around each.
+        seconds: Time of the samples in seconds.
+        calibrated: Time relative to the calibrations of each sample.
         rounds: Number of rounds.
-        noisy: Rounds whose best attempt was still noisy; they count only where all are.
-        repeated: Attempts beyond the first of each round.
+        noisy: Number of rounds whose best attempt is noisy; they are used only if there are no others.
+        repeated: Number of repeated attempts.
     """
 
     seconds: Spread
@@ -166,9 +166,9 @@ class Summary:
 
 
 def summarise(rounds: Sequence[Round], usual: float, tolerance: float) -> Summary:
-    """Summarise the rounds of one case, judged by the median calibration of the whole run."""
+    """Summarise the rounds of a case, given the usual time of a calibration and the tolerance."""
     best = [each.best(usual) for each in rounds]
-    calm = [sample for sample in best if sample.strays(usual) <= tolerance]
+    calm = [sample for sample in best if sample.deviation(usual) <= tolerance]
     counted = calm or best
     return Summary(
         Spread.of([sample.seconds for sample in counted]),
@@ -180,5 +180,5 @@ def summarise(rounds: Sequence[Round], usual: float, tolerance: float) -> Summar
 
 
 def ratio(of: Sequence[Round], to: Sequence[Round], usual: float) -> Spread:
-    """Ratio of two cases' seconds, round by round: what slows both down at once is in neither."""
+    """Return the spread of the ratios of the times of two cases in the same round."""
     return Spread.of([a.best(usual).seconds / b.best(usual).seconds for a, b in zip(of, to, strict=True)])

@@ -1,4 +1,4 @@
-"""What a forward pass has to do, and what the machine could do at best: operations, bytes, and the rates of both."""
+"""Memory traffic of a forward pass, and the largest rates of arithmetic and copying on this machine."""
 
 import time
 from collections.abc import Callable
@@ -19,13 +19,13 @@ _EMPTY = {aten.empty, aten.empty_like, aten.new_empty, aten.empty_strided, aten.
 
 
 class Traffic(TorchDispatchMode):
-    """While this context is open, adds up the bytes that operators read and write; views move none.
+    """Context that counts the bytes read and written by operators, except views.
 
-    Every operator is taken to fetch each of its inputs once and to store its results: what caches save is not known.
+    Every operator is assumed to read each of its inputs once and to write its results; caches are ignored.
 
     Attributes:
-        read: Bytes of the operators' inputs.
-        written: Bytes of their results: of all activations together.
+        read: Bytes of the inputs of all operators.
+        written: Bytes of the results of all operators.
     """
 
     def __init__(self):
@@ -33,7 +33,7 @@ class Traffic(TorchDispatchMode):
         self.read = self.written = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operator and note its tensors."""
+        """Run an operator and count its tensors."""
         result = func(*args, **(kwargs or {}))
         returns = func._schema.returns
         is_view = all(one.alias_info is not None and not one.alias_info.is_write for one in returns)
@@ -45,13 +45,13 @@ class Traffic(TorchDispatchMode):
 
 
 def _bytes(tensor: Tensor) -> int:
-    # What was expanded lies in memory once.
+    # An expanded tensor occupies only its storage.
     return min(tensor.nbytes, tensor.untyped_storage().nbytes())
 
 
 @torch.no_grad()
 def traffic(build: Callable[[], nn.Module], height: int, width: int) -> Traffic:
-    """Count the bytes of a forward pass of a network from its shapes alone."""
+    """Count the bytes of a forward pass of a network on the meta device."""
     with torch.device("meta"):
         network = build().eval()
     image = torch.empty(1, 3, height, width, device="meta")
@@ -62,7 +62,13 @@ def traffic(build: Callable[[], nn.Module], height: int, width: int) -> Traffic:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A plain convolution: its run, what it is, and its multiply-adds."""
+    """A plain convolution.
+
+    Attributes:
+        run: Runs the convolution.
+        name: Description for tables.
+        macs: Number of multiply-adds.
+    """
 
     run: Callable[[], None]
     name: str
@@ -70,13 +76,11 @@ class Kernel:
 
 
 def fastest_convolution(device: torch.device, side: int = 256) -> Kernel:
-    """Return the plain convolution that this machine computes at the highest rate: nothing it does is faster.
-
-    Several widths, kernel sizes and memory layouts are tried; all are large, dense, stride 1.
+    """Return the plain convolution with the highest rate of multiply-adds among several widths, sizes and layouts.
 
     Args:
-        device: Where to run.
-        side: Rows and columns of its image.
+        device: Device of the convolution.
+        side: Height and width of its image.
     """
     kernels = [
         _convolution(device, side, channels, size, layout)
@@ -101,7 +105,7 @@ def _convolution(device: torch.device, side: int, channels: int, size: int, layo
 
 
 def bandwidth(device: torch.device, values: int = 1 << 24) -> float:
-    """Return bytes per second of a large copy, read and written counted."""
+    """Return the rate of a large copy in bytes read and written per second."""
     source = torch.randn(values, device=device)
     target = torch.empty_like(source)
 

@@ -1,4 +1,4 @@
-"""Checks of what the user gives, made before anything is built: ranges of config values, and places to write to."""
+"""Checks of user input: ranges of config values, and writable folders."""
 
 import math
 import tempfile
@@ -18,11 +18,11 @@ class Number:
 
     Attributes:
         low: Smallest value.
-        high: Largest value; None for no bound.
-        whole: Whether it has to be an integer.
+        high: Largest value; None for no upper bound.
+        whole: Whether the number must be an integer.
         above: Whether `low` itself is excluded.
         below: Whether `high` itself is excluded.
-        null: What `null` stands for; empty where it is not allowed.
+        null: Meaning of `null`; empty if `null` is not allowed.
     """
 
     low: float
@@ -33,48 +33,48 @@ class Number:
     null: str = ""
 
     def allows(self, value: Any) -> bool:
-        """Tell whether a value is in the range."""
+        """Return whether a value is in the range."""
         if value is None:
             return bool(self.null)
-        kinds = int if self.whole else int | float
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        types = int if self.whole else int | float
+        if isinstance(value, bool) or not isinstance(value, types) or not math.isfinite(value):
             return False
         if value < self.low or (self.above and value == self.low):
             return False
         return self.high is None or (value < self.high if self.below else value <= self.high)
 
     def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
+        noun = "a whole number" if self.whole else "a number"
         low = f"{'above' if self.above else 'from'} {self.low:g}"
         if self.high is None:
-            text = f"{kind} {low}" if self.above else f"{kind}, {self.low:g} or more"
+            text = f"{noun} {low}" if self.above else f"{noun}, {self.low:g} or more"
         else:
             high = f"{self.high:.10g}"
-            text = f"{kind} {low} " + (f"to below {high}" if self.below else f"to {high}")
+            text = f"{noun} {low} " + (f"to below {high}" if self.below else f"to {high}")
         return text + (f", or null for {self.null}" if self.null else "")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some words or plain values."""
+    """One of several values."""
 
     options: tuple[Any, ...]
 
     def allows(self, value: Any) -> bool:
-        """Tell whether a value is one of them."""
+        """Return whether a value is one of them."""
         return any(type(value) is type(option) and value == option for option in self.options)
 
     def __str__(self) -> str:
-        words = ["null" if option is None else str(option).lower() for option in self.options]
-        return f"{', '.join(words[:-1])} or {words[-1]}"
+        names = ["null" if option is None else str(option).lower() for option in self.options]
+        return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 @dataclass(frozen=True)
 class Text:
-    """A word or a path."""
+    """A string, such as a path."""
 
     def allows(self, value: Any) -> bool:
-        """Tell whether a value is text."""
+        """Return whether a value is a string."""
         return isinstance(value, str)
 
     def __str__(self) -> str:
@@ -82,29 +82,29 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Several:
+class ListOf:
     """A list whose entries all follow one rule.
 
     Attributes:
-        each: Rule of an entry.
+        entry: Rule of each entry.
         empty: Whether the list may be empty.
-        null: As of `Number`.
+        null: Meaning of `null`; empty if `null` is not allowed.
     """
 
-    each: Number | Text
+    entry: Number | Text
     empty: bool = False
     null: str = ""
 
     def allows(self, value: Any) -> bool:
-        """Tell whether a value is such a list."""
+        """Return whether a value is such a list."""
         if value is None:
             return bool(self.null)
         if not isinstance(value, list | ListConfig) or not (len(value) or self.empty):
             return False
-        return all(self.each.allows(entry) for entry in value)
+        return all(self.entry.allows(item) for item in value)
 
     def __str__(self) -> str:
-        text = f"a list; each entry is {self.each}"
+        text = f"a list; each entry is {self.entry}"
         return text + (f"; or null for {self.null}" if self.null else "")
 
 
@@ -113,11 +113,11 @@ _SEED = Number(0, 2**32 - 1, whole=True)
 _FLAG = Choice((True, False))
 _SHARE = Number(0, 1)
 
-#: What the values of the commands' configs may be; a key is checked where a config has it.
-RULES: Mapping[str, Number | Choice | Several] = {
+#: Rules for the values of the configs of all commands. A key is checked if the config has it.
+RULES: Mapping[str, Number | Choice | ListOf] = {
     # Training.
     "steps": _COUNT,
-    "stagewise": Several(Number(0, 1, below=True), empty=True),
+    "stagewise": ListOf(Number(0, 1, below=True), empty=True),
     "seed": _SEED,
     "resume": Choice(("auto", "must", "never")),
     "validate_every": _COUNT,
@@ -135,11 +135,11 @@ RULES: Mapping[str, Number | Choice | Several] = {
     "policy.settle": _SHARE,
     # Networks.
     "network.stem": _COUNT,
-    "network.channels": Several(_COUNT),
+    "network.channels": ListOf(_COUNT),
     "network.stages": Number(1, 4, whole=True),
     "sampling.budget": Number(-1, 3, above=True, null="the budget of the training"),
     "window": Number(1, whole=True, null="the whole image"),
-    # Data; `data.train` and so on are numbers of scenes, or folders.
+    # Data. `data.train`, `data.val` and `data.test` are numbers of scenes, or nodes with folders.
     "data.crop": Number(16, whole=True),
     "data.batch": _COUNT,
     "data.eval_batch": _COUNT,
@@ -157,10 +157,10 @@ RULES: Mapping[str, Number | Choice | Several] = {
     "study": Choice(("map", "policy", "points", True, False, None)),
     "training_seconds": Number(0, above=True),
     "picture_scenes": _COUNT,
-    "seeds": Several(_SEED, null="those of the study"),
+    "seeds": ListOf(_SEED, null="those of the study"),
     "jobs": _COUNT,
-    "overrides": Several(Text(), empty=True),
-    "checkpoints": Several(Text(), empty=True),
+    "overrides": ListOf(Text(), empty=True),
+    "checkpoints": ListOf(Text(), empty=True),
     "render_only": _FLAG,
     "height": _COUNT,
     "width": _COUNT,
@@ -171,45 +171,45 @@ _ABSENT = object()
 
 
 def check_values(config: DictConfig) -> None:
-    """Check every value of a composed config that `RULES` knows.
+    """Check the values of a composed config against `RULES`.
 
     Raises:
-        UserError: One is of the wrong kind or out of range; the sentence names the key, the value and what is allowed.
+        UserError: A value has the wrong type or is out of range. The message names the key, the value and the rule.
     """
     for key, rule in RULES.items():
         value = OmegaConf.select(config, key, default=_ABSENT)
         if value is _ABSENT or isinstance(value, DictConfig) or (value is None and _parent_is_null(config, key)):
             continue
         if not rule.allows(value):
-            raise UserError(f"{key}={_shown(value)}: give {rule}.")
+            raise UserError(f"{key}={_as_text(value)}: give {rule}.")
 
 
 def _parent_is_null(config: DictConfig, key: str) -> bool:
-    # `data: null` has no crop to speak of.
+    # With `data: null` there is no `data.crop`.
     group = key.rpartition(".")[0]
     return bool(group) and OmegaConf.select(config, group) is None
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, ListConfig):
-        return f"[{','.join(map(_shown, value))}]"
+        return f"[{','.join(map(_as_text, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check_writable(folder: str | Path) -> None:
-    """Make sure that files can be written to a folder, which need not be there yet; nothing is left behind.
+    """Check that files can be written to a folder, which may not exist yet; no file or folder is created.
 
     Raises:
-        UserError: They cannot: a file is in the way, the file system is read-only, or permission is missing.
+        UserError: They cannot be written: the path is a file, the file system is read-only, or permission is denied.
     """
     folder = Path(folder)
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists() or place.is_symlink())
-    if not nearest.is_dir():
-        raise UserError(f"{folder}: {nearest} is a file, not a folder; choose another place, or move the file away.")
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not existing.is_dir():
+        raise UserError(f"{folder}: {existing} is a file, not a folder; use another path, or move the file.")
     try:
-        with tempfile.TemporaryFile(dir=nearest):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UserError(
-            f"{folder}: nothing can be written to {nearest} ({error.strerror or error}); choose another folder."
+            f"{folder}: {existing} is not writable ({error.strerror or error}); use another folder."
         ) from error

@@ -8,14 +8,14 @@ from omegaconf import DictConfig, OmegaConf
 _PACKAGE = Path(__file__).resolve().parent
 
 CONFIG_DIR: Path = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
-"""The folder of the Hydra configs: inside the package where a wheel was installed, else beside it in the checkout."""
+"""Folder of the Hydra configs: inside an installed package, next to the package in a checkout."""
 
 EXPERIMENTS: Path = CONFIG_DIR.parent / "experiments"
-"""The folder of the studies, one YAML file each."""
+"""Folder of the studies, one YAML file each."""
 
 
-def network_config(config: DictConfig) -> dict[str, Any]:
-    """Return what builds the network of a composed config: `config.network`, joined to its sampler if it has one.
+def compose_network(config: DictConfig) -> dict[str, Any]:
+    """Return the description of the network of a composed config: `config.network`, with its sampler if it has one.
 
     Returns:
         Resolved plain values with `_target_`, for `hydra.utils.instantiate`.

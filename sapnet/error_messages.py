@@ -1,4 +1,4 @@
-"""What a user reads of an error that is theirs to mend: one sentence, without a stack trace."""
+"""Messages for user errors, shown without a stack trace."""
 
 import errno
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from omegaconf.errors import (
 
 from sapnet.errors import UserError
 
-#: With 1 in this environment variable the stack trace is shown instead. It is Hydra's.
+#: Environment variable of Hydra; with the value 1 stack traces are shown.
 FULL_ERROR = "HYDRA_FULL_ERROR"
-#: Errors of the operating system that are about a place to write to, or its room.
+#: Operating system errors about paths that cannot be written, or about disk space.
 _UNWRITABLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
     | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -23,7 +23,7 @@ _UNWRITABLE = frozenset(
 
 
 def user_error_message(error: BaseException) -> str | None:
-    """Return the sentence for the user where their input caused `error`; None where the program is at fault."""
+    """Return a message if the user's input caused `error`; None for an error of the program."""
     for cause in causes(error):
         if isinstance(cause, UserError):
             return _message_of(cause)
@@ -44,15 +44,15 @@ def user_error_message(error: BaseException) -> str | None:
 
 
 def missing_folder_message(error: BaseException) -> str | None:
-    """Return the sentence for a folder that cannot be made; only for errors from outside a command's own code.
+    """Return a message if a folder cannot be created; None otherwise.
 
-    In that code a missing file may be a fault of the program.
+    Only for errors raised outside a command's own code, where a missing file may be an error of the program.
     """
     return next((_unwritable_message(cause) for cause in causes(error) if isinstance(cause, FileNotFoundError)), None)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, then what caused it, and so on."""
+    """Yield an error and its causes, starting with the error."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -62,12 +62,12 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _unwritable_message(error: OSError) -> str:
-    place = f"{error.filename}: it" if error.filename else "A file"
-    return f"{place} cannot be written ({error.strerror or error}): make room there, or choose another folder."
+    file = f"{error.filename}: the file" if error.filename else "A file"
+    return f"{file} cannot be written ({error.strerror or error}): free some space, or choose another folder."
 
 
 def _message_of(error: UserError) -> str:
-    # A data loader's worker process hands on the type, and the whole trace as its message.
+    # An error from a data loader's worker process has the whole stack trace as its message.
     text = str(error)
     if text.startswith("Caught UserError in"):
         text = text.rsplit("UserError: ", 1)[-1]

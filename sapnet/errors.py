@@ -1,8 +1,8 @@
-"""The one exception for mistakes a user can mend."""
+"""Exception for user errors."""
 
 
 class UserError(Exception):
-    """A mistake in what the user gave (a file, a key, a value): one sentence that names it and the way out.
+    """An error in the user's input, such as a file, key or value; the message names it and suggests a solution.
 
-    Commands print the sentence without a stack trace and exit with a non-zero status.
+    Commands print the message without a stack trace and exit with a non-zero code.
     """

@@ -10,39 +10,47 @@ from pathlib import Path
 from typing import IO
 
 
-def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path`: beside it first, flushed to the disk, then renamed over it.
+def write_atomically(path: str | Path, data: bytes | memoryview, durable: bool = True) -> None:
+    """Write a file through a temporary file in the same folder, which is flushed to the disk and renamed.
 
-    Whatever happens meanwhile (a crash, a full disk, another writer), `path` holds what it held before, all of `data`,
-    or all of what the other wrote. Each call has a partial file of its own, `.NAME.RANDOM.partial`, which it locks.
-    What a killed writer left is not locked, and the next call for the same `path` removes it.
+    After a crash, a full disk or a concurrent write, `path` has its previous content, all of `data`, or all of the data
+    of the other writer. Each call locks its own temporary file, `.NAME.RANDOM.partial`. The temporary file of a killed
+    writer is not locked; the next call for the same `path` removes it.
+
+    Args:
+        path: The file; missing folders are created.
+        data: Its content.
+        durable: Whether to flush the file and its folder to the disk, which is slow for many small files. Without it
+            a power failure may lose the file.
 
     Raises:
-        OSError: it cannot be written; nothing is left beside `path`.
+        OSError: The file cannot be written. No temporary file remains.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    with _own_partial(path) as file:
+    with _create_partial(path) as file:
         partial = Path(file.name)
         try:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    _flush_folder(path.parent)
+    if durable:
+        _flush_folder(path.parent)
 
 
-def _own_partial(path: Path) -> IO[bytes]:
+def _create_partial(path: Path) -> IO[bytes]:
     while True:
         file = open(path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial"), "xb")  # noqa: SIM115
-        # Without locks on the file system nothing is ever taken for a leftover there.
+        # On a file system without locks, temporary files are never removed.
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
-        # Before it was locked, another writer may have removed it as a leftover.
+        # Another writer may have removed the file before it was locked.
         if os.path.exists(file.name):
             return file
         file.close()
@@ -56,7 +64,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    # Without it a power cut may undo the rename.
+    # Otherwise a power failure may undo the rename.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -66,18 +74,18 @@ def _flush_folder(folder: Path) -> None:
 
 @contextmanager
 def exclusive(path: str | Path, wait: bool = True) -> Iterator[IO]:
-    """Hold the lock file `path`; the system lets go of it however the process ends.
+    """Lock a file; the operating system releases the lock when the process ends for any reason.
 
-    A child process that is handed the open file (`pass_fds`) holds the lock too, until it ends. For that reason this is
-    not `filelock`: it gives no access to its open file, and its release lets go of the lock for the child as well.
+    A child process that inherits the open file (`pass_fds`) shares the lock until it ends. The package `filelock` does
+    not support this: it gives no access to the open file, and releasing its lock also releases that of the child.
 
     Args:
-        path: The lock file, made where it is not there, and never removed.
-        wait: Whether to wait for another holder.
+        path: Lock file, created if it does not exist, and never removed.
+        wait: Whether to wait if another process holds the lock.
 
     Raises:
-        BlockingIOError: another process holds it, and `wait` is off.
-        OSError: the lock file cannot be written.
+        BlockingIOError: Another process holds the lock and `wait` is False.
+        OSError: The lock file cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where a result comes from: command, commit, configuration hash and versions, written the same way everywhere."""
+"""Provenance of results: command, commit, configuration hash and versions."""
 
 import hashlib
 import json
@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 from sapnet import __version__
 from sapnet.files import write_atomically
 
-#: What every results file says of itself; in a table these are columns.
+#: Keys of the provenance in every results file; columns in tables.
 KEYS = ("command", "commit", "config_hash", "versions")
-#: Stands where an earlier version did not write down one of them.
+#: Value of a key that an earlier version did not record.
 NOT_RECORDED = "not recorded"
 
 
@@ -28,17 +28,17 @@ def provenance(config: bytes | str | None = None) -> dict[str, Any]:
     """Return command, commit, configuration hash and versions of this process.
 
     Args:
-        config: What is hashed. By default the composed configuration that Hydra left in the run's folder; without Hydra
-            the command line.
+        config: Configuration to hash. The default is the composed configuration that Hydra saved in the run folder;
+            without Hydra it is the command line.
     """
-    words = command()
+    command_line = command()
     if config is None:
-        config = _composed() or words
-    return {"command": words, "commit": commit(), "config_hash": config_hash(config), "versions": versions()}
+        config = _composed_config() or command_line
+    return {"command": command_line, "commit": commit(), "config_hash": config_hash(config), "versions": versions()}
 
 
 def command() -> str:
-    """Return the command line of this process; in a job of a sweep, the one that runs this job alone."""
+    """Return the command line of this process; in a job of a sweep, that of the single job."""
     if HydraConfig.initialized():
         job = HydraConfig.get()
         name = job.job.name.replace("_", "-")
@@ -50,10 +50,10 @@ def command() -> str:
 
 @cache
 def commit() -> str:
-    """Return the commit of the code, marked where it was changed since; without a repository, the version."""
-    words = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty"]
+    """Return the commit of the code, with a suffix for uncommitted changes; without a repository, the version."""
+    git_command = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty"]
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(git_command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return f"sapnet {__version__}"
 
@@ -69,24 +69,24 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write results as JSON, atomically, with their `provenance` where they do not carry it yet.
+    """Write results as JSON, atomically; add `provenance` if it is missing.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     content = {**content, "provenance": content.get("provenance") or provenance()}
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def as_columns(origin: Mapping[str, Any]) -> dict[str, str]:
-    """Return a provenance as the cells of a table, versions in one cell; what was not written down is said."""
-    found = {key: origin.get(key, NOT_RECORDED) for key in KEYS}
-    if isinstance(found["versions"], Mapping):
-        found["versions"] = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return found
+    """Return a provenance as table cells, with all versions in one cell and `NOT_RECORDED` for missing keys."""
+    cells = {key: origin.get(key, NOT_RECORDED) for key in KEYS}
+    if isinstance(cells["versions"], Mapping):
+        cells["versions"] = ", ".join(f"{name} {version}" for name, version in cells["versions"].items())
+    return cells
 
 
-def _composed() -> bytes | None:
+def _composed_config() -> bytes | None:
     if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
         return None
     path = Path(HydraConfig.get().runtime.output_dir) / ".hydra" / "config.yaml"

@@ -16,7 +16,7 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real blurred/sharp pairs, or a skip where there is none."""
+    """Return the folder of real blurred/sharp pairs; skip the test if there is none."""
     folder = Path(os.environ.get("SAPNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set SAPNET_DATA to run this test")

@@ -1,4 +1,4 @@
-"""docs/architecture.md, its drawing, and the vocabulary name what is there."""
+"""`docs/architecture.md`, its drawing and the vocabulary are up to date."""
 
 import importlib.util
 import re
@@ -14,13 +14,13 @@ def layers():
     return module
 
 
-def test_every_file_of_the_walk_is_there():
+def test_all_files_in_the_text_exist():
     named = set(re.findall(r"`(sapnet/[\w/]+\.py)`", (ROOT / "docs" / "architecture.md").read_text()))
     missing = [name for name in named if not (ROOT / name).is_file()]
     assert len(named) > 15 and missing == []
 
 
-def test_the_drawing_is_what_the_script_draws_and_shows_every_package():
+def test_the_drawing_shows_all_packages():
     module = layers()
     assert (ROOT / "docs" / "layers.svg").read_text() == module.drawing(), "run python docs/scripts/layers.py"
     drawn = {name for row in module.ROWS for name, _ in row if name}

@@ -1,4 +1,4 @@
-"""Values out of range and places that cannot be written, before anything is built."""
+"""Checks of config values and of writable folders."""
 
 import hydra
 import pytest
@@ -8,7 +8,7 @@ from sapnet.checks import RULES, check_values, check_writable
 from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.models.sapnet.network import HIERARCHIES
-from sapnet.reporting.rows import read_study
+from sapnet.reporting.study import read_study
 
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 COMMANDS = ("train", "evaluate", "demo", "reproduce", "count", "compare", "check_data")
@@ -20,13 +20,13 @@ def composed(command: str, *words: str):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_commands_own_values_are_allowed(command):
+def test_the_defaults_of_every_command_are_allowed(command):
     check_values(composed(command))
 
 
 @pytest.mark.parametrize("command", ["train", "demo"])
 @pytest.mark.parametrize(
-    ("word", "sentence"),
+    ("override", "message"),
     [
         ("steps=abc", "steps=abc: give a whole number, 1 or more."),
         ("steps=-5", "steps=-5: give a whole number, 1 or more."),
@@ -51,14 +51,14 @@ def test_every_commands_own_values_are_allowed(command):
         ("study=pionts", "study=pionts: give map, policy, points, true, false or null."),
     ],
 )
-def test_a_value_out_of_range_is_named_with_what_is_allowed(command, word, sentence):
+def test_a_value_out_of_range_is_reported_with_the_rule(command, override, message):
     with pytest.raises(UserError) as caught:
-        check_values(composed(command, word))
-    assert str(caught.value).startswith(sentence)
+        check_values(composed(command, override))
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("command", "word"),
+    ("command", "override"),
     [
         ("evaluate", "window=0"),
         ("evaluate", "window=abc"),
@@ -77,55 +77,55 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(command, word, sente
         ("count", "height=0"),
     ],
 )
-def test_other_commands_have_ranges_too(command, word):
-    with pytest.raises(UserError, match=word.partition("=")[0]):
-        check_values(composed(command, word))
+def test_values_of_other_commands_are_checked(command, override):
+    with pytest.raises(UserError, match=override.partition("=")[0]):
+        check_values(composed(command, override))
 
 
-@pytest.mark.parametrize("word", ["sampling.budget=3", "sampling.budget=-0.99", "sampling.budget=0", "window=256"])
-def test_the_ends_of_ranges_are_allowed(word):
-    check_values(composed("evaluate", word))
+@pytest.mark.parametrize("override", ["sampling.budget=3", "sampling.budget=-0.99", "sampling.budget=0", "window=256"])
+def test_the_bounds_of_ranges_are_allowed(override):
+    check_values(composed("evaluate", override))
 
 
-def test_folders_of_images_are_no_numbers_of_scenes():
+def test_folders_of_images_are_not_checked_as_numbers():
     check_values(composed("train", "data=folder", "data.train.blurred=a", "data.train.sharp=b"))
 
 
-def test_no_data_and_no_network_have_no_values():
+def test_null_groups_are_not_checked():
     check_values(OmegaConf.create({"data": None, "model": None, "steps": 1}))
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_recipes_of_the_studies_are_allowed(path):
+def test_the_overrides_of_the_studies_are_allowed(path):
     for scale in ("paper", "mini") if path.stem != "scales" else ():
         try:
             study = read_study(path, scale)
         except UserError:  # not all studies have both
             continue
-        words = study.overrides(next(iter(study.rows)), 0)
-        check_values(composed("train", *(word.replace("{data}", "DATA") for word in words)))
+        overrides = study.overrides(next(iter(study.rows)), 0)
+        check_values(composed("train", *(override.replace("{data}", "DATA") for override in overrides)))
 
 
-def test_the_numbers_of_stages_are_those_of_the_network():
+def test_the_numbers_of_stages_are_the_hierarchies_of_the_network():
     rule = RULES["network.stages"]
     assert [n for n in range(-1, 9) if rule.allows(n)] == sorted(HIERARCHIES)
 
 
 @pytest.mark.parametrize(
-    ("words", "key", "place"),
+    ("arguments", "key", "folder"),
     [
         (["check_data"], "run.dir", "outputs/check_data"),
         (["reproduce", "table=4", "root=R"], "run.dir", "R/logs/4_mini"),
         (["reproduce", "table=4", "row=Net9", "root=R"], "sweep.subdir", "Net9"),
     ],
 )
-def test_the_folders_that_the_configs_name_are_those_that_hydra_takes(words, key, place):
+def test_output_folders_of_the_commands(arguments, key, folder):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = hydra.compose(words[0], words[1:], return_hydra_config=True)
-    assert OmegaConf.select(config.hydra, key) == place
+        config = hydra.compose(arguments[0], arguments[1:], return_hydra_config=True)
+    assert OmegaConf.select(config.hydra, key) == folder
 
 
-def test_a_place_that_cannot_be_written_is_named_and_a_good_one_is_left_as_it_was(tmp_path):
+def test_check_writable_creates_nothing_and_names_the_path(tmp_path):
     check_writable(tmp_path / "new" / "deep")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Where the Hydra configs are found."""
+"""The folder of the Hydra configs."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ def test_the_configs_of_a_checkout_are_found():
     assert CONFIG_DIR.is_absolute() and (CONFIG_DIR / "hydra" / "help" / "sapnet.yaml").is_file()
 
 
-def test_the_configs_of_an_installed_package_come_first(tmp_path):
+def test_the_configs_of_an_installed_package_are_preferred(tmp_path):
     package = tmp_path / "sapnet"
     (package / "conf").mkdir(parents=True)
     (tmp_path / "conf").mkdir()

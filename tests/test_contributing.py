@@ -1,4 +1,4 @@
-"""The diffs of CONTRIBUTING.md, applied to a copy of the project, add what the page says."""
+"""The diffs in CONTRIBUTING.md work in a copy of the project."""
 
 import os
 import re
@@ -11,13 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-#: Composes, builds and runs each addition, in a process that imports the copy.
+#: Composes, builds and runs each addition; imports the copy.
 PROGRAM = """
 import hydra, torch
 from pathlib import Path
 import sapnet
 from sapnet.data.images import write_image
-from sapnet.reporting.rows import read_study
+from sapnet.reporting.study import read_study
 from sapnet.training.assemble import build_module
 
 here = Path.cwd()
@@ -55,7 +55,7 @@ print("all four")
 
 
 @pytest.mark.slow
-def test_every_diff_applies_and_what_it_adds_runs(tmp_path):
+def test_every_diff_applies_and_runs(tmp_path):
     for folder in ("sapnet", "conf", "experiments"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "results"))
     diffs = re.findall(r"^```diff\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE)

@@ -9,7 +9,7 @@ import pytest
 from sapnet.files import exclusive, write_atomically
 
 
-def test_a_file_is_written_into_folders_that_are_not_there_yet(tmp_path):
+def test_missing_folders_are_created(tmp_path):
     write_atomically(tmp_path / "a" / "b.txt", b"one")
     write_atomically(str(tmp_path / "a" / "b.txt"), memoryview(b"two"))
     assert (tmp_path / "a" / "b.txt").read_bytes() == b"two"
@@ -24,7 +24,7 @@ for _ in range(60):
 """
 
 
-def test_two_writers_to_one_file_never_mix(tmp_path):
+def test_concurrent_writes_do_not_mix(tmp_path):
     path = tmp_path / "b.txt"
     writers = [subprocess.Popen([sys.executable, "-c", WRITE, path, letter], stderr=subprocess.PIPE) for letter in "ab"]
     seen = set()
@@ -36,13 +36,13 @@ def test_two_writers_to_one_file_never_mix(tmp_path):
     assert os.listdir(tmp_path) == ["b.txt"]
 
 
-DIE_WHILE_WRITING = """
+KILL_WHILE_WRITING = """
 import os, signal, sys
 from sapnet import files
 files.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 files.write_atomically(sys.argv[1], b"half")
 """
-STOP_WHILE_WRITING = """
+PAUSE_WHILE_WRITING = """
 import os, sys
 from sapnet import files
 def wait(descriptor, plain=os.fsync):
@@ -55,26 +55,26 @@ files.write_atomically(sys.argv[1], b"slow")
 """
 
 
-def test_the_next_writer_removes_what_killed_ones_left_and_nothing_else(tmp_path):
+def test_temporary_files_of_killed_writers_are_removed(tmp_path):
     path = tmp_path / "b[1].txt"
     for _ in range(3):
-        subprocess.run([sys.executable, "-c", DIE_WHILE_WRITING, path], check=False)
+        subprocess.run([sys.executable, "-c", KILL_WHILE_WRITING, path], check=False)
     write_atomically(tmp_path / "c.txt", b"another file")
-    assert len(list(tmp_path.glob("*.partial"))) == 1, "each killed writer removes what the one before has left"
+    assert len(list(tmp_path.glob("*.partial"))) == 1, "each writer removes the file of the previous one"
     slow = subprocess.Popen(
-        [sys.executable, "-c", STOP_WHILE_WRITING, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", PAUSE_WHILE_WRITING, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert slow.stdout.readline() == b"writing\n"
     write_atomically(path, b"fast")
     assert path.read_bytes() == b"fast"
-    assert len(list(tmp_path.glob("*.partial"))) == 1, "one that is still at work stays"
+    assert len(list(tmp_path.glob("*.partial"))) == 1, "the file of an active writer stays"
     slow.communicate(b"\n", timeout=30)
     assert slow.returncode == 0 and path.read_bytes() == b"slow"
     assert sorted(os.listdir(tmp_path)) == ["b[1].txt", "c.txt"]
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
-def test_a_failure_at_any_point_leaves_what_was_there(tmp_path, monkeypatch, broken):
+def test_a_failure_leaves_the_previous_file(tmp_path, monkeypatch, broken):
     write_atomically(tmp_path / "b.txt", b"one")
 
     def fail(*arguments):
@@ -87,7 +87,7 @@ def test_a_failure_at_any_point_leaves_what_was_there(tmp_path, monkeypatch, bro
     assert os.listdir(tmp_path) == ["b.txt"]
 
 
-def test_the_data_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+def test_the_data_is_flushed_before_the_rename(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
@@ -96,16 +96,20 @@ def test_the_data_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     assert calls == ["fsync", "replace", "fsync"]
 
 
-HOLD = (
-    "import sys\nfrom sapnet.files import exclusive\nwith exclusive(sys.argv[1]):\n print('held', flush=True)\n input()"
-)
+HOLD = """
+import sys
+from sapnet.files import exclusive
+with exclusive(sys.argv[1]):
+    print("locked", flush=True)
+    input()
+"""
 
 
-def test_a_lock_is_let_go_of_by_a_killed_process(tmp_path):
+def test_the_lock_of_a_killed_process_is_released(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path / "a" / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
-        assert holder.stdout.readline() == b"held\n"
+        assert holder.stdout.readline() == b"locked\n"
         probe = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
         command = [sys.executable, "-c", probe, tmp_path / "a" / "lock"]
         assert b"BlockingIOError" in subprocess.run(command, capture_output=True, check=False).stderr
@@ -114,14 +118,14 @@ def test_a_lock_is_let_go_of_by_a_killed_process(tmp_path):
         pass
 
 
-def test_a_lock_that_is_held_is_not_waited_for_where_that_is_not_wanted(tmp_path):
+def test_without_waiting_a_held_lock_is_an_error(tmp_path):
     with exclusive(tmp_path / "lock"), pytest.raises(BlockingIOError), exclusive(tmp_path / "lock", wait=False):
         pass
     with exclusive(tmp_path / "lock", wait=False):
         pass
 
 
-HAND_ON = """
+SHARE_WITH_CHILD = """
 import subprocess, sys
 from sapnet.files import exclusive
 with exclusive(sys.argv[1]) as lock:
@@ -131,9 +135,9 @@ with exclusive(sys.argv[1]) as lock:
 """
 
 
-def test_a_child_that_was_handed_the_lock_holds_it_after_its_parent_was_killed(tmp_path):
+def test_a_child_process_keeps_the_lock_of_its_killed_parent(tmp_path):
     with subprocess.Popen(
-        [sys.executable, "-c", HAND_ON, tmp_path / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", SHARE_WITH_CHILD, tmp_path / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:
         assert int(parent.stdout.readline())
         parent.kill()
@@ -141,5 +145,5 @@ def test_a_child_that_was_handed_the_lock_holds_it_after_its_parent_was_killed(t
         with pytest.raises(BlockingIOError), exclusive(tmp_path / "lock", wait=False):
             pass
         parent.stdin.write(b"\n")
-    with exclusive(tmp_path / "lock"):  # until the child ends
+    with exclusive(tmp_path / "lock"):  # after the child has ended
         pass

@@ -1,4 +1,4 @@
-"""Files about the project agree with each other: pins, citation, hooks, workflow."""
+"""Consistency of pins, citation, hooks and workflow."""
 
 import re
 import tomllib
@@ -20,12 +20,12 @@ def pins() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in named}
 
 
-def test_every_declared_package_is_pinned_to_a_version_that_the_project_allows():
+def test_every_dependency_is_pinned_to_an_allowed_version():
     extras = PROJECT["optional-dependencies"].values()
     declared = [*PROJECT["dependencies"], *(package for extra in extras for package in extra)]
     requirements = [r for r in map(Requirement, declared) if canonicalize_name(r.name) != "sapnet"]
-    found = pins()
-    wrong = [str(r) for r in requirements if not r.specifier.contains(found.get(canonicalize_name(r.name), "0"))]
+    versions = pins()
+    wrong = [str(r) for r in requirements if not r.specifier.contains(versions.get(canonicalize_name(r.name), "0"))]
     assert len(requirements) > 20 and not wrong
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 ROWS = (
     (("cli", "one file a command: compose, call, report"),),
     (("reporting", "tables, figures and documents from results files"),),
-    (("training", "modules, losses, policy gradient, checkpoints"), ("evaluation", "metrics, result files, studies")),
+    (("training", "modules, losses, policy gradient, callbacks, loggers"),),
+    (("evaluation", "metrics, result files, studies"),),
+    (("checkpoints", "checkpoint files, rebuilding networks, transferring weights"),),
     (("models", "whole networks"), ("data", "pairs, crops, loaders,")),
     (("sampling", "samplers, policy, plug-in"), ("", "published sets,")),
     (("layers", "attention, filter, canvases, patches"), ("", "generated scenes")),

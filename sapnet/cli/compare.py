@@ -7,9 +7,9 @@ from omegaconf import DictConfig
 from sapnet.cli.hydra_command import hydra_command
 from sapnet.configs import EXPERIMENTS
 from sapnet.errors import UserError
-from sapnet.reporting.benchmarks import read_benchmark
-from sapnet.reporting.candidates import given, published, trained
-from sapnet.reporting.whole_images import evaluate_all, write_tables
+from sapnet.reporting.benchmark_evaluation import evaluate_all, write_tables
+from sapnet.reporting.benchmark_tables import read_benchmark
+from sapnet.reporting.candidates import published_networks, selected_checkpoints, trained_networks
 
 
 @hydra_command("compare")
@@ -18,9 +18,9 @@ def main(config: DictConfig) -> None:
     name = f"table{config.table}" if str(config.table).isdigit() else str(config.table)
     path = EXPERIMENTS / f"{name}.yaml"
     benchmark = read_benchmark(path)
-    networks = [*trained(path, Path(config.runs)), *given(config.checkpoints)]
+    networks = [*trained_networks(path, Path(config.runs)), *selected_checkpoints(config.checkpoints)]
     data_root = None if config.data_root is None else Path(config.data_root)
-    networks += [] if data_root is None else published(data_root)
+    networks += [] if data_root is None else published_networks(data_root)
     command = f"python -m sapnet compare table={config.table} data_root={config.data_root}"
     command += f" checkpoints=[{','.join(config.checkpoints)}]" if config.checkpoints else ""
     lines, failures = evaluate_all(benchmark, data_root, Path(config.root), networks, command)

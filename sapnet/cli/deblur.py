@@ -13,13 +13,13 @@ def main() -> None:
     """Run the command; a user error ends in one sentence and exit code 1."""
     arguments = parser().parse_args()
     try:
-        with interrupts.raising():
+        with interrupts.raise_on_signals():
             deblur(**vars(arguments))
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except interrupts.Interrupted as stop:
-        interrupts.leave(interrupts.Interrupted(stop.signum, "finished images stay"))
+        interrupts.exit_process(interrupts.Interrupted(stop.signum, "finished images stay"))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -50,8 +50,8 @@ def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def job(config: DictConfig) -> Any:
-            # Here as well as in `main`, since some launchers run jobs in other processes.
-            with interrupts.raising():
+            # Here as well as below, since some launchers run jobs in other processes.
+            with interrupts.raise_on_signals():
                 try:
                     check_values(config)
                     result = task(config)
@@ -72,16 +72,16 @@ def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def main() -> None:
             # Otherwise each message to a log file on a full disk prints a stack trace.
             logging.raiseExceptions = trace_wanted
-            with interrupts.raising(), nullcontext() if trace_wanted else _hydra_raises_errors():
+            with interrupts.raise_on_signals(), nullcontext() if trace_wanted else _hydra_raises_errors():
                 try:
                     command()
                 except Interrupted as stop:
-                    interrupts.leave(stop)
+                    interrupts.exit_process(stop)
                 except (KeyboardInterrupt, SystemExit) as stop:
                     # Lightning turns a KeyboardInterrupt into a SystemExit of code 1.
                     if trace_wanted or not any(isinstance(cause, KeyboardInterrupt) for cause in causes(stop)):
                         raise
-                    interrupts.leave(Interrupted(signal.SIGINT))
+                    interrupts.exit_process(Interrupted(signal.SIGINT))
                 except _JobFailed as error:
                     _exit_with(f"The sweep has ended with a failed job: {error}")
                 except CompactHydraException as error:

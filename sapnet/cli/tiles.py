@@ -14,13 +14,13 @@ def main() -> None:
     """Run the command; a user error ends in one sentence and exit code 1."""
     arguments = parser().parse_args()
     try:
-        with interrupts.raising():
+        with interrupts.raise_on_signals():
             tiles = cut_tiles(**vars(arguments))
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except interrupts.Interrupted as stop:
-        interrupts.leave(interrupts.Interrupted(stop.signum, "run the same command again to continue"))
+        interrupts.exit_process(interrupts.Interrupted(stop.signum, "run the same command again to continue"))
     size, out = arguments.size, arguments.out
     print(f"{tiles} tiles of {size}x{size} are in {out}: train with data.root={out}")
 

@@ -1,1 +1,1 @@
-"""Blurred/sharp pairs: folders, benchmarks, the synthetic set."""
+"""Pairs of blurred and sharp images: folders, published data sets, synthetic scenes."""

@@ -1,4 +1,4 @@
-"""Pairs in the user's own folders."""
+"""Pairs of images in folders of the user."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,31 +12,31 @@ from sapnet.data.samples import PairFiles
 from sapnet.errors import UserError
 
 Folders = Mapping[str, str | None]
-"""`blurred` and `sharp`: two folders with equal file names. Either may be None, for not given."""
+"""Folders `blurred` and `sharp` with the same file names; None if not set."""
 
 
 class FolderData(PairData):
-    """Any blurred/sharp folders: a data set in a known layout below `root`, or two folders for each split.
+    """Blurred and sharp images: a data set in a known layout below `root`, or two folders for each split.
 
-    Validation reads the `val` folders where they are given or found, and otherwise a share of the training sequences
-    that is then not trained on. Only the splits that a command needs have to exist.
+    Validation uses the `val` folders if they exist. Otherwise a share of the training sequences is held out. Only the
+    splits that a command needs have to exist.
 
     Args:
-        root: Folder with `train` and `test` (and `val`) in the GoPro, REDS or plain layout, see `find_pairs`.
-        train: Folders of the training images; goes before `root`, as do the next two.
-        val: Folders of the validation images.
-        test: Folders of the test images.
-        blur: Name of the blurred folders where a sequence has several (`blur` or `blur_gamma`).
-        val_share: Share of the training sequences held out for validation; 0 trains without.
-        name: What results and tables call the data.
+        root: Folder with `train` and `test` (and optionally `val`) in one of the layouts of `find_pairs`.
+        train: Folders of the training images, used instead of `root`.
+        val: Folders of the validation images, used instead of `root`.
+        test: Folders of the test images, used instead of `root`.
+        blur: Name of the folders of blurred images if a sequence has several (`blur` or `blur_gamma`).
+        val_share: Share of the training sequences held out for validation; 0 disables validation.
+        name: Name of the data in results and tables.
         crop: Side of the square training crops in pixels.
-        batch: Training crops in a batch, on each device.
-        seed: Start of the order and the crops.
-        workers: Loader processes; by default one a core, four at most.
-        eval_batch: Whole images in a batch; 1 is used wherever sizes differ.
-        cache: Hold all decoded images in memory (a 1280x720 pair takes 5.5 MB).
-        validate_on_test: Validate, and so choose the best checkpoint, on the test images, as many published figures do.
-            Nothing is held out then, and results say so.
+        batch: Number of training crops per batch and device.
+        seed: Seed of the order and the crops.
+        workers: Number of loader processes; by default one per core, at most four.
+        eval_batch: Number of whole images per batch, if all images have the same size; otherwise 1.
+        cache: Whether to hold all decoded images in memory (a 1280x720 pair takes 5.5 MB).
+        validate_on_test: Whether to validate, and select the best checkpoint, on the test images, as many papers do.
+            Nothing is held out then, and all results contain a remark.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class FolderData(PairData):
     ):
         super().__init__(name, crop, batch, seed, workers, eval_batch, cache)
         if not 0 <= val_share < 1:
-            raise UserError(f"data.val_share is {val_share}: give a share from 0 to below 1.")
+            raise UserError(f"data.val_share is {val_share}: choose a share from 0 to below 1.")
         self.root, self.blur, self.val_share, self.validate_on_test = root, blur, val_share, validate_on_test
         self.folders = {"train": train or {}, "val": val or {}, "test": test or {}}
 
     def source(self, split: str) -> PairFiles | None:
-        """Pairs of `train`, `val` or `test`, sizes checked; None for `val` where `val_share` is 0 and none is given.
+        """Return the pairs of `train`, `val` or `test`, or None for `val` if there is no validation.
 
         Raises:
-            UserError: as `find_pairs`, `pair_folders` and `check_sizes`, or no folder is configured.
+            UserError: No folder is configured, the pairs cannot be found, or the images of a pair differ in size.
         """
         if split == "val" and self.validate_on_test:
             pairs = self.find("test")
-            rank_zero_info(f"{self.name}: validating on the test images, which results will say")
+            rank_zero_info(f"{self.name}: validating on the test images, which is recorded in all results")
         elif split == "test" or self.validate_on_test or self._has_own("val"):
             pairs = self.find(split)
         elif self.val_share == 0:
@@ -88,32 +88,32 @@ class FolderData(PairData):
 
     @property
     def remarks(self) -> dict[str, str]:
-        """Which of several kinds of blur is read, and whether the test images served for validation."""
+        """Kind of blur if selected, and whether the test images are used for validation."""
         kind = {} if self.blur is None else {"blur": self.blur}
         return kind | ({"validated_on": "test"} if self.validate_on_test else {})
 
     @property
     def test_arguments(self) -> dict[str, Any]:
-        """The folders of the test images."""
-        given = {kind: folder for kind, folder in self.folders["test"].items() if folder} or {"root": self.root}
-        return {kind: str(Path(folder).resolve()) for kind, folder in given.items() if folder}
+        """Folders of the test images."""
+        folders = {kind: folder for kind, folder in self.folders["test"].items() if folder} or {"root": self.root}
+        return {kind: str(Path(folder).resolve()) for kind, folder in folders.items() if folder}
 
     def find(self, split: str) -> list[Pair]:
-        """Pairs on disk of a split, before any is held out.
+        """Return all pairs of a split on disk, before some are held out.
 
         Raises:
-            UserError: as `source`.
+            UserError: No folder is configured, or the pairs cannot be found.
         """
-        given = self.folders[split]
-        blurred, sharp = given.get("blurred"), given.get("sharp")
+        folders = self.folders[split]
+        blurred, sharp = folders.get("blurred"), folders.get("sharp")
         if blurred and sharp:
             return pair_folders(blurred, sharp)
         for here, missing in (("blurred", "sharp"), ("sharp", "blurred")):
-            if given.get(here):
-                raise UserError(f"data.{split}.{here} is given without data.{split}.{missing}: give both.")
+            if folders.get(here):
+                raise UserError(f"data.{split}.{here} is set without data.{split}.{missing}: set both.")
         if self.root is None:
             raise UserError(
-                f"no {split} images are named: give data.root=FOLDER (with {split}/ in it), or"
+                f"no folder of {split} images is set: set data.root=FOLDER (with a folder {split}), or"
                 f" data.{split}.blurred=FOLDER and data.{split}.sharp=FOLDER."
             )
         return find_pairs(self.root, split, self.blur)

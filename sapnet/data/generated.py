@@ -1,33 +1,34 @@
-"""The embedded data as a data module: nothing to download, nothing to configure."""
+"""Data module of the synthetic scenes, which need no download."""
 
 from typing import Any
 
 from sapnet.data.images import to_array
 from sapnet.data.module import PairData
 from sapnet.data.samples import Sample, Source
-from sapnet.data.stored import StoredScenes
+from sapnet.data.scene_store import StoredScenes
 from sapnet.data.synthetic import SyntheticScenes
 
 
 class SyntheticData(PairData):
-    """Procedural dynamic scenes with the true extent of the blur; training crops are cut from scenes made once.
+    """Procedural dynamic scenes with the true extent of the blur.
 
     Args:
-        train: Training scenes.
-        val: Validation scenes.
-        test: Test scenes.
-        size: Side of a square scene in pixels.
-        gamma: Sub-frames are averaged under this exponent (GoPro's `blur_gamma`), or as stored if None (its `blur`).
-        distribution: What moves: "synthetic" (camera and objects) or "synthetic_local" (objects before a still camera).
-        scene_seed: Start of the scenes' random numbers: another value is another data set.
-        name: What results and tables call the data.
+        train: Number of training scenes.
+        val: Number of validation scenes.
+        test: Number of test scenes.
+        size: Side of the square scenes in pixels.
+        gamma: Exponent under which sub-frames are averaged in linear light (GoPro's `blur_gamma`); None averages the
+            stored values (GoPro's `blur`).
+        distribution: "synthetic" (camera and objects move) or "synthetic_local" (objects move before a still camera).
+        scene_seed: Seed of the scenes; each value is a different data set.
+        name: Name of the data in results and tables.
         crop: Side of the square training crops in pixels.
-        batch: Training crops in a batch, on each device.
-        seed: Start of the order and the crops.
-        workers: Loader processes; cutting a crop out of memory takes less than passing it between processes.
-        eval_batch: Whole scenes in a batch.
-        cache: Hold the scenes in memory; without, each is made again for every crop.
-        store: Folder in which made scenes are kept for further runs; None: they are made in each run.
+        batch: Number of training crops per batch and device.
+        seed: Seed of the order and the crops.
+        workers: Number of loader processes. Cutting a crop in memory is faster than passing it between processes.
+        eval_batch: Number of whole scenes per batch.
+        cache: Whether to hold the scenes in memory; otherwise a scene is rendered again for every crop.
+        store: Folder of scenes shared by several runs (`StoredScenes`); None renders them in each run.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class SyntheticData(PairData):
         distribution: str = "synthetic",
         store: str | None = None,
     ):
-        # What is stored is in memory already.
+        # Stored scenes are already in memory.
         super().__init__(name, crop, batch, seed, workers, eval_batch, cache and store is None)
         self.store = store
         self.scenes = {"train": train, "val": val, "test": test}
@@ -56,7 +57,7 @@ class SyntheticData(PairData):
 
     @property
     def test_arguments(self) -> dict[str, Any]:
-        """Number, size and distribution of the test scenes, and what they start from."""
+        """Number, size, distribution and seed of the test scenes."""
         return {
             "distribution": self.distribution,
             "scenes": self.scenes["test"],
@@ -66,7 +67,7 @@ class SyntheticData(PairData):
         }
 
     def source(self, split: str) -> Source:
-        """Scenes of `train`, `val` or `test`, no two from the same random numbers."""
+        """Return the scenes of `train`, `val` or `test`, which have separate random streams."""
         size = (self.size, self.size)
         count, seed = self.scenes[split], self.scene_seed
         scenes = Scenes(SyntheticScenes(split, count, size, seed, self.gamma, self.distribution))
@@ -77,24 +78,20 @@ class SyntheticData(PairData):
 
 
 class Scenes:
-    """Samples of generated scenes, whose values are those of 8-bit images already."""
+    """Synthetic scenes as samples."""
 
     def __init__(self, scenes: SyntheticScenes):
         self.scenes = scenes
 
     def __len__(self) -> int:
-        """Count of scenes."""
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> Sample:
-        """Scene `index`."""
         item = self.scenes[index]
         return Sample(item["name"], to_array(item["blurred"]), to_array(item["sharp"]), item["extent"][0].numpy())
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of a scene."""
         return self.scenes.size
 
     def label(self, index: int) -> str:
-        """Name of scene `index`."""
         return self.scenes.name(index)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sapnet.data.benchmark import BenchmarkData
 from sapnet.data.pairs import Pair, find_pairs
+from sapnet.data.published import PublishedData
 from sapnet.data.tiles import read_plan
 
 _HEIGHT, _WIDTH = 720, 1280
@@ -21,24 +21,24 @@ _TEST = {
 }
 
 
-class GoProData(BenchmarkData):
+class GoProData(PublishedData):
     """GoPro in the layout of its archive: `root/{train,test}/GOPRxxxx_yy_zz/{blur,blur_gamma,sharp}/NNNNNN.png`.
 
-    The archive holds two inputs for each target: `blur` averages the stored frames, `blur_gamma` averages in linear
-    light. Nearly all published figures are on `blur`; figures on one do not compare with figures on the other. So where
-    both are there `data.blur` has to choose, and results name the one that was read.
+    The archive contains two inputs for each target: `blur` is the mean of the stored frames, `blur_gamma` the mean in
+    linear light. Nearly all published results are on `blur`, and results on the two are not comparable. If both exist,
+    `data.blur` must select one, and all results contain the selection.
 
-    `root` may also be a folder of tiles that `python -m sapnet tiles` cut from the set; its counts are then those
-    of the tiles.
+    `root` may also be a folder of tiles cut by `python -m sapnet tiles`; the expected numbers are then those of the
+    tiles.
 
     Args:
         root: The folder `GOPRO_Large`.
         blur: `blur` or `blur_gamma`.
-        options: Those of `BenchmarkData`.
+        options: Arguments of `PublishedData`.
     """
 
     title = "GoPro"
-    published: ClassVar[Mapping[str, Mapping[str, int]]] = {
+    pair_counts: ClassVar[Mapping[str, Mapping[str, int]]] = {
         split: {f"GOPR{name}": count for name, count in counts.items()}
         for split, counts in (("train", _TRAIN), ("test", _TEST))
     }
@@ -49,18 +49,17 @@ class GoProData(BenchmarkData):
         self._kind: dict[str, str] = {}
 
     def locate(self, split: str) -> list[Pair]:
-        """As `BenchmarkData`; refuses to guess between two kinds of blur."""
         pairs = find_pairs(self.folder(), split, self.blur)
         self._kind["blur"] = pairs[0].blurred.parent.name
         return pairs
 
     def expected(self, split: str) -> dict[str, int]:
-        """Published counts, times the tiles of an image where the split was cut into tiles."""
+        """Return the published numbers, multiplied by the tiles of an image if the split was cut into tiles."""
         plan = read_plan(self.folder())
         times = plan.tiles(_HEIGHT, _WIDTH) if plan and split in plan.splits else 1
-        return {name: count * times for name, count in self.published[split].items()}
+        return {name: count * times for name, count in self.pair_counts[split].items()}
 
     @property
     def remarks(self) -> dict[str, str]:
-        """As `BenchmarkData`; and the kind of blur, given or found."""
+        """Remarks of `PublishedData`, and the kind of blur."""
         return super().remarks | self._kind

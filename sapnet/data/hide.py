@@ -3,34 +3,34 @@
 from pathlib import Path
 from typing import ClassVar
 
-from sapnet.data.benchmark import BenchmarkData
 from sapnet.data.pairs import Pair, pair_listed
+from sapnet.data.published import PublishedData
 from sapnet.errors import UserError
 
 _TESTS = ("test-close-ups", "test-long-shot")
 
 
-class HideData(BenchmarkData):
-    """HIDE in the layout of its archive: blurred images in three folders, all sharp ones together under equal names.
+class HideData(PublishedData):
+    """HIDE in the layout of its archive: blurred images in three folders, all sharp images in one.
 
-    `root/train/NAME.png`, `root/test/test-close-ups/NAME.png`, `root/test/test-long-shot/NAME.png`, and
-    `root/GT/NAME.png` for each of them. Other layouts that are passed around (`input` and `target`) are read by
-    `data=folder`. Downloads that hold a part (1079 or 942 test images) are common, so the counts are checked.
+    The blurred images are `root/train/NAME.png`, `root/test/test-close-ups/NAME.png` and
+    `root/test/test-long-shot/NAME.png`; the sharp image of each is `root/GT/NAME.png`. Other common layouts (`input`
+    and `target`) are read by `data=folder`. Incomplete downloads (1079 or 942 test images) are common.
 
-    The published figures are those of networks trained on GoPro. Who trains on HIDE has to know that its names do not
-    tell the videos apart: the last images in the order of their names are held out for validation, and neighbours of
-    them may be trained on.
+    Published results are those of networks trained on GoPro. For training on HIDE, note that image names do not
+    identify the video: the last images in the order of their names are held out for validation, and frames of the same
+    videos may be in the training set.
     """
 
     title = "HIDE"
-    published: ClassVar = {"train": 6397, "test": 2025}
+    pair_counts: ClassVar = {"train": 6397, "test": 2025}
 
     def image_folders(self, split: str) -> list[Path]:
-        """As `BenchmarkData`; the sharp images of both splits lie together."""
+        # The sharp images of both splits are in one folder.
         return [self.folder() / split, self.folder() / "GT"]
 
     def locate(self, split: str) -> list[Pair]:
-        """As `BenchmarkData`; the name of a test pair begins with its folder."""
+        """Return the available pairs; the name of a test pair starts with its folder."""
         root = self.folder()
         folders = [root / "train"] if split == "train" else [root / "test" / name for name in _TESTS]
         for folder in (*folders, root / "GT"):

@@ -1,4 +1,4 @@
-"""The base of all data modules: a source for each split in, loaders out."""
+"""Base class of the data modules: loaders for the samples of each split."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sapnet.data.loading import ResumableLoader
-from sapnet.data.samples import Cached, Item, Source, WholeImages, quiet_worker, usable_cores
+from sapnet.data.samples import Cached, Item, Source, WholeImages, init_worker, usable_cores
 from sapnet.data.transforms import RandomCrops, check_crop
 from sapnet.errors import UserError
 
@@ -17,23 +17,23 @@ _SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
 class PairData(pl.LightningDataModule, ABC):
-    """Random crops for training, whole images for validation and test, from whatever `source` returns.
+    """Data module with random crops for training and whole images for validation and test.
 
-    A benchmark is a subclass that says where its pairs are. Batches are dictionaries: `blurred` and `sharp`
-    [b, 3, h, w] in [0, 1], `name` a list of b names, and for generated scenes `extent` [b, 1, h, w] in pixels.
+    Subclasses implement `source`. A batch is a dictionary: `blurred` and `sharp` [b, 3, h, w] in [0, 1], a list `name`,
+    and for synthetic scenes `extent` [b, 1, h, w] in pixels.
 
     Args:
-        name: What results and tables call the data.
+        name: Name of the data in results and tables.
         crop: Side of the square training crops in pixels.
-        batch: Training crops in a batch, on each device.
-        seed: Start of the order and the crops; which pairs are held out does not depend on it.
-        workers: Loader processes; by default one a core, four at most.
-        eval_batch: Whole images in a batch; 1 is used wherever sizes differ.
-        cache: Hold all samples in memory, made once before the first batch.
+        batch: Number of training crops per batch and device.
+        seed: Seed of the order and the crops; the held-out pairs do not depend on it.
+        workers: Number of loader processes; by default one per core, at most four.
+        eval_batch: Number of whole images per batch, if all images have the same size; otherwise 1.
+        cache: Whether to hold all samples in memory, loaded before the first batch.
     """
 
     protocol = "standard"
-    """How results are measured: `standard`, or `realblur` (registered first)."""
+    """Evaluation protocol: `standard`, or `realblur` (with registration)."""
 
     def __init__(
         self,
@@ -55,27 +55,27 @@ class PairData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def source(self, split: str) -> Source | None:
-        """Samples of `train`, `val` or `test`; None where validation is switched off.
+        """Return the samples of `train`, `val` or `test`, or None for `val` if there is no validation.
 
         Raises:
-            UserError: the split cannot be found or read.
+            UserError: The split cannot be found or read.
         """
 
     @property
     def remarks(self) -> dict[str, str]:
-        """What a result on the test images has to say beside the data's name; known once they are set up."""
+        """Properties of the test images that results have to mention; available after `setup`."""
         return {}
 
     @property
     def test_arguments(self) -> dict[str, Any]:
-        """What tells these test images from others that go by the same name, as plain values."""
+        """Values that distinguish the test images from others of the same name."""
         return {}
 
     def setup(self, stage: str) -> None:
-        """Find and check the pairs that a stage (`fit`, `validate`, `test`) needs; later calls are free.
+        """Find and check the pairs for a stage (`fit`, `validate` or `test`); repeated calls do nothing.
 
         Raises:
-            UserError: a split is missing, or its files are unusable, or smaller than the crop.
+            UserError: A split is missing, or its files are unusable or smaller than the crop.
         """
         for split in _SPLITS[stage]:
             if split not in self._sources:
@@ -87,11 +87,8 @@ class PairData(pl.LightningDataModule, ABC):
                 self._sources[split] = source
 
     def train_dataloader(self) -> ResumableLoader | DataLoader[Item]:
-        """Endless stream of crops in passes of one epoch, resumable anywhere.
-
-        With the trainer's `overfit_batches` set it is the same crops in each pass.
-        """
-        crops = RandomCrops(self._present("train"), self.crop, self.seed)
+        """Return the resumable loader of training crops; with `overfit_batches`, a loader of the same crops."""
+        crops = RandomCrops(self._require("train"), self.crop, self.seed)
         if self.trainer and getattr(self.trainer, "overfit_batches", 0):
             return DataLoader(crops, self.batch, sampler=[(0, index) for index in range(len(crops))])
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -102,60 +99,60 @@ class PairData(pl.LightningDataModule, ABC):
         return self._train_loader
 
     def teardown(self, stage: str) -> None:
-        """End the loader processes of training."""
+        """Stop the loader processes of training."""
         if self._train_loader:
             self._train_loader.close()
 
     def state_dict(self) -> dict[str, int]:
-        """Position of the training stream, for a checkpoint.
+        """Return the position of the training loader.
 
-        Lightning restores a loader's own state in the middle of an epoch but not from a checkpoint made at its end.
+        Lightning restores the state of a loader in the middle of an epoch, but not from a checkpoint at its end.
         """
         return self._train_loader.state_dict() if self._train_loader else {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Position to start the next training loader at."""
+        """Set the position of the next training loader."""
         self._resume_from = dict(state)
 
     def check_position(self, state: Mapping[str, int]) -> None:
-        """Check that the position of a checkpoint was counted in as many training images as `setup` has found.
+        """Check that a position refers to the number of training images found by `setup`.
 
         Raises:
-            UserError: It was not.
+            UserError: The numbers differ.
         """
-        samples = len(self._present("train"))
+        samples = len(self._require("train"))
         if state.get("samples", samples) != samples:
             raise UserError(
-                f"the checkpoint was trained on {state['samples']} images and data.train holds {samples}: to train on"
+                f"the checkpoint was trained on {state['samples']} images and data.train has {samples}: to train on"
                 " other data, start a new training with init_from=CHECKPOINT in another run folder."
             )
 
     def val_dataloader(self) -> DataLoader[Item] | list:
-        """Whole validation images in the order of their names; an empty list where validation is off."""
+        """Return the loader of whole validation images sorted by name; an empty list disables validation."""
         return self._whole("val") if self._sources["val"] is not None else []
 
     def test_dataloader(self) -> DataLoader[Item]:
-        """Whole test images in the order of their names."""
+        """Return the loader of whole test images sorted by name."""
         return self._whole("test")
 
     def whole_images(self, split: str) -> WholeImages:
-        """Items of a split that `setup` has found, one whole image at a time, in the order of their names."""
-        return WholeImages(self._present(split))
+        """Return the whole images of a split found by `setup`, sorted by name."""
+        return WholeImages(self._require(split))
 
-    def _present(self, split: str) -> Source:
+    def _require(self, split: str) -> Source:
         source = self._sources[split]
         if source is None:
             raise ValueError(f"{self.name} has no images for {split}")
         return source
 
     def _whole(self, split: str) -> DataLoader[Item]:
-        source = self._present(split)
+        source = self._require(split)
         one_size = len({source.size(index) for index in range(len(source))}) == 1
         return DataLoader(
             WholeImages(source),
             batch_size=self.eval_batch if one_size else 1,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=quiet_worker,
+            worker_init_fn=init_worker,
             generator=torch.Generator(),
         )

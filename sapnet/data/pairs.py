@@ -1,4 +1,4 @@
-"""Blurred/sharp file pairs: found on disk, named, checked before anything trains on them, split by sequence."""
+"""Pairs of blurred and sharp image files: search on disk, size check, and hold-out by sequence."""
 
 import re
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from sapnet.data.images import SUFFIXES, read_size
 from sapnet.errors import UserError
 
 _BLUR_NAMES = ("blur", "blur_gamma", "blurred")
-_WHICH_BLUR = (
-    "blur (plain mean of the stored frames, behind most published figures) and blur_gamma (mean in linear light)"
-)
+_WHICH_BLUR = "blur (mean of the stored frames, used by most papers) and blur_gamma (mean in linear light)"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files that show the same picture, blurred and sharp.
+    """A blurred image file and its sharp counterpart.
 
-    `name` is unique in its set and has no suffix (`GOPR0384_11_00/000001`); `sequence` is the part before the last
-    slash, or empty: pairs of one sequence show the same scene.
+    Attributes:
+        name: Name without suffix, unique in the data set (`GOPR0384_11_00/000001`).
+        blurred: Blurred image.
+        sharp: Sharp image.
     """
 
     name: str
@@ -28,16 +28,16 @@ class Pair:
 
     @property
     def sequence(self) -> str:
-        """Name of the scene or video that the pair is from."""
+        """Scene or video of the pair: the part of the name before the last slash, or an empty string."""
         return self.name.rpartition("/")[0]
 
 
 def pair_folders(blurred: str | Path, sharp: str | Path) -> list[Pair]:
-    """Pairs of the images that have the same path, up to the suffix, below two folders; sorted by name.
+    """Pair the images of two folders that have the same relative path without suffix; sorted by name.
 
     Raises:
-        UserError: a folder is missing or holds no image, both are the same, two images of one folder share a name, or
-            an image has no partner.
+        UserError: A folder is missing or contains no image, both folders are the same, two images of a folder have the
+            same name, or an image has no partner.
     """
     blurred, sharp = Path(blurred), Path(sharp)
     inputs, targets = _images_below(blurred), _images_below(sharp)
@@ -48,10 +48,10 @@ def pair_folders(blurred: str | Path, sharp: str | Path) -> list[Pair]:
 
 
 def pair_listed(blurred: str | Path, sharp: str | Path) -> list[Pair]:
-    """Pairs for the images below `blurred` alone; `sharp` may hold others too. Sorted by name.
+    """Pair the images of two folders like `pair_folders`, but ignore sharp images without a blurred one.
 
     Raises:
-        UserError: as `pair_folders`, save for sharp images without a blurred one.
+        UserError: See `pair_folders`.
     """
     blurred, sharp = Path(blurred), Path(sharp)
     inputs, targets = _images_below(blurred), _images_below(sharp)
@@ -61,9 +61,9 @@ def pair_listed(blurred: str | Path, sharp: str | Path) -> list[Pair]:
 
 
 def find_pairs(root: str | Path, split: str, blur: str | None = None) -> list[Pair]:
-    """Pairs of one split (`train`, `val`, `test`) of a data set on disk, sorted by name.
+    """Find the pairs of a split of a data set, sorted by name.
 
-    Three layouts below `root/split` are known:
+    Three layouts below `root/split` are supported:
 
     - GoPro: `SEQUENCE/{blur or blur_gamma}/NAME` and `SEQUENCE/sharp/NAME`,
     - REDS: `X_blur/SEQUENCE/NAME` and `X_sharp/SEQUENCE/NAME`,
@@ -71,25 +71,26 @@ def find_pairs(root: str | Path, split: str, blur: str | None = None) -> list[Pa
 
     Args:
         root: Folder of the data set.
-        split: Folder below `root`.
-        blur: Which folder to read as the input where there are several. GoPro ships two, and results on one do not
-            compare with results on the other, so none is preferred.
+        split: `train`, `val` or `test`.
+        blur: Folder of the blurred images if there are several. GoPro has two whose results are not comparable, so
+            there is no default.
 
     Raises:
-        UserError: no known layout, several blurred folders and none named, or what `pair_folders` raises.
+        UserError: The layout is unknown, there are several folders of blurred images and none is selected, or
+            `pair_folders` fails.
     """
     root = Path(root)
     folder = root / split
     if not folder.is_dir():
         raise UserError(
-            f"there is no folder {folder}: data.root has to hold {split}/SEQUENCE/blur and .../sharp,"
-            f" or name the folders by data.{split}.blurred and data.{split}.sharp."
+            f"there is no folder {folder}: data.root must contain {split}/SEQUENCE/blur and .../sharp,"
+            f" or set the folders by data.{split}.blurred and data.{split}.sharp."
         )
     subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     whole = [p for p in subfolders if p.name.endswith("_blur")]
     if len(whole) == 1 and (partner := folder / re.sub("_blur$", "_sharp", whole[0].name)).is_dir():
         if blur not in (None, whole[0].name):
-            raise UserError(f"{folder} is read from {whole[0].name}, not from '{blur}': leave data.blur out.")
+            raise UserError(f"{folder} is read from {whole[0].name}, not from '{blur}': remove data.blur.")
         return pair_folders(whole[0], partner)
     if any(p.name == "sharp" for p in subfolders):
         return pair_folders(_blurred_folder(folder, blur), folder / "sharp")
@@ -97,15 +98,15 @@ def find_pairs(root: str | Path, split: str, blur: str | None = None) -> list[Pa
 
 
 def has_split(root: str | Path, split: str) -> bool:
-    """Whether a data set has a folder for this split."""
+    """Return whether a data set has a folder for a split."""
     return (Path(root) / split).is_dir()
 
 
 def check_sizes(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
-    """Height and width of each pair, read from the headers of its two files.
+    """Return the height and width of each pair, read from the headers of its files.
 
     Raises:
-        UserError: the two images of a pair differ in size, or a file cannot be read as an image.
+        UserError: The images of a pair differ in size, or a file cannot be read.
     """
     sizes = [(read_size(pair.blurred), read_size(pair.sharp)) for pair in pairs]
     unequal = [(pair, size) for pair, size in zip(pairs, sizes, strict=True) if size[0] != size[1]]
@@ -113,25 +114,29 @@ def check_sizes(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
         pair, ((h, w), (target_h, target_w)) = unequal[0]
         raise UserError(
             f"{len(unequal)} of {len(pairs)} pairs differ in size, first {pair.blurred} ({w}x{h}) and {pair.sharp}"
-            f" ({target_w}x{target_h}): both images of a pair must have one size."
+            f" ({target_w}x{target_h}): both images of a pair must have the same size."
         )
     return [size for size, _ in sizes]
 
 
 def hold_out(pairs: Sequence[Pair], share: float) -> tuple[list[Pair], list[Pair]]:
-    """Split into a larger part to train on and a smaller one to validate on, never a sequence in both.
+    """Split pairs by sequence into a training and a validation part.
 
-    About `share` of the sequences are held out, at least one, evenly spread over their sorted names. Where there is
-    only one sequence, its last images are: neighbours in a video are almost the same picture, so a scattered choice
-    would validate on what was trained on. The result depends on the names alone, so every run holds out the same.
+    At least one sequence is held out, and the held-out ones are evenly spread over the sorted names. If there is only
+    one sequence, its last images are held out, because neighbouring frames of a video are nearly equal. The result
+    depends only on the names.
+
+    Args:
+        pairs: Pairs of the training split.
+        share: Share of the sequences to hold out.
 
     Raises:
-        UserError: there are fewer than two pairs.
+        UserError: There are fewer than two pairs.
     """
     if len(pairs) < 2:
         raise UserError(
-            "a single training pair leaves none to validate on: add pairs, name data.val.blurred and data.val.sharp,"
-            " or switch validation off by data.val_share=0."
+            "a single training pair leaves none for validation: add pairs, set data.val.blurred and data.val.sharp,"
+            " or disable validation by data.val_share=0."
         )
     sequences = sorted({pair.sequence for pair in pairs})
     if len(sequences) == 1:
@@ -149,13 +154,13 @@ def _at_least_one(share: float, total: int) -> int:
 
 def _check_different(blurred: Path, sharp: Path) -> None:
     if blurred.resolve() == sharp.resolve():
-        raise UserError(f"{blurred} is given for the blurred and the sharp images: give two different folders.")
+        raise UserError(f"{blurred} is used for the blurred and the sharp images: choose two different folders.")
 
 
 def _check_partners(here: dict[str, Path], there: dict[str, Path], folder: Path) -> None:
     alone = [here[name] for name in here if name not in there]
     if alone:
-        raise UserError(f"{_some(alone)} without a partner in {folder}: add the missing files or remove these.")
+        raise UserError(f"{_first(alone)} without a partner in {folder}: add the missing files or remove these.")
 
 
 def _images_below(folder: Path) -> dict[str, Path]:
@@ -168,10 +173,10 @@ def _images_below(folder: Path) -> dict[str, Path]:
             continue
         name = inner.with_suffix("").as_posix()
         if name in images:
-            raise UserError(f"{images[name]} and {path} have one name: keep one of them.")
+            raise UserError(f"{images[name]} and {path} have the same name: remove one of them.")
         images[name] = path
     if not images:
-        raise UserError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}): check the path.")
+        raise UserError(f"{folder} contains no image ({', '.join(sorted(SUFFIXES))}): check the path.")
     return images
 
 
@@ -179,12 +184,12 @@ def _blurred_folder(folder: Path, blur: str | None) -> Path:
     present = [name for name in _BLUR_NAMES if (folder / name).is_dir()]
     if blur is not None:
         if not (folder / blur).is_dir():
-            raise UserError(f"{folder} holds no folder '{blur}' but {present}: set data.blur to one of these.")
+            raise UserError(f"{folder} contains no folder '{blur}' but {present}: set data.blur to one of these.")
         return folder / blur
     if not present:
-        raise UserError(f"{folder} holds sharp images but none of {', '.join(_BLUR_NAMES)}: complete the download.")
+        raise UserError(f"{folder} contains sharp images but none of {', '.join(_BLUR_NAMES)}: complete the download.")
     if len(present) > 1:
-        raise UserError(f"{folder} holds {_WHICH_BLUR}: choose by data.blur={present[0]} or data.blur={present[1]}.")
+        raise UserError(f"{folder} contains {_WHICH_BLUR}: choose by data.blur={present[0]} or data.blur={present[1]}.")
     return folder / present[0]
 
 
@@ -193,28 +198,28 @@ def _gopro_pairs(folder: Path, subfolders: list[Path], blur: str | None) -> list
     if not sequences:
         raise UserError(
             f"{folder} has none of the layouts SEQUENCE/blur and SEQUENCE/sharp, X_blur and X_sharp, blur and sharp:"
-            " name the folders by data.train.blurred, data.train.sharp, data.test.blurred, data.test.sharp."
+            " set the folders by data.train.blurred, data.train.sharp, data.test.blurred, data.test.sharp."
         )
-    pairs, read = [], {}
+    pairs, example = [], {}
     for sequence in sequences:
         if not (sequence / "sharp").is_dir():
-            raise UserError(f"{sequence} holds no folder 'sharp': complete the download.")
+            raise UserError(f"{sequence} contains no folder 'sharp': complete the download.")
         blurred = _blurred_folder(sequence, blur)
-        read.setdefault(blurred.name, sequence)
+        example.setdefault(blurred.name, sequence)
         pairs += [
             Pair(f"{sequence.name}/{pair.name}", pair.blurred, pair.sharp)
             for pair in pair_folders(blurred, sequence / "sharp")
         ]
-    if len(read) > 1:
-        (one, first), (other, second) = list(read.items())[:2]
+    if len(example) > 1:
+        (kind, first), (other, second) = list(example.items())[:2]
         raise UserError(
-            f"{first} has only '{one}' and {second} only '{other}', two kinds of blur that do not compare:"
+            f"{first} has only '{kind}' and {second} only '{other}', two kinds of blur that are not comparable:"
             " complete the download and choose one by data.blur."
         )
     return pairs
 
 
-def _some(paths: list[Path], shown: int = 3) -> str:
+def _first(paths: list[Path], shown: int = 3) -> str:
     names = ", ".join(str(path) for path in paths[:shown])
     more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
     return f"{names}{more} ({len(paths)} in all)" if more else names

@@ -1,4 +1,4 @@
-"""Samples in memory and where they come from: files, a cache, and the step to tensors."""
+"""Samples from files or a cache, and their conversion to tensors."""
 
 import os
 import signal
@@ -18,12 +18,19 @@ from sapnet.data.images import read_image, to_tensor
 from sapnet.data.pairs import Pair, check_sizes
 
 Item = dict[str, Tensor | str]
-"""What a data set yields: `blurred` and `sharp` [3, h, w] in [0, 1], `name`, and where known `extent` [1, h, w]."""
+"""Item of a data set: `blurred` and `sharp` [3, h, w] in [0, 1], `name`, and optionally `extent` [1, h, w]."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One pair as arrays; `extent` is the true length of the blur in pixels, known for generated scenes only."""
+    """A pair of images as arrays.
+
+    Attributes:
+        name: Name, unique in the data set.
+        blurred: Blurred image.
+        sharp: Sharp image.
+        extent: True extent of the blur in pixels, available for synthetic scenes.
+    """
 
     name: str
     blurred: UInt8[np.ndarray, "h w 3"]
@@ -31,7 +38,7 @@ class Sample:
     extent: Float32[np.ndarray, "h w"] | None = None
 
     def to_item(self) -> Item:
-        """Tensors of the sample."""
+        """Convert the sample to tensors."""
         item: Item = {"name": self.name, "blurred": to_tensor(self.blurred), "sharp": to_tensor(self.sharp)}
         if self.extent is not None:
             item["extent"] = torch.from_numpy(np.ascontiguousarray(self.extent))[None]
@@ -40,30 +47,31 @@ class Sample:
 
 @runtime_checkable
 class Source(Protocol):
-    """A fixed list of samples that are made or read one at a time."""
+    """A fixed sequence of samples that are loaded one at a time."""
 
-    def __len__(self) -> int:
-        """Count of samples."""
-        ...
+    def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample:
-        """Sample `index`, the same on each call."""
+        """Return a sample, the same on each call."""
         ...
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of sample `index`, known without reading it."""
+        """Return the height and width of a sample without loading it."""
         ...
 
     def label(self, index: int) -> str:
-        """What to call sample `index` in a message to the user: a path, or a name."""
+        """Return the path or name of a sample for messages."""
         ...
 
 
 class PairFiles:
-    """The samples of file pairs; sizes are checked at once, pixels are read when asked for.
+    """Samples of file pairs. Sizes are checked on construction, images are read on access.
+
+    Args:
+        pairs: The file pairs.
 
     Raises:
-        UserError: as `check_sizes` at construction, as `read_image` on access.
+        UserError: The images of a pair differ in size, or a file cannot be read.
     """
 
     def __init__(self, pairs: Sequence[Pair]):
@@ -71,89 +79,80 @@ class PairFiles:
         self._sizes = check_sizes(self.pairs)
 
     def __len__(self) -> int:
-        """Count of pairs."""
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """Both images of pair `index`."""
         pair = self.pairs[index]
         return Sample(pair.name, read_image(pair.blurred), read_image(pair.sharp))
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of pair `index`."""
         return self._sizes[index]
 
     def label(self, index: int) -> str:
-        """Path of the blurred image."""
         return str(self.pairs[index].blurred)
 
 
 class Cached:
-    """A source held in memory: every sample is made once, by several processes, when the cache is built.
+    """Samples held in memory, loaded by several processes on construction.
 
     Args:
-        source: What to hold; its samples must not depend on the process that makes them.
-        workers: Processes that fill the cache; 0 fills it in this one.
-        title: Words in front of the progress bar.
+        source: The samples, which must not depend on the process that loads them.
+        workers: Number of loader processes; 0 loads in this process.
+        title: Description of the progress bar.
     """
 
     def __init__(self, source: Source, workers: int, title: str):
         self.source = source
-        filling = DataLoader(
+        loader = DataLoader(
             _Samples(source),
             batch_size=None,
             num_workers=workers if len(source) > 4 * workers else 0,
-            worker_init_fn=quiet_worker,
+            worker_init_fn=init_worker,
             generator=torch.Generator(),
         )
         bar = {"desc": title, "unit": "pair", "mininterval": 1.0, "leave": False, "disable": None}
-        self._samples: list[Sample] = list(tqdm(filling, **bar))
+        self._samples: list[Sample] = list(tqdm(loader, **bar))
 
     def __len__(self) -> int:
-        """Count of samples."""
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
-        """Sample `index`, not a copy: callers leave the arrays alone."""
+        """Return a sample whose arrays are shared and must not be modified."""
         return self._samples[index]
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of sample `index`."""
         return self.source.size(index)
 
     def label(self, index: int) -> str:
-        """What the source calls sample `index`."""
         return self.source.label(index)
 
 
 class WholeImages(Dataset[Item]):
-    """Items of a source as they are, uncropped: what validation and test read."""
+    """Whole images of a source as items, for validation and test."""
 
     def __init__(self, source: Source):
         self.source = source
 
     def __len__(self) -> int:
-        """Count of items."""
         return len(self.source)
 
     def __getitem__(self, index: int) -> Item:
-        """Item `index` at full size."""
         return self.source[index].to_item()
 
     def name(self, index: int) -> str:
-        """Name of item `index`; of file pairs it is known without reading them."""
+        """Return the name of an item; file pairs are not read for it."""
         return self.source.pairs[index].name if isinstance(self.source, PairFiles) else self.source[index].name
 
     def __iter__(self) -> Iterator[Item]:
-        """All items in order, made one at a time."""
+        """Iterate over all items in order."""
         return (self[index] for index in range(len(self)))
 
 
-def quiet_worker(_: int) -> None:
-    """Prepare a loader's process: OpenCV with one thread, and no end by a signal that reaches the main process too.
+def init_worker(_: int) -> None:
+    """Initialise a loader process: limit OpenCV to one thread, and leave the handling of signals to the main process.
 
-    The main process, which may be in the middle of a step, ends its loaders when it ends. A loader that has got SIGTERM
-    and is still there after a minute ends on its own.
+    The main process may be in the middle of a step and stops its loaders when it ends. A loader process that received
+    SIGTERM ends by itself after a minute.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -161,7 +160,7 @@ def quiet_worker(_: int) -> None:
 
 
 def usable_cores() -> int:
-    """Count of processor cores this process may use."""
+    """Return the number of processor cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

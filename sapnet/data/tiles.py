@@ -1,13 +1,13 @@
-"""Training images cut into tiles once, so that a crop is not a whole PNG.
+"""Tiles of training images, which make random crops cheaper to load.
 
-A random 256x256 crop of a 1280x720 image decodes fourteen times the pixels it shows. Tiles of 512x512 every 256 pixels,
-the last row and column moved to the border, decode four times as many: 8 from an image of that size, 16,824 from
-GoPro's 2103 training images, on 2.3 times the room. `python -m benchmarks.loading` measures what that saves: a core
-makes 2.5 times as many crops of GoPro's images.
+A random 256x256 crop of a 1280x720 PNG decodes fourteen times the pixels that it uses. Tiles of 512x512 at a step of
+256 pixels, with the last row and column aligned to the border, decode four times as many. An image of that size has 8
+tiles; the 2103 training images of GoPro have 16,824, which take 2.3 times the disk space. `python -m
+benchmarks.loading` measures the gain: a core loads 2.5 times as many crops of GoPro images.
 
-The tiles are in GoPro's layout, `OUT/train/SEQUENCE/{blur,sharp}/NAME_Y_X.png` (Y and X: the place of the upper left
-corner), with ROOT's test images linked beside them, so `data=gopro data.root=OUT` and `data=folder data.root=OUT` train
-on tiles and test on whole images. Held-out sequences are validated on in tiles.
+The tiles are in GoPro's layout, `OUT/train/SEQUENCE/{blur,sharp}/NAME_Y_X.png` (Y and X: position of the upper left
+corner), with a link to the test images of ROOT. `data=gopro data.root=OUT` and `data=folder data.root=OUT` train and
+validate on tiles and test on whole images.
 """
 
 import json
@@ -32,30 +32,39 @@ _KINDS = ("blur", "blur_gamma")
 
 @dataclass(frozen=True)
 class Plan:
-    """How a folder's tiles were cut, kept in its `tiles.json`: tiles of two kinds never mix in one folder."""
+    """Parameters of the tiles of a folder, saved in its `tiles.json`.
+
+    Attributes:
+        size: Side of a tile in pixels.
+        step: Distance of neighbouring tiles in pixels.
+        blur: Folder of the blurred tiles: `blur` or `blur_gamma`.
+        splits: Splits that were cut.
+    """
 
     size: int
-    """Side of a tile in pixels."""
     step: int
-    """Pixels from one tile to the next."""
     blur: str
-    """Folder name of the blurred tiles: GoPro's `blur` or `blur_gamma`."""
     splits: tuple[str, ...] = ("train",)
 
     def places(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Upper left corners (y, x) of the tiles of an image."""
+        """Return the upper left corners (y, x) of the tiles of an image."""
         return list(product(starts(height, self.size, self.step), starts(width, self.size, self.step)))
 
     def tiles(self, height: int, width: int) -> int:
-        """Count of the tiles of an image."""
+        """Return the number of tiles of an image."""
         return len(self.places(height, width))
 
 
 def starts(length: int, size: int, step: int) -> list[int]:
-    """First pixels of the tiles along a side: every `step`, and one more that ends at the border if none does.
+    """Return the first pixels of the tiles along a side; the last tile ends at the border.
+
+    Args:
+        length: Length of the side in pixels.
+        size: Side of a tile in pixels.
+        step: Distance of neighbouring tiles in pixels.
 
     Raises:
-        UserError: a tile is longer than the side.
+        UserError: A tile is longer than the side.
     """
     if size > length:
         raise UserError(f"a tile of {size} pixels does not fit into a side of {length}: choose a smaller --size.")
@@ -64,10 +73,10 @@ def starts(length: int, size: int, step: int) -> list[int]:
 
 
 def read_plan(folder: str | Path) -> Plan | None:
-    """How the tiles in a folder were cut; None for a folder that holds no tiles.
+    """Read the parameters of the tiles of a folder, or return None if the folder has no tiles.
 
     Raises:
-        UserError: its `tiles.json` is damaged.
+        UserError: `tiles.json` is damaged.
     """
     path = Path(folder) / _PLAN
     if not path.is_file():
@@ -82,36 +91,41 @@ def read_plan(folder: str | Path) -> Plan | None:
 def cut_tiles(
     root: str | Path, out: str | Path, size: int = 512, step: int = 256, blur: str | None = None, workers: int = 0
 ) -> int:
-    """Cut the training images of `root` into tiles below `out` and return how many tiles are there.
+    """Cut the training images of a data set into tiles.
 
-    Tiles that are there already are not cut again, so an interrupted run goes on. Each file is whole or not there.
+    Existing tiles are kept, so an interrupted run can be continued. Files are written atomically.
 
     Args:
-        root: A data set in a layout that `find_pairs` knows.
-        out: A new or empty folder, or one that an earlier run with the same settings began.
+        root: A data set in one of the layouts of `find_pairs`.
+        out: A new or empty folder, or the folder of an interrupted run with the same settings.
         size: Side of a tile in pixels.
-        step: Pixels from one tile to the next, at most `size`.
-        blur: Which blurred folder to read where there are several.
-        workers: Processes that cut; 0 cuts in this one.
+        step: Distance of neighbouring tiles in pixels, at most `size`.
+        blur: Folder of the blurred images if there are several.
+        workers: Number of processes; 0 uses this one.
+
+    Returns:
+        Number of tiles below `out`.
 
     Raises:
-        UserError: the images cannot be read or are smaller than a tile, or `out` holds something else.
+        UserError: The images cannot be read or are smaller than a tile, or `out` contains other files.
     """
     if not 1 <= step <= size:
-        raise UserError(f"--step is {step} and --size is {size}: tiles overlap or touch, so give 1 to {size} as step.")
+        raise UserError(
+            f"--step is {step} and --size is {size}: tiles must overlap or touch, so choose a step from 1 to {size}."
+        )
     pairs, out = find_pairs(root, "train", blur), Path(out)
     kind = pairs[0].blurred.parent.name
     plan = Plan(size, step, kind if kind in _KINDS else _KINDS[0])
     for image in set(check_sizes(pairs)):
-        plan.places(*image)  # a tile that does not fit is told before the first is cut
+        plan.places(*image)  # raises if a tile does not fit
     _begin(out, plan)
     _link_tests(Path(root), out)
-    # A process that inherits a lock of a running thread may wait for ever: start them afresh.
+    # Forked processes can deadlock on a lock that a running thread holds.
     context, cut = multiprocessing.get_context("spawn"), partial(_cut, out=out / "train", plan=plan)
     bar = {"desc": "cutting", "total": len(pairs), "unit": "pair", "disable": None}
     if workers == 0:
         return sum(tqdm(map(cut, pairs), **bar))
-    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_ignore_interrupts) as pool:
         try:
             return sum(tqdm(pool.map(cut, pairs, chunksize=2), **bar))
         except BaseException:
@@ -123,12 +137,12 @@ def _begin(out: Path, plan: Plan) -> None:
     earlier = read_plan(out)
     if earlier is None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} holds something other than tiles: choose a new folder.")
+            raise UserError(f"{out} contains other files than tiles: choose a new folder.")
         write_atomically(out / _PLAN, json.dumps(asdict(plan)).encode())
     elif earlier != plan:
         raise UserError(
-            f"{out} holds tiles of {earlier.size} pixels every {earlier.step} from '{earlier.blur}', and"
-            f" {plan.size} every {plan.step} from '{plan.blur}' are asked for: choose a new folder."
+            f"{out} contains tiles of size {earlier.size} and step {earlier.step} from '{earlier.blur}', not of"
+            f" size {plan.size} and step {plan.step} from '{plan.blur}': choose a new folder."
         )
 
 
@@ -153,6 +167,6 @@ def _cut(pair: Pair, out: Path, plan: Plan) -> int:
     return len(places)
 
 
-def _leave_interrupts() -> None:
-    # The parent ends its workers; else each would print a trace of its own.
+def _ignore_interrupts() -> None:
+    # The parent stops its workers; otherwise each would print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

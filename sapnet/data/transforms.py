@@ -1,10 +1,10 @@
-"""Random crops, flips and quarter turns of pairs, reproducible whatever the number of loader processes."""
+"""Random crops, flips and rotations by 90 degrees, independent of the number of loader processes."""
 
 import os
 import random
 from typing import Any
 
-# albumentations asks the network for its newest version when it is imported.
+# Without this, albumentations looks for updates on the internet when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
@@ -16,33 +16,33 @@ from sapnet.errors import UserError
 
 
 class RandomCrops(Dataset[Item]):
-    """Square crops of a source, turned and mirrored: one of the 8 symmetries of the square, the same for every image.
+    """Square random crops with one of the 8 symmetries of the square, the same for all images of a sample.
 
-    Indexed by `(epoch, index)`: the crop of sample `index` is a function of the seed and these two numbers, so an item
-    does not depend on which process makes it, nor on what was made before.
+    Indexed by `(epoch, index)`. An item depends only on these two numbers and the seed, and not on the process or the
+    items before it.
 
     Args:
-        source: Samples at full size, none smaller than the crop: see `check_crop`.
+        source: Samples that are not smaller than the crop (`check_crop`).
         crop: Side of the crop in pixels.
-        seed: Start of the random numbers.
+        seed: Seed of the crops.
     """
 
     def __init__(self, source: Source, crop: int, seed: int):
         self.source, self.crop, self.seed = source, crop, seed
-        # An extent is a length in pixels without direction, so turning the picture leaves its values alone: a mask.
+        # The extent is passed as a mask: its values have no direction and are not changed by a rotation.
         self._transform = A.Compose([A.RandomCrop(crop, crop), A.D4(p=1.0)], additional_targets={"sharp": "image"})
 
     def __len__(self) -> int:
-        """Count of samples; each has one crop in an epoch."""
+        """Number of samples, each of which has one crop per epoch."""
         return len(self.source)
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
-        """Crop of sample `index` in `epoch`, for `key = (epoch, index)`."""
+        """Return the crop of a sample for `key = (epoch, index)`."""
         epoch, index = key
         sample = self.source[index]
-        # One state for all steps: seeded apart, the turn would be a function of the crop's position.
-        numbers = np.random.default_rng([self.seed, epoch, index])
-        self._transform.set_random_state(numbers, random.Random(int(numbers.integers(2**63))))
+        # All transforms share one state: with equal seeds, the symmetry would depend on the position of the crop.
+        rng = np.random.default_rng([self.seed, epoch, index])
+        self._transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         arrays: dict[str, Any] = {"image": sample.blurred, "sharp": sample.sharp}
         if sample.extent is not None:
             arrays["mask"] = sample.extent
@@ -51,10 +51,10 @@ class RandomCrops(Dataset[Item]):
 
 
 def check_crop(source: Source, crop: int) -> None:
-    """Refuse samples that are smaller than the crop, before training starts.
+    """Check that no sample is smaller than the crop.
 
     Raises:
-        UserError: naming the first such sample, its size and the crop.
+        UserError: A sample is smaller than the crop.
     """
     for index in range(len(source)):
         height, width = source.size(index)

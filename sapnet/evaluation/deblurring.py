@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.checks import check_writable
 from sapnet.data.images import SUFFIXES, read_image, to_array, to_tensor, write_image
 from sapnet.errors import UserError
 from sapnet.evaluation.pictures import with_points
 from sapnet.models.adaptive_network import AdaptiveNetwork, use_window
-from sapnet.training.checkpoints import network_from_checkpoint
 
 
 def pairs_of_paths(source: Path, target: Path, overwrite: bool) -> list[tuple[Path, Path]]:

@@ -6,7 +6,7 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
-from sapnet.configs import network_config
+from sapnet.configs import compose_network
 from sapnet.evaluation.complexity import Cost, count, layer_pattern, module_table, operator_table, path_prefix
 from sapnet.evaluation.footprint import Footprint, footprint
 
@@ -14,7 +14,7 @@ from sapnet.evaluation.footprint import Footprint, footprint
 def count_config(config: DictConfig) -> Cost:
     """Count parameters and operations of the network of a composed config without allocating its memory."""
     with torch.device("meta"):
-        network = hydra.utils.instantiate(network_config(config))
+        network = hydra.utils.instantiate(compose_network(config))
     return count(network, config.height, config.width)
 
 
@@ -24,7 +24,7 @@ def measure_config(config: DictConfig) -> Footprint:
     Raises:
         UserError: There is not enough memory.
     """
-    build = partial(hydra.utils.instantiate, network_config(config))
+    build = partial(hydra.utils.instantiate, compose_network(config))
     return footprint(build, config.height, config.width, measuring_device())
 
 

@@ -7,12 +7,12 @@ import hydra
 from omegaconf import DictConfig
 from torch import nn
 
+from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.errors import UserError
 from sapnet.evaluation.checkpoints import checkpoint_kind
 from sapnet.evaluation.runner import Restore
 from sapnet.models.adaptive_network import AdaptiveNetwork, use_window
 from sapnet.models.weights import load_published
-from sapnet.training.checkpoints import network_from_checkpoint
 
 
 def open_checkpoint(
@@ -42,7 +42,7 @@ def open_checkpoint(
         resample(network, sampler, budget, inference)
     use_window(network, window)
     origin = {
-        "model": info.network,
+        "model": info.network_name,
         "checkpoint": info.sha256,
         "checkpoint_kind": checkpoint_kind(checkpoint),
         "generator_steps": info.generator_steps,

@@ -15,7 +15,7 @@ from sapnet.evaluation import point_picture, point_study, point_values, policy_s
 from sapnet.evaluation.runner import usual_device
 from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.provenance import write_json
-from sapnet.training.noise import signal_to_noise
+from sapnet.training.gradient_noise import signal_to_noise
 
 log = logging.getLogger(__name__)
 #: Number and largest side in pixels of the images for the signal-to-noise ratio of the policy gradient.

@@ -1,1 +1,1 @@
-"""Tables from results."""
+"""Tables, charts and documents made from results files."""

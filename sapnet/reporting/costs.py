@@ -1,71 +1,73 @@
-"""Costs of all networks of a study."""
+"""Parameters and multiply-adds of the networks of a study."""
 
 import hydra
 
 from sapnet.configs import EXPERIMENTS
 from sapnet.evaluation.complexity import COUNTER
 from sapnet.evaluation.network_costs import count_config, measure_config, measurement_conditions, mebibytes
-from sapnet.reporting.rows import Study, read_study
+from sapnet.markdown import markdown_table
+from sapnet.reporting.study import Study, read_study
 
-#: Figures of the paper that a count can stand beside: key, heading, what is counted.
+#: Values of the paper that are compared with counts: key, heading, counted value.
 PUBLISHED = (
     ("paper_parameters_m", "parameters, M", lambda cost: cost.total_parameters / 1e6),
     ("paper_gmacs", "GMACs", lambda cost: cost.gmacs),
 )
-#: Overrides of a recipe that change a network's size.
-_SIZE = ("network=", "network.")
+#: Prefixes of the overrides of a recipe that change the size of a network.
+_SIZE = ("model=", "model.", "++sampling.policy.")
 
 
 def study_costs(study: Study) -> dict[str, dict[str, float]]:
-    """Count parameters and multiply-adds of every row's network for 3x256x256, at full size and at its runs' widths.
+    """Count parameters and multiply-adds of the network of each row for 3x256x256.
 
-    A study without a scale `paper` has no full size.
+    The network is counted at full size and at the widths of its runs. If the recipe selects the model, there is no full
+    size.
     """
-    counted = {}
-    for name, overrides in study.rows.items():
-        words = [word for word in overrides if not word.startswith("data")]
-        widths = [word for word in study.recipe.get(name, []) if word.startswith(_SIZE)]
-        counted[name] = {}
-        if "paper" in study.scales:
-            full = count_config(hydra.compose("count", words))
-            counted[name] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
+    costs = {}
+    for row, overrides in study.rows.items():
+        network = [each for each in overrides if not each.startswith("data")]
+        widths = [each for each in study.recipe.get(row, []) if each.startswith(_SIZE)]
+        costs[row] = {}
+        if not any(each.startswith("model=") for each in widths):
+            full = count_config(hydra.compose("count", network))
+            costs[row] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
         if widths:
-            run = count_config(hydra.compose("count", [*widths, *words]))
-            counted[name] |= {"run_parameters_m": run.total_parameters / 1e6, "run_gmacs": run.gmacs}
-    return counted
+            run = count_config(hydra.compose("count", [*widths, *network]))
+            costs[row] |= {"run_parameters_m": run.total_parameters / 1e6, "run_gmacs": run.gmacs}
+    return costs
 
 
-def report_table(name: str, words: list[str], measured: bool = False) -> str:
-    """Count every row of a study and return it beside the paper's figures as Markdown.
+def report_table(name: str, overrides: list[str], measured: bool = False) -> str:
+    """Count the networks of all rows of a study and return them with the paper's values as Markdown.
 
     Args:
-        name: A file of ``experiments/``, without its ending.
-        words: Overrides that go before those of the rows.
-        measured: Whether every network is also run here.
+        name: A file of `experiments/`, without its ending.
+        overrides: Overrides for all rows.
+        measured: Whether to run every network and report its memory and time.
 
     Raises:
-        UserError: No such file.
+        UserError: The study does not exist.
     """
     study = read_study(EXPERIMENTS / f"{name}.yaml")
-    published = {key for figures in study.paper.values() for key in figures}
+    published = {key for values in study.paper.values() for key in values}
     head = ["row"]
     for key, heading, _ in PUBLISHED:
         head += [heading, "paper", "off by"] if key in published else [heading]
     head += ["peak memory, MiB", "seconds"] if measured else []
-    lines = [f"**{study.title}**", "", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
-    for row, overrides in study.rows.items():
-        config = hydra.compose("count", [*overrides, *words])
+    rows = []
+    for row, own in study.rows.items():
+        config = hydra.compose("count", [*own, *overrides])
         cost = count_config(config)
         cells = [row]
-        for key, _, counted in PUBLISHED:
-            paper, ours = study.paper.get(row, {}).get(key), counted(cost)
-            cells.append(f"{ours:.2f}")
+        for key, _, count in PUBLISHED:
+            paper, counted = study.paper.get(row, {}).get(key), count(cost)
+            cells.append(f"{counted:.2f}")
             if key in published:
-                cells += ["", ""] if paper is None else [f"{paper:g}", f"{ours / paper - 1:+.1%}"]
+                cells += ["", ""] if paper is None else [f"{paper:g}", f"{counted / paper - 1:+.1%}"]
         if measured:
-            found = measure_config(config)
-            cells += [mebibytes(found.peak_bytes), f"{found.seconds:.3f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+            footprint = measure_config(config)
+            cells += [mebibytes(footprint.peak_bytes), f"{footprint.seconds:.3f}"]
+        rows.append(cells)
     notes = [f"For 3x{cost.height}x{cost.width}. Counter: {COUNTER}."]
     notes += [f"{measurement_conditions()}; memory beside the parameters."] if measured else []
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([f"**{study.title}**", "", markdown_table(head, rows, 1), "", *notes])

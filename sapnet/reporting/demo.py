@@ -1,4 +1,4 @@
-"""The demonstration: train a small network and its policy, measure both, draw what they do."""
+"""Demo: train a small network with its policy, evaluate both and draw the results."""
 
 import logging
 import shutil
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.data.images import write_image
 from sapnet.evaluation import point_study
 from sapnet.evaluation.checkpoints import evaluated_checkpoint
@@ -22,25 +23,24 @@ from sapnet.evaluation.summary import as_table
 from sapnet.models.adaptive_network import AdaptiveNetwork, Trace
 from sapnet.provenance import write_json
 from sapnet.training.assemble import network_name
-from sapnet.training.checkpoints import network_from_checkpoint
 from sapnet.training.fitting import fit
-from sapnet.training.saving import only_training
+from sapnet.training.run_lock import lock_run_folder
 from sapnet.training.timing import seconds_per_step
 
 log = logging.getLogger(__name__)
 
 
 def run_demo(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """Train, evaluate and draw; the result goes to ``demo.png`` and ``summary.json`` of the folder too.
+    """Train, evaluate and draw; write `demo.png` and `summary.json`, and return the summary.
 
     Args:
-        config: As of a training, with `training_seconds` and `picture_scenes`. Its `steps` are set to what can be
-            trained in that time, if these are fewer.
-        folder: The run's folder. What an earlier demo left there is removed.
+        config: Config of a training with `training_seconds` and `picture_scenes`. Its `steps` are reduced to the number
+            that can be trained in that time.
+        folder: Folder of the run. The results of an earlier demo are removed.
     """
     start = time.perf_counter()
-    # Of an earlier demo; the run must neither go on from it nor mix with its results.
-    with only_training(folder):
+    # The run must neither continue an earlier demo nor mix with its results.
+    with lock_run_folder(folder):
         for stale in ("checkpoints", "panels"):
             shutil.rmtree(folder / stale, ignore_errors=True)
         for stale in ("results.jsonl", "metrics.csv"):

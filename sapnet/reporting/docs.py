@@ -1,6 +1,6 @@
-"""`make docs`, `python -m sapnet.reporting.docs`: put the figures of results files into README.md and docs/.
+"""Update of the measured values in README.md and docs/: `make docs`, `python -m sapnet.reporting.docs`.
 
-A page marks where its figures come from; what stands between two marks is rebuilt, the rest is left alone:
+A page marks the values that come from results files. The text between two marks is rebuilt:
 
     <!-- from: experiments/results/study_local_rows.csv, block study -->
     ... a table ...
@@ -9,11 +9,11 @@ A page marks where its figures come from; what stands between two marks is rebui
     a gain of <!--= gain study_local_rows.csv NU-gate-warm -->+0.72 [+0.51, +0.98]<!--/--> dB
 
     <!-- python -m sapnet count table=table3 -->
-    ... what the command prints ...
+    ... the output of the command ...
     <!-- end -->
 
-Blocks and inline figures are the functions of `sapnet.reporting.blocks` and `sapnet.reporting.figures`. With
-`if measured` after the file's name a block may name results that are not there yet.
+Blocks are made by the functions of `sapnet.reporting.docs_tables`, inline values by those of
+`sapnet.reporting.docs_values`. With `if measured` after its name, the file of a block need not exist yet.
 """
 
 import inspect
@@ -30,16 +30,16 @@ from sapnet.configs import CONFIG_DIR
 from sapnet.data.images import read_image, write_image
 from sapnet.errors import UserError
 from sapnet.files import write_atomically
-from sapnet.reporting.blocks import BLOCKS, PICTURES, picture
-from sapnet.reporting.figures import FIGURES
+from sapnet.reporting.docs_tables import BLOCKS, CHARTS, draw_chart
+from sapnet.reporting.docs_values import VALUES
 
 ROOT = CONFIG_DIR.parent
 RESULTS = ROOT / "experiments" / "results"
-_FROM = r"<!-- from: (?P<file>\S+?)(?P<later> if measured)?, block (?P<words>[^>]+?) -->\n"
+_FROM = r"<!-- from: (?P<file>\S+?)(?P<later> if measured)?, block (?P<call>[^>]+?) -->\n"
 _BLOCK = re.compile(rf"({_FROM}).*?(<!-- end -->)", re.S)
-_FIGURE = re.compile(r"(<!--= (?P<words>.+?) -->)[^<]*(<!--/-->)")
-_COMMAND = re.compile(r"(<!-- python -m (?P<words>sapnet count .*?) -->\n).*?(<!-- end -->)", re.S)
-_AT_BEGINNING = re.compile(r"^ *<!--=.*$", re.M)
+_VALUE = re.compile(r"(<!--= (?P<call>.+?) -->)[^<]*(<!--/-->)")
+_COMMAND = re.compile(r"(<!-- python -m (?P<command>sapnet count .*?) -->\n).*?(<!-- end -->)", re.S)
+_LINE_START = re.compile(r"^ *<!--=.*$", re.M)
 _MARKS = re.compile(r"<!--=|<!-- (?:from:|python -m )")
 
 
@@ -49,46 +49,46 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def build(page: Path, root: Path = ROOT, commands: bool = False) -> str:
-    """Return a page with the figures that the results files hold now.
+    """Return the text of a page with the current values of the results files.
 
     Args:
-        page: What is built.
-        root: Where the page's results files are.
-        commands: Whether the commands of a page are run too, which takes minutes.
+        page: The page.
+        root: Folder that contains `experiments/results`.
+        commands: Whether to run the commands of the page, which takes minutes.
 
     Raises:
-        UserError: A mark is damaged, or names no file, block, figure or row.
+        UserError: A mark is malformed, or names an unknown file, block, value or row.
     """
-    text, found = page.read_text(), 0
+    text, count = page.read_text(), 0
 
-    def put(make: Callable[[re.Match], str], gap: str) -> Callable[[re.Match], str]:
-        def replaced(match: re.Match) -> str:
-            nonlocal found
-            found += 1
+    def replacement(make: Callable[[re.Match], str], gap: str) -> Callable[[re.Match], str]:
+        def replace(match: re.Match) -> str:
+            nonlocal count
+            count += 1
             try:
-                made = make(match)
+                content = make(match)
             except UserError as error:
                 raise UserError(f"{page.name}, {match[1].strip()}: {error}") from error
-            return f"{match[1]}{gap}{made}{gap}{match[match.lastindex or 0]}"
+            return f"{match[1]}{gap}{content}{gap}{match[match.lastindex or 0]}"
 
-        return replaced
+        return replace
 
-    if begun := _AT_BEGINNING.search(text):
-        # Markdown would take the line for HTML, and end the paragraph.
-        raise UserError(f"{page.name}: a figure's mark begins a line, {begun[0].strip()}: put a word before it.")
-    text = _BLOCK.sub(put(lambda match: _block(match, root), "\n"), text)
-    text = _FIGURE.sub(put(lambda match: _figure(match, root), ""), text)
+    if match := _LINE_START.search(text):
+        # Markdown would parse the line as HTML and end the paragraph.
+        raise UserError(f"{page.name}: a mark of a value starts a line, {match[0].strip()}: put a word before it.")
+    text = _BLOCK.sub(replacement(lambda match: _block(match, root), "\n"), text)
+    text = _VALUE.sub(replacement(lambda match: _value(match, root), ""), text)
     if commands:
-        text = _COMMAND.sub(put(lambda match: _printed(match["words"]), "\n"), text)
+        text = _COMMAND.sub(replacement(lambda match: _output(match["command"]), "\n"), text)
     else:
-        found += len(_COMMAND.findall(text))
-    if found != len(_MARKS.findall(text)):
-        raise UserError(f"{page.name}: {len(_MARKS.findall(text))} marks begin and {found} are whole; mend the others.")
+        count += len(_COMMAND.findall(text))
+    if count != (marks := len(_MARKS.findall(text))):
+        raise UserError(f"{page.name}: {count} of {marks} marks are complete; correct the others.")
     return text
 
 
 def _block(match: re.Match, root: Path) -> str:
-    name, *words = shlex.split(match["words"])
+    name, *arguments = shlex.split(match["call"])
     path = root / match["file"]
     if name not in BLOCKS:
         raise UserError(f"there is no block {name}; there are {', '.join(BLOCKS)}.")
@@ -96,50 +96,50 @@ def _block(match: re.Match, root: Path) -> str:
         return "Not measured yet.\n"
     if not path.is_file():
         raise UserError(f"there is no results file {path}.")
-    return _called(BLOCKS[name], path, words).rstrip() + "\n"
+    return _call(BLOCKS[name], path, arguments).rstrip() + "\n"
 
 
-def _figure(match: re.Match, root: Path) -> str:
-    name, file, *words = shlex.split(match["words"])
-    if name not in FIGURES:
-        raise UserError(f"there is no figure {name}; there are {', '.join(FIGURES)}.")
+def _value(match: re.Match, root: Path) -> str:
+    name, file, *arguments = shlex.split(match["call"])
+    if name not in VALUES:
+        raise UserError(f"there is no value {name}; there are {', '.join(VALUES)}.")
     path = root / "experiments" / ("" if file.endswith(".yaml") else "results") / file
     if not path.is_file():
         raise UserError(f"there is no results file {path}.")
-    return _called(FIGURES[name], path, words)
+    return _call(VALUES[name], path, arguments)
 
 
-def _called(make: Callable[..., str], path: Path, words: Sequence[str]) -> str:
+def _call(function: Callable[..., str], path: Path, arguments: Sequence[str]) -> str:
     try:
-        inspect.signature(make).bind(path, *words)
+        inspect.signature(function).bind(path, *arguments)
     except TypeError as error:
-        raise UserError(f"{make.__name__} takes other words: {error}.") from error
-    return make(path, *words)
+        raise UserError(f"the arguments of {function.__name__} are wrong: {error}.") from error
+    return function(path, *arguments)
 
 
-def _printed(words: str) -> str:
-    command = [sys.executable, "-m", *shlex.split(words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError((done.stderr.strip().splitlines() or ["it failed"])[-1])
-    return done.stdout.strip() + "\n"
+def _output(module: str) -> str:
+    command = [sys.executable, "-m", *shlex.split(module)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise UserError((process.stderr.strip().splitlines() or ["it failed"])[-1])
+    return process.stdout.strip() + "\n"
 
 
 def main() -> None:
-    """Rebuild all pages and pictures, and name those that changed."""
+    """Rebuild all pages and charts, and print the changed ones."""
     try:
-        built = {page: build(page, commands=True).encode() for page in pages()}
-        drawings = {ROOT / "docs" / name: picture(name, RESULTS) for name in PICTURES}
+        texts = {page: build(page, commands=True).encode() for page in pages()}
+        charts = {ROOT / "docs" / name: draw_chart(name, RESULTS) for name in CHARTS}
     except UserError as error:
         sys.exit(str(error))
-    for path, content in built.items():
+    for path, content in texts.items():
         if path.read_bytes() != content:
             write_atomically(path, content)
             print(f"rebuilt {path.relative_to(ROOT)}")
-    for path, drawn in drawings.items():
-        if not path.is_file() or not np.array_equal(read_image(path), drawn):
-            write_image(path, drawn)
-            print(f"drawn again: {path.relative_to(ROOT)}")
+    for path, chart in charts.items():
+        if not path.is_file() or not np.array_equal(read_image(path), chart):
+            write_image(path, chart)
+            print(f"drew {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The runs behind the tables: each done once, however many tables ask for it, and gone on with where it stopped."""
+"""Runs of studies: each combination of overrides is trained once, in a folder shared by all studies."""
 
 import hashlib
 import json
@@ -17,156 +17,171 @@ from sapnet.errors import UserError
 from sapnet.evaluation.checkpoints import evaluated_checkpoint
 from sapnet.files import exclusive, write_atomically
 from sapnet.provenance import commit, config_hash, versions
-from sapnet.reporting.rows import EVALUATED, evaluated_kind
+from sapnet.reporting.study import EVALUATED, evaluated_kind
 
-#: Stands in a study's overrides for the folder of the data sets.
+#: Placeholder for the folder of the data sets in the overrides of a study.
 DATA = "{data}"
-#: Begins the last line of a training that stopped on numbers that are not finite.
+#: Start of the last line of a training that stopped at values that are not finite.
 DIVERGED = "Training stopped at generator step"
-#: Steps that a killed training loses at most.
+#: Interval of checkpoints in steps: a killed training loses no more.
 CHECKPOINT_EVERY = 250
-#: Exit codes of a run that a signal ended (`sapnet.interrupts`).
+#: Exit codes of a run that was ended by a signal (`sapnet.interrupts`).
 INTERRUPTED = (130, 143)
-#: Seconds between two looks at a lock that another process holds.
+#: Interval in seconds at which a lock held by another process is tried again.
 _POLL_SECONDS = 0.5
 
 
-class Stopped(Exception):
-    """The study ends by a signal, so this run is not begun, or has not come to its end."""
+class RunStopped(Exception):
+    """The study was stopped by a signal before or during this run."""
 
 
-class Children:
-    """The processes of the runs at work, to which a signal is passed on."""
+class RunProcesses:
+    """Processes of the active runs, to which a signal is forwarded."""
 
     def __init__(self) -> None:
-        self._running: set[subprocess.Popen] = set()
+        self._active: set[subprocess.Popen] = set()
         self._lock = threading.Lock()
         self.stopping = False
 
     def run(self, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess:
-        """Run a process to its end and return what it wrote.
+        """Run a process to its end and return its output.
 
         Raises:
-            Stopped: `stop` was called before.
+            RunStopped: `stop` was called before.
         """
         with self._lock:
             if self.stopping:
-                raise Stopped
+                raise RunStopped
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             process = subprocess.Popen(command, **pipes, **options)
-            self._running.add(process)
+            self._active.add(process)
         out, error = process.communicate()
         with self._lock:
-            self._running.discard(process)
+            self._active.discard(process)
         return subprocess.CompletedProcess(command, process.returncode, out, error)
 
     def stop(self, signum: int) -> None:
-        """Pass a signal on to all processes that run, and let no other begin."""
+        """Forward a signal to all active processes and start no further ones."""
         with self._lock:
             self.stopping = True
-            for process in self._running:
+            for process in self._active:
                 process.send_signal(signum)
 
 
 @dataclass(frozen=True)
-class Runs:
-    """Where runs are kept, by a hash of their overrides.
+class RunStore:
+    """Folders of runs, named by a hash of their overrides.
 
-    The place of the data is no part of the hash: a folder that is moved makes no run another.
+    The location of the data is not part of the hash.
 
     Attributes:
-        root: Holds one folder per run.
-        data: The folder of the data sets, for overrides that speak of it.
-        threads: Of each run.
-        children: The processes at work.
+        root: Parent of the run folders.
+        data: Folder of the data sets, inserted for `DATA`.
+        threads: Number of threads of each run.
+        processes: The active processes.
     """
 
     root: Path
     data: str | None = None
     threads: int = 1
-    children: Children = field(default_factory=Children, compare=False)
+    processes: RunProcesses = field(default_factory=RunProcesses, compare=False)
 
     def folder(self, overrides: Sequence[str], test: Sequence[str] = ()) -> Path:
-        """Return where a training, or its test on other data, keeps ``results.jsonl`` and ``done.json``."""
-        trained = self.root / _short(_identity(overrides))
-        return trained / "tests" / _short(test) if test else trained
+        """Return the folder of a training, or of its test on other data.
 
-    def do(self, overrides: Sequence[str], test: Sequence[str] = ()) -> None:
-        """Train and test in a process of its own, unless that is done; a training goes on from its last checkpoint.
+        Args:
+            overrides: Overrides of `sapnet train`.
+            test: Overrides of `sapnet evaluate`.
+        """
+        trained = self.root / _digest(_identity(overrides))
+        return trained / "tests" / _digest(test) if test else trained
 
-        Where another process is at the same run, wait for it. A training that diverges is done: it leaves
-        ``diverged.json`` with its last message, and is not tried again.
+    def run(self, overrides: Sequence[str], test: Sequence[str] = ()) -> None:
+        """Train and test in a separate process, unless this has been done.
+
+        An interrupted training continues from its last checkpoint. If another process is running the same training,
+        wait for it. A diverged training is finished: it leaves `diverged.json` with its last message and is not
+        repeated.
+
+        Args:
+            overrides: Overrides of `sapnet train`.
+            test: Overrides of `sapnet evaluate`, for a test on other data.
 
         Raises:
-            UserError: It failed, with the last line it wrote; or the overrides need data, and there is none.
-            Stopped: `children.stop` was called.
+            UserError: The run failed, or needs data without `data` being set.
+            RunStopped: `processes.stop` was called.
         """
         folder = self.folder(overrides)
         origin = {"overrides": list(overrides)}
-        self._once(folder, "train", [f"checkpoint_every={CHECKPOINT_EVERY}", *overrides], origin)
+        self._run_once(folder, "train", [f"checkpoint_every={CHECKPOINT_EVERY}", *overrides], origin)
         if test and not (folder / "diverged.json").is_file():
             trained = json.loads((folder / "done.json").read_text())["command"] + " && "
-            words = [f"checkpoint={evaluated_checkpoint(folder / 'checkpoints', evaluated_kind(overrides))}", *test]
-            self._once(self.folder(overrides, test), "evaluate", words, {**origin, "test": list(test)}, trained)
+            checkpoint = evaluated_checkpoint(folder / "checkpoints", evaluated_kind(overrides))
+            origin["test"] = list(test)
+            self._run_once(
+                self.folder(overrides, test), "evaluate", [f"checkpoint={checkpoint}", *test], origin, trained
+            )
 
-    def _once(self, folder: Path, name: str, words: Sequence[str], origin: dict, before: str = "") -> None:
+    def _run_once(self, folder: Path, name: str, overrides: Sequence[str], origin: dict, before: str = "") -> None:
         if _is_done(folder):
             return
-        words = [self._resolve(word) for word in words]
+        overrides = [self._resolve(each) for each in overrides]
         with self._locked(folder) as lock:
-            # Whoever held it may have done it.
+            # Another process may have finished the run in the meantime.
             if _is_done(folder):
                 return
-            origin = {**origin, "command": f"{before}python -m sapnet {name} {' '.join(words)}", "commit": commit()}
-            origin["versions"] = versions()
+            origin = {**origin, "command": f"{before}python -m sapnet {name} {' '.join(overrides)}"}
+            origin |= {"commit": commit(), "versions": versions()}
             write_atomically(folder / "begun.json", json.dumps(origin).encode())
             environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
-            command = [sys.executable, "-m", "sapnet", name, *words, f"hydra.run.dir={folder}"]
-            # Handed the lock: where this process is killed, nobody joins the one that goes on.
-            done = self.children.run(command, pass_fds=(lock.fileno(),), env=environment)
-            last = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
-            if done.returncode and last.startswith(DIVERGED):
+            command = [sys.executable, "-m", "sapnet", name, *overrides, f"hydra.run.dir={folder}"]
+            # The run inherits the lock, so that it stays locked if this process is killed.
+            process = self.processes.run(command, pass_fds=(lock.fileno(),), env=environment)
+            last = (process.stderr.strip().splitlines() or ["it was killed"])[-1]
+            if process.returncode and last.startswith(DIVERGED):
                 write_atomically(folder / "diverged.json", json.dumps({**origin, "error": last}).encode())
                 return
-            if self.children.stopping and (done.returncode in INTERRUPTED or done.returncode < 0):
-                raise Stopped(last)
-            if done.returncode:
+            if self.processes.stopping and (process.returncode in INTERRUPTED or process.returncode < 0):
+                raise RunStopped(last)
+            if process.returncode:
                 raise UserError(last)
             if not _has_results(folder):
-                raise UserError(f"{folder}: the run has ended without results: {last}")
+                raise UserError(f"{folder}: the run ended without results: {last}")
             origin["config_hash"] = config_hash((folder / ".hydra" / "config.yaml").read_bytes())
             write_atomically(folder / "done.json", json.dumps(origin).encode())
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[IO]:
-        # Not by a lock that is waited for: a thread that waits for one cannot be stopped.
+        # The lock is polled because a thread that blocks on it cannot be stopped.
         with ExitStack() as stack:
             lock = None
             while lock is None:
-                if self.children.stopping:
-                    raise Stopped
+                if self.processes.stopping:
+                    raise RunStopped
                 try:
                     lock = stack.enter_context(exclusive(folder / ".lock", wait=False))
                 except BlockingIOError:
                     time.sleep(_POLL_SECONDS)
             yield lock
 
-    def _resolve(self, word: str) -> str:
-        if DATA not in word:
-            return word
+    def _resolve(self, override: str) -> str:
+        if DATA not in override:
+            return override
         if self.data is None:
-            raise UserError(f"{word}: add data_root=FOLDER, the folder that holds the data sets (GOPRO_Large, HIDE).")
-        return word.replace(DATA, self.data)
+            raise UserError(
+                f"{override}: add data_root=FOLDER, the folder that contains the data sets (GOPRO_Large, HIDE)."
+            )
+        return override.replace(DATA, self.data)
 
 
 def _identity(overrides: Sequence[str]) -> list[str]:
-    # Runs of earlier versions were evaluated at their last checkpoint and did not say so: they keep their place.
-    words = [word for word in overrides if not word.startswith(EVALUATED)]
-    return words if evaluated_kind(overrides) == "last" else [*words, f"{EVALUATED}{evaluated_kind(overrides)}"]
+    # Earlier versions evaluated the last checkpoint without an override: such runs keep their folder.
+    others = [each for each in overrides if not each.startswith(EVALUATED)]
+    return others if evaluated_kind(overrides) == "last" else [*others, f"{EVALUATED}{evaluated_kind(overrides)}"]
 
 
 def _is_done(folder: Path) -> bool:
-    # Results too: the mark alone was once given to trainings that a signal had ended.
+    # Earlier versions wrote done.json without results when a signal ended the training.
     return (folder / "diverged.json").is_file() or ((folder / "done.json").is_file() and _has_results(folder))
 
 
@@ -175,5 +190,5 @@ def _has_results(folder: Path) -> bool:
     return results.is_file() and results.stat().st_size > 0
 
 
-def _short(words: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()[:12]
+def _digest(overrides: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(overrides)).encode()).hexdigest()[:12]

@@ -1,1 +1,1 @@
-"""Losses, LightningModules, tracking, checkpoints."""
+"""Lightning modules, losses, policy gradient, callbacks, loggers, resuming."""

@@ -1,9 +1,10 @@
-"""From a composed config to a module and a trainer."""
+"""Build the Lightning module and the trainer from a composed config."""
 
 import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytorch_lightning as pl
@@ -12,38 +13,48 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from sapnet.configs import network_config
+from sapnet.checkpoints.files import AtomicCheckpointIO
+from sapnet.configs import compose_network
 from sapnet.errors import UserError
 from sapnet.models.adaptive_network import AdaptiveNetwork
-from sapnet.training.adaptive import AdaptiveModule
-from sapnet.training.checkpoints import AtomicCheckpointIO
-from sapnet.training.panels import PanelCallback
-from sapnet.training.progress import NonFiniteGuard, StepProgress, StopAtSteps
-from sapnet.training.restoration import RestorationModule
-from sapnet.training.resuming import StepRandomness
-from sapnet.training.saving import BestCheckpoint, SaveLast
+from sapnet.training.callbacks.nan_guard import NanGuard
+from sapnet.training.callbacks.panels import PanelCallback
+from sapnet.training.callbacks.progress import StepProgress
+from sapnet.training.callbacks.saving import BestCheckpoint, SaveLast
+from sapnet.training.callbacks.step_limit import StepLimit
+from sapnet.training.callbacks.step_seeds import StepSeeds
+from sapnet.training.policy_gradient_module import PolicyGradientModule
+from sapnet.training.restoration_module import RestorationModule
 
 
 def build_module(config: DictConfig) -> RestorationModule:
-    """Build the network and the module that trains it: with a policy where the sampling asks for one."""
+    """Build the network and its module: a `PolicyGradientModule` if the network has samplers."""
     optim = hydra.utils.instantiate(config.optim)
-    description = network_config(config)
-    network = hydra.utils.instantiate(description)
-    loss = hydra.utils.instantiate(config.loss)
-    parts = (network, loss, optim.optimizer, optim.scheduler, optim.clip_norm, description)
-    parts = (*parts, config.steps, config.stagewise)
+    network_config = compose_network(config)
+    network = hydra.utils.instantiate(network_config)
+    settings: dict[str, Any] = {
+        "network": network,
+        "loss": hydra.utils.instantiate(config.loss),
+        "optimizer": optim.optimizer,
+        "scheduler": optim.scheduler,
+        "clip_norm": optim.clip_norm,
+        "network_config": network_config,
+        "steps": config.steps,
+        "stagewise": config.stagewise,
+        "network_name": network_name(config),
+    }
     if not isinstance(network, AdaptiveNetwork):
-        return RestorationModule(*parts, network_name=network_name(config))
+        return RestorationModule(**settings)
     if not config.loss.progressive and config.sampling.sampler == "learned":
         raise UserError("loss.progressive=false leaves the policy without a reward: supervise every stage, or use U.")
     policy = hydra.utils.instantiate(config.policy)
-    return AdaptiveModule(*parts, policy=policy, network_name=network_name(config))
+    return PolicyGradientModule(**settings, policy=policy)
 
 
 def network_name(config: DictConfig) -> str | None:
-    """Return what a user chose the network by, such as `network=mini sampling=nu policy=gate`; None without Hydra.
+    """Return the overrides that choose the network, such as `network=mini sampling=nu policy=gate`; None without Hydra.
 
-    Single settings of the network follow the choices. A policy is named only where it is what chooses the points.
+    Overrides of single settings follow the chosen options. The policy is included only with the learned sampler.
     """
     groups = ["network", "sampling"]
     if config.sampling.sampled and config.sampling.sampler == "learned":
@@ -52,18 +63,19 @@ def network_name(config: DictConfig) -> str | None:
         return None
     hydra_config = HydraConfig.get()
     if any(group not in hydra_config.runtime.choices for group in groups):
-        # A configuration composed apart from the running command.
+        # The config was composed separately from the running command.
         return None
-    words = [f"{group}={hydra_config.runtime.choices[group]}" for group in groups]
-    overrides = [word.lstrip("+") for word in hydra_config.overrides.task]
-    return " ".join([*words, *(word for word in overrides if word.startswith(tuple(f"{group}." for group in groups)))])
+    choices = [f"{group}={hydra_config.runtime.choices[group]}" for group in groups]
+    overrides = [override.lstrip("+") for override in hydra_config.overrides.task]
+    prefixes = tuple(f"{group}." for group in groups)
+    return " ".join([*choices, *(override for override in overrides if override.startswith(prefixes))])
 
 
 def check_precision(config: DictConfig) -> None:
-    """Check that gradients are not clipped under a precision that scales them.
+    """Check that gradient clipping is not combined with a precision that scales the gradients.
 
     Raises:
-        UserError: They are: float16 multiplies the loss by a large factor, and the bound would apply to the product.
+        UserError: It is. float16 scales the loss, and the norm would be that of the scaled gradients.
     """
     precision = config.trainer.get("precision")
     if str(precision) in ("16", "16-mixed") and config.optim.clip_norm is not None:
@@ -73,21 +85,21 @@ def check_precision(config: DictConfig) -> None:
         )
 
 
-def quieten() -> None:
-    """Keep to ourselves what Lightning tells of its own affairs: they are nothing a user can act on."""
+def silence_lightning() -> None:
+    """Silence irrelevant Lightning warnings."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    data = (".*smaller than the logging interval.*", ".*does not have many workers.*")
-    # Of resumed trainings, in their run folder or from another's checkpoint.
+    small_data = (".*smaller than the logging interval.*", ".*does not have many workers.*")
+    # Resumed trainings.
     folders = (".*Checkpoint directory .* exists and is not empty.*", ".*dirpath has changed from.*")
-    # Of checkpoints of earlier versions, which saved the last one by another callback.
-    earlier = ".*callbacks used to create the checkpoint need to be provided.*"
-    for message in (".*LeafSpec.*", *data, *folders, earlier):
+    # Checkpoints of earlier versions, which used another callback for `last.ckpt`.
+    callbacks = ".*callbacks used to create the checkpoint need to be provided.*"
+    for message in (".*LeafSpec.*", *small_data, *folders, callbacks):
         warnings.filterwarnings("ignore", message)
 
 
 def build_trainer(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -> pl.Trainer:
-    """Build the trainer with its callbacks and checkpoints that survive a crash."""
-    quieten()
+    """Build the trainer with its callbacks and atomic checkpoint writing."""
+    silence_lightning()
     return hydra.utils.instantiate(
         config.trainer,
         default_root_dir=folder,
@@ -99,14 +111,21 @@ def build_trainer(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -
 
 def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
     checkpoints, every, minutes = folder / "checkpoints", config.checkpoint_every, config.checkpoint_minutes
-    best = {"filename": "best", "monitor": "val/psnr", "mode": "max", "save_on_train_epoch_end": False}
     return [
-        StepRandomness(config.seed),
+        StepSeeds(config.seed),
         StepProgress(config.steps),
-        StopAtSteps(config.steps),
-        NonFiniteGuard(checkpoints),
+        StepLimit(config.steps),
+        NanGuard(checkpoints),
         PanelCallback(folder / "panels"),
-        # The best one first: the last one then knows of it.
-        BestCheckpoint(checkpoints, auto_insert_metric_name=False, enable_version_counter=False, **best),
+        # Before `SaveLast`, so that `last.ckpt` contains the state with the new best checkpoint.
+        BestCheckpoint(
+            checkpoints,
+            filename="best",
+            monitor="val/psnr",
+            mode="max",
+            save_on_train_epoch_end=False,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        ),
         SaveLast(checkpoints / "last.ckpt", every, minutes),
     ]

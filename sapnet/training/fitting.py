@@ -1,4 +1,4 @@
-"""Train what a composed config describes, in a run's folder."""
+"""Run the training of a composed config in a run folder."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,29 +10,37 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
+from sapnet.checkpoints.architecture import check_same_architecture, transfer_weights
+from sapnet.checkpoints.files import load_checkpoint
 from sapnet.files import write_atomically
-from sapnet.training.architecture import check_same_architecture, take_weights
 from sapnet.training.assemble import build_module, build_trainer, check_precision
-from sapnet.training.checkpoints import load_checkpoint
-from sapnet.training.comparison import Change, changes_since
-from sapnet.training.restoration import RestorationModule
-from sapnet.training.saving import interruptible, only_training
-from sapnet.training.starting import Start, choose_start
-from sapnet.training.tracking import tracked
+from sapnet.training.callbacks.saving import interruptible
+from sapnet.training.loggers.run import open_loggers
+from sapnet.training.restoration_module import RestorationModule
+from sapnet.training.resuming.config_changes import Change, changes_since
+from sapnet.training.resuming.start import Start, choose_start
+from sapnet.training.run_lock import lock_run_folder
 
 log = logging.getLogger(__name__)
 
 
 def fit(config: DictConfig, folder: Path) -> Path:
-    """Train what the config describes and return the last checkpoint, below ``folder/checkpoints``.
+    """Run the training of a config.
+
+    Args:
+        config: Composed config of `sapnet train`.
+        folder: Folder of the run.
+
+    Returns:
+        Path of the last checkpoint, in `folder/checkpoints`.
 
     Raises:
         UserError: The data, the checkpoint to resume from, or a value of the config cannot be used; or another process
-            trains in this folder.
-        Interrupted: A signal came; the last checkpoint is saved.
+            is training in this folder.
+        Interrupted: A signal was received. The last checkpoint is saved.
     """
     check_precision(config)
-    with only_training(folder):
+    with lock_run_folder(folder):
         return _fit(config, folder)
 
 
@@ -45,34 +53,34 @@ def _read_start(config: DictConfig, folder: Path) -> tuple[Start, dict[str, Any]
 
 
 def _fit(config: DictConfig, folder: Path) -> Path:
-    # Before anything is built or written.
+    # First, so that an error leaves nothing behind.
     start, checkpoint, changes = _read_start(config, folder)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = hydra.utils.instantiate(config.data)
-    # Before the network, since missing or broken data is the most likely mistake.
+    # Before building the network, since missing data is the most frequent error.
     data.setup("fit")
     module = build_module(config)
     module.run_config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     if checkpoint is not None and start.checkpoint is not None:
-        check_same_architecture(module.network, module.model, checkpoint, start.checkpoint)
+        check_same_architecture(module.network, module.network_config, checkpoint, start.checkpoint)
         data.check_position(checkpoint.get(type(data).__qualname__, {}))
-    notes = [] if start.weights is None else _take_weights(module, start.weights)
+    notes = [] if start.weights is None else _transfer_weights(module, start.weights)
     _report(start, folder, changes, notes, checkpoint)
-    # It is as large as the network and its optimizers' state.
+    # Frees the memory of the weights and the optimizer states.
     del checkpoint
     if rank_zero_only.rank == 0:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
-    with tracked(config, folder) as loggers:
+    with open_loggers(config, folder) as loggers:
         trainer = build_trainer(config, folder, loggers)
         with interruptible(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint)
     return folder / "checkpoints" / "last.ckpt"
 
 
-def _take_weights(module: RestorationModule, path: Path) -> list[str]:
+def _transfer_weights(module: RestorationModule, path: Path) -> list[str]:
     source = load_checkpoint(path)
     module.chosen_on_test = bool(source["sapnet"].get("chosen_on_test"))
-    return take_weights(module.network, module.model, source, path)
+    return transfer_weights(module.network, module.network_config, source, path)
 
 
 @rank_zero_only
@@ -88,7 +96,7 @@ def _report(
     if checkpoint is not None:
         log.info("resuming %s at step %d (from %s)", folder, checkpoint["sapnet"]["generator_steps"], start.checkpoint)
     if changes is None:
-        log.warning("%s does not hold its configuration: whether a setting has changed is unknown", start.checkpoint)
+        log.warning("%s does not contain its configuration: changed settings are not detected", start.checkpoint)
     for change in changes or ():
         log.info("%s", change)
     if start.weights is not None:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 
 class StageLoss(nn.Module):
-    """Mean over the supervised stages of a pixelwise loss against the ground truth.
+    """Pixelwise loss against the ground truth, averaged over the supervised stages.
 
     Args:
-        kind: ``l1``; ``mse``; or ``charbonnier``, ``sqrt(d^2 + epsilon^2)``. The paper does not name its loss.
-        progressive: *Prog.*: every stage is supervised, with equal weights; off: the last one alone.
-        epsilon: Of ``charbonnier``, in image values of [0, 1]: errors well below it are treated as by the squared
-            error, those above as by L1.
+        kind: `l1`, `mse`, or `charbonnier`: `sqrt(d^2 + epsilon^2)`. The paper does not specify its loss.
+        progressive: Whether all stages are supervised, with equal weights (*Prog.* in the paper), or only the last.
+        epsilon: Parameter of `charbonnier`, in units of the image range [0, 1]. Errors well below it are penalised
+            quadratically, larger ones linearly.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class StageLoss(nn.Module):
     ):
         super().__init__()
         if kind not in ("l1", "mse", "charbonnier"):
-            raise ValueError(f"loss kind {kind!r} is none of l1, mse, charbonnier")
+            raise ValueError(f"loss kind {kind!r} is unknown: use l1, mse or charbonnier")
         self.kind, self.progressive, self.epsilon = kind, progressive, epsilon
 
     def per_stage(
@@ -40,7 +40,7 @@ class StageLoss(nn.Module):
         return self.combine(self.per_stage(outputs, sharp))
 
     def combine(self, per_stage: Sequence[Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        """Return the loss to minimise from the losses of the stages that learn."""
+        """Return the loss to minimise, given the losses of the stages that learn."""
         return torch.stack(list(per_stage)).mean() if self.progressive else per_stage[-1]
 
     def _pixelwise(self, output: Tensor, sharp: Tensor) -> Tensor:

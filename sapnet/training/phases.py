@@ -1,4 +1,4 @@
-"""Phases of a training: all stages together, or one stage after another on those before it."""
+"""Phases of a training: all stages together, or stage by stage with the earlier stages fixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Phase:
     Attributes:
         begin: First generator step, from 0.
         end: The step after its last one.
-        stages: First stage that learns, from 0, and the one after the last; None: all.
+        stages: Index of the first stage that learns, from 0, and the index after the last; None for all stages.
     """
 
     begin: int
@@ -23,7 +23,7 @@ class Phase:
 
     @property
     def steps(self) -> int:
-        """Its length."""
+        """Number of generator steps."""
         return self.end - self.begin
 
 
@@ -32,19 +32,19 @@ def make_phases(steps: int, stagewise: Sequence[float], stages: int | None = Non
 
     Args:
         steps: Generator steps of the whole training.
-        stagewise: For each stage the share of the steps at which it begins to learn, the first one 0; the stages before
-            it are fixed from then on, those after it do not run. Empty: one phase in which all stages learn.
-        stages: Stages of the network, where it is known.
+        stagewise: For each stage the share of the steps at which it starts to learn, the first one 0. From then on the
+            earlier stages are fixed; later stages do not run. Empty for one phase in which all stages learn.
+        stages: Number of stages of the network; None to skip this check.
 
     Raises:
-        UserError: The shares do not rise from 0 to less than 1, or there are not as many as stages.
+        UserError: The shares do not increase from 0 to less than 1, or their number differs from that of the stages.
     """
     shares = list(stagewise)
     if not shares:
         return (Phase(0, steps),)
     if shares[0] != 0 or any(b <= a for a, b in zip(shares, [*shares[1:], 1.0], strict=True)):
-        raise UserError(f"stagewise={shares}: give rising shares of the steps, the first 0, all below 1.")
+        raise UserError(f"stagewise={shares}: give increasing shares of the steps, the first 0, all below 1.")
     if stages is not None and len(shares) != stages:
         raise UserError(f"stagewise={shares}: this network has {stages} stages; give a share for each.")
-    borders = [round(share * steps) for share in [*shares, 1.0]]
-    return tuple(Phase(a, b, (k, k + 1)) for k, (a, b) in enumerate(pairwise(borders)))
+    bounds = [round(share * steps) for share in [*shares, 1.0]]
+    return tuple(Phase(a, b, (k, k + 1)) for k, (a, b) in enumerate(pairwise(bounds)))

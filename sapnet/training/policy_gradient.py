@@ -1,4 +1,4 @@
-"""The policy gradient of Sec. 3.1.1 (Eq. 6-7) from a single draw, as a loss to minimise."""
+"""Loss whose gradient is the policy gradient of Sec. 3.1.1 (Eq. 6-7) from a single draw."""
 
 from dataclasses import dataclass
 
@@ -17,24 +17,25 @@ from sapnet.training.reward import budget_penalty
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """How a policy learns; the defaults are the paper's, with a reward of lower variance.
+    """Settings of the policy's training. The defaults are those of the paper, except for a reward of lower variance.
 
     Attributes:
-        estimator: Of the policy gradient: ``reinforce`` (Eq. 6-7), or ``gate``, the first-order value of each drawn
-            point from the backward pass of the restoration loss (`sapnet.sampling.gates`).
-        baseline: Subtracted from the reward of REINFORCE: ``none`` (Eq. 5 as it stands); ``improvement``, what the
-            action cannot change; ``paired``, the reward of a second draw of the stage, made without gradients.
-        credit: ``local`` (Eq. 7 per pixel) or ``global``.
+        estimator: Estimator of the policy gradient: `reinforce` (Eq. 6-7), or `gate`, the first-order value of each
+            drawn point from the backward pass of the restoration loss (`sapnet.sampling.gates`).
+        baseline: Baseline subtracted from the reward of REINFORCE: `none` (Eq. 5); `improvement`, the part of the
+            reward that the action cannot change; `paired`, the reward of a second draw of the stage, without gradients.
+        credit: `local` (Eq. 7 per pixel) or `global`.
         alpha: Weight of the error in the reward.
         beta: Weight of the penalty on too many points.
-        rate: Learning rate of the policy, relative to the generator's.
-        pretrain: Share of the steps in which the generator learns with points drawn uniformly at random.
-        warm_start: ``none``, or ``error``: in these first steps the policy imitates the error of the stage before, and
-            points are drawn from it.
-        warm_start_window: Side of the square window, in pixels, that smooths the error that is imitated; odd. A wider
-            window marks whole objects rather than their edges.
-        settle: Share of the steps, the last ones, in which the policy is fixed and the generator learns from the top
-            ``L`` points, which inference takes.
+        rate: Learning rate of the policy relative to that of the generator.
+        pretrain: Share of the steps, at the beginning, in which the generator learns with points drawn uniformly at
+            random.
+        warm_start: `none`, or `error`: during `pretrain` the policy learns to predict the error of the previous stage,
+            and points are drawn from the policy.
+        warm_start_window: Side in pixels of the square window that smooths this error; odd. A wider window selects
+            whole objects rather than their edges.
+        settle: Share of the steps, at the end, in which the policy is fixed and the generator learns with the top `L`
+            points, as in inference.
 
     Raises:
         UserError: A value is unknown or out of range.
@@ -52,14 +53,13 @@ class PolicySettings:
     settle: float = 0.0
 
     def __post_init__(self):
-        """Check the values."""
-        known = {
+        options = {
             "estimator": ("reinforce", "gate"),
             "baseline": ("improvement", "none", "paired"),
             "credit": ("local", "global"),
             "warm_start": ("none", "error"),
         }
-        for key, values in known.items():
+        for key, values in options.items():
             if getattr(self, key) not in values:
                 raise UserError(f"policy.{key}={getattr(self, key)} is unknown: use {' or '.join(values)}.")
         if self.warm_start_window < 1 or self.warm_start_window % 2 == 0:
@@ -71,14 +71,14 @@ class PolicySettings:
 
     @property
     def reward(self) -> str:
-        """What `stage_reward` subtracts: a paired baseline takes the place of the stage before."""
+        """Baseline of `stage_reward`; a paired baseline replaces the previous stage."""
         return "none" if self.baseline == "none" else "improvement"
 
     def check(self, network: AdaptiveNetwork) -> None:
-        """Check that the settings suit an adaptive network.
+        """Check that a network supports the settings.
 
         Raises:
-            UserError: They do not.
+            UserError: It does not.
         """
         name = type(network.generator).__name__
         if self.estimator == "gate" and network.settings["budget_control"] != "calibrated":
@@ -98,41 +98,41 @@ def policy_loss(
     budget_control: str = "calibrated",
     beta: float = 0.5,
 ) -> Float[Tensor, ""]:
-    """Surrogate whose gradient is minus the single-sample policy gradient of one stage (Eq. 7).
+    """Return a surrogate loss whose gradient is minus the single-sample policy gradient of one stage (Eq. 7).
 
-    The objective is `J = E[mean over pixels of R - sum over scales of the penalty]`, averaged over patches; padding
-    counts in no mean. Every scale holds one independent binary map `a_r ~ Bernoulli(p_r)`, so `log pi` sums over
-    scales and positions. The value of the loss means nothing, only its gradient does; it reaches the policy alone.
+    The objective is `J = E[mean over pixels of R - sum over scales of the penalty]`, averaged over patches; means
+    exclude padding. Every scale has one independent binary map `a_r ~ Bernoulli(p_r)`, so `log pi` is a sum over scales
+    and positions. Only the gradient of the loss is meaningful, not its value, and it reaches only the policy.
 
-    With `N` the number of valid canvas positions and `R_j` the reward pooled to the canvas, penalty included:
+    With `N` the number of valid canvas positions and `R_j` the reward pooled to the canvas, including the penalty:
 
     - `credit="global"`: `mean(R) * sum_j grad log pi_j`, the unbiased estimate of the gradient of `J`;
-    - `credit="local"`: `1/N * sum_j R_j grad log pi_j`, Eq. 7 pixel by pixel. It leaves out that a point also helps its
-      neighbours, so it is biased, but its variance is far smaller; unbiased where `R_j` depends on `a_j` alone. The
-      penalty, one number for all positions, weighs `1/N` of what it weighs in `"global"`.
+    - `credit="local"`: `1/N * sum_j R_j grad log pi_j`, Eq. 7 per pixel. It ignores the effect of a point on its
+      neighbours, so it is biased, but its variance is much smaller. It is unbiased if `R_j` depends only on `a_j`. The
+      penalty, one number for all positions, has `1/N` of its weight in `"global"`.
 
     Args:
-        sampling: A learned sampler's answer with drawn actions.
-        reward: Of the joined image, with or without the padding; treated as a constant.
-        credit: As above.
-        budget_control: `"indicator"` subtracts the penalty on too many points, `"calibrated"` needs none.
+        sampling: Points drawn by a learned sampler.
+        reward: Reward per pixel of the joined image, with or without padding; treated as a constant.
+        credit: `local` or `global`, see above.
+        budget_control: `indicator` subtracts the penalty on too many points; `calibrated` needs none.
         beta: Weight of the penalty.
 
     Raises:
-        UserError: If an option is unknown.
-        ValueError: If the sampling was not drawn from a policy.
+        UserError: An option is unknown.
+        ValueError: The points were not drawn from a policy.
     """
     if credit not in ("local", "global"):
         raise UserError(f"credit={credit!r} is unknown: use 'local' or 'global'.")
     if budget_control not in ("calibrated", "indicator"):
         raise UserError(f"budget_control={budget_control!r} is unknown: use 'calibrated' or 'indicator'.")
     if not sampling.actions:
-        raise ValueError("a policy gradient needs points that a learned sampler drew")
-    parts = _patches(reward.detach(), sampling)
+        raise ValueError("a policy gradient needs points drawn by a learned sampler")
+    patches = _patches(reward.detach(), sampling)
     total = sampling.map.new_zeros(())
     for scale, actions in sampling.actions.items():
         stride = sampling.strides[scale]
-        gains = pool(parts, stride, sampling.valid)
+        gains = pool(patches, stride, sampling.valid)
         cover = torch.ones_like(gains) if sampling.valid is None else pool(sampling.valid.to(gains.dtype), stride)
         number = cover.sum(dim=(1, 2)).clamp(min=1e-6)
         if budget_control == "indicator":
@@ -147,8 +147,8 @@ def policy_loss(
 
 
 def log_probability(probabilities: Float[Tensor, "p h w"], actions: Bool[Tensor, "p h w"]) -> Float[Tensor, "p h w"]:
-    """Logarithm of each position's probability of the action that it took."""
-    # One logarithm of what happened: the branch not taken could bring a 0 * inf into the gradient.
+    """Return the logarithm of the probability of the drawn action at each position."""
+    # A single logarithm: with one per branch, the branch not taken could add 0 * inf to the gradient.
     return torch.where(actions, probabilities, 1 - probabilities).log()
 
 

@@ -1,4 +1,4 @@
-"""The reward of a non-uniform stage (Eq. 5): how right its image is, and whether it kept the budget."""
+"""Reward of a non-uniform stage (Eq. 5): restoration error, and penalty for exceeding the budget."""
 
 import torch
 from jaxtyping import Float
@@ -16,28 +16,38 @@ def stage_reward(
     alpha: float = 1.0,
     baseline: str = "improvement",
 ) -> Float[Tensor, "b h w"]:
-    """First term of Eq. 5 per pixel, `-alpha (|OP_k - GT| + |OP_{k-1} - GT|)`, errors averaged over RGB; no gradient.
+    """Return the first term of Eq. 5 per pixel, without gradient.
 
-    A stage is paired with its own reward only: `OP_{k-1}` is its state, which its action cannot change. So
-    `baseline="improvement"` may add `2 alpha |OP_{k-1} - GT|`: the expected gradient stays, its variance falls, and
-    what is left is `alpha (|OP_{k-1} - GT| - |OP_k - GT|)`, how much better the stage made the pixel. `"none"` is the
-    paper's. Images are RGB in [0, 1]. Raises `UserError` for any other baseline.
+    The term is `-alpha (|OP_k - GT| + |OP_{k-1} - GT|)`, with errors averaged over RGB. The action of stage `k` cannot
+    change `OP_{k-1}`. Therefore `baseline="improvement"` may add `2 alpha |OP_{k-1} - GT|`: the expected gradient stays
+    the same and its variance decreases. The sum is `alpha (|OP_{k-1} - GT| - |OP_k - GT|)`, the improvement of the
+    pixel by the stage.
+
+    Args:
+        restored: Output of the stage, `OP_k`; RGB in [0, 1].
+        previous: Output of the previous stage, `OP_{k-1}`.
+        sharp: Ground truth.
+        alpha: Weight of the error.
+        baseline: `improvement`, or `none` for the reward of the paper.
+
+    Raises:
+        UserError: The baseline is unknown.
     """
-    now = (restored - sharp).abs().mean(dim=1)
-    before = (previous - sharp).abs().mean(dim=1)
+    error = (restored - sharp).abs().mean(dim=1)
+    previous_error = (previous - sharp).abs().mean(dim=1)
     if baseline == "improvement":
-        return alpha * (before - now)
+        return alpha * (previous_error - error)
     if baseline == "none":
-        return -alpha * (now + before)
+        return -alpha * (error + previous_error)
     raise UserError(f"baseline={baseline!r} is unknown: use 'improvement' or 'none'.")
 
 
 @torch.no_grad()
 def budget_penalty(sampling: SampledPoints, scale: int, beta: float = 0.5) -> Float[Tensor, "p"]:
-    """Second term of Eq. 5 for each patch at one scale, `beta 1(L' > L)`, less the constant `beta / 2`.
+    """Return the second term of Eq. 5 for each patch at one scale: `beta 1(L' > L) - beta / 2`.
 
-    `L'` counts the points that were drawn, those dropped for lack of slots included. The constant is a baseline: it
-    makes too many and too few points weigh the same, and leaves the expected gradient alone.
+    `L'` is the number of points drawn, including those dropped because all slots are taken. The constant `beta / 2` is
+    a baseline: it weighs too many and too few points equally, and does not change the expected gradient.
     """
     drawn = sampling.drawn_counts(scale)
     budget = torch.tensor(sampling.counts[scale], device=drawn.device)

@@ -1,4 +1,4 @@
-"""Time of a training step, measured before the training."""
+"""Time of a training step."""
 
 import time
 from itertools import islice
@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 
 from sapnet.training.assemble import build_module
 
-#: Steps that are timed to foresee the length of the training; the first of them are not counted.
+#: Steps to run before the measurement, and steps to measure.
 WARM_UP, TIMED = 3, 8
 
 
 def seconds_per_step(config: DictConfig) -> float:
-    """Time a few training steps of each phase with a network that is thrown away, and return the mean of all steps."""
+    """Measure a few training steps of each phase with a temporary network, and return the mean over the training."""
     pl.seed_everything(config.seed, verbose=False)
     data = hydra.utils.instantiate(config.data, train=4 * config.data.batch, cache=True)
     data.setup("fit")
@@ -24,15 +24,15 @@ def seconds_per_step(config: DictConfig) -> float:
     optimizers, _ = cast(tuple[list[Optimizer], list], module.configure_optimizers())
     seconds = 0.0
     for phase in module.phases:
-        # The middle, where points are drawn and the policy learns.
-        module.generator_steps, marks = phase.begin + phase.steps // 2, []
+        # In the middle of a phase points are drawn and the policy learns.
+        module.generator_steps, times = phase.begin + phase.steps // 2, []
         batches = (batch for _ in range(WARM_UP + TIMED) for batch in data.train_dataloader())
         for batch in islice(batches, WARM_UP + TIMED):
-            marks.append(time.perf_counter())
+            times.append(time.perf_counter())
             loss, _ = module.losses(batch)
             loss.backward()
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
-        seconds += (time.perf_counter() - marks[WARM_UP]) / TIMED * phase.steps / config.steps
+        seconds += (time.perf_counter() - times[WARM_UP]) / TIMED * phase.steps / config.steps
     return seconds

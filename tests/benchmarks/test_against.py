@@ -1,4 +1,4 @@
-"""The comparison of a training step with another checkout's."""
+"""Comparison of a training step between two checkouts."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from benchmarks.against import _HERE, main, measure, report
 
 
 @pytest.mark.slow
-def test_a_checkout_beside_itself():
+def test_checkout_is_compared_with_itself():
     found = measure(_HERE, "sampling=uniform_network", rounds=3)
     assert found["rounds"] == 3
     for clock in ("wall", "processor"):
@@ -17,7 +17,7 @@ def test_a_checkout_beside_itself():
     assert "| mini step | clock | here, ms | there, ms | times as fast |" in text and text.count("| U |") == 2
 
 
-def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
+def test_folder_without_checkout_is_rejected(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path)])
-    assert "is no checkout of this project" in capsys.readouterr().err
+    assert "is not a checkout of this project" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The benchmark of a training step of the small network, on small crops."""
+"""Benchmark of a training step of the small network on small crops."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from sapnet.evaluation.network_costs import count_config
 
 
 @pytest.mark.slow
-def test_steps_stand_beside_their_floor():
-    """Operations of a whole batch and step, one thread only while it measures, all in the table."""
+def test_steps_are_compared_with_the_floor():
+    """Operations are those of a whole step, and the number of threads is restored."""
     before = torch.get_num_threads()
     record = measure(rounds=1, batch=2, side=32)
     assert torch.get_num_threads() == before

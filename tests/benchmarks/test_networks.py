@@ -1,4 +1,4 @@
-"""The benchmark of the networks, run as `make bench` runs it with the smallest widths."""
+"""Benchmark of the networks with the smallest widths."""
 
 import argparse
 import json
@@ -21,8 +21,8 @@ def test_pairs_differ_by_their_sampling():
 
 
 @pytest.mark.parametrize("name", ["NU", "SRN_U"])
-def test_a_step_trains_all_of_a_network(name):
-    """A step that leaves out the policy or the optimizer would be timed too fast."""
+def test_step_trains_the_whole_network(name):
+    """The time of a step must include the policy and the optimizer."""
     torch.manual_seed(0)
     subject = Subject(compose(name, quick=True), CPU)
     blurred = image(32, 24, CPU)
@@ -37,14 +37,14 @@ def test_a_step_trains_all_of_a_network(name):
     assert not subject.network.training
 
 
-def test_the_network_timed_is_the_one_counted():
+def test_timed_network_is_the_counted_one():
     config = compose("DMPHN_NU", quick=True)
     with torch.device("meta"):
         network = builder(config)()
     assert count(network, 32, 32).total_parameters == sum(p.numel() for p in Subject(config, CPU).network.parameters())
 
 
-def test_goals_belong_to_the_real_networks_on_a_cpu():
+def test_only_full_networks_on_a_cpu_have_goals():
     given = {"U": None}, [(256, 256)], 1
     assert Bench(*given, CPU)._goal("floor", "U", (256, 256)) == 1.4
     assert Bench(*given, CPU, quick=True)._goal("floor", "U", (256, 256)) is None
@@ -64,8 +64,8 @@ def test_sizes_are_width_by_height():
 
 
 @pytest.mark.slow
-def test_the_benchmark_writes_what_it_prints(tmp_path):
-    """Counts, floor, times, steps, ratios and memory of two networks at two sizes, every sample kept."""
+def test_benchmark_writes_the_printed_tables(tmp_path):
+    """Counts, floor, times, steps, ratios and memory of two networks at two sizes."""
     words = "--quick --models NU U --sizes 48x32 80x64 --rounds 3 --out found/bench.json"
     done = run("benchmarks.networks", *words.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -110,4 +110,4 @@ def test_the_benchmark_writes_what_it_prints(tmp_path):
     assert len(larger) == 2 and all(peak is None or peak > 2**18 for peak in larger)
     assert done.stdout.count("| NU | 48x32 |") == 4 and "| NU / U | 80x64 | forward |" in done.stdout
     head = done.stdout.index
-    assert head("To do") < head("Arithmetic floor") < head("### Seconds") < head("What sampling costs")
+    assert head("### Operations") < head("Arithmetic floor") < head("### Seconds") < head("### Cost of sampling")

@@ -1,4 +1,4 @@
-"""The profile against a network whose modules take known times."""
+"""Profile of a network whose modules take known times."""
 
 import time
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.profile import beside_macs, module_seconds, operators
+from benchmarks.profile import compare_with_macs, module_seconds, operators
 from sapnet.evaluation.complexity import count, path_prefix
 from tests.integration.conftest import run
 
@@ -29,8 +29,8 @@ def network() -> nn.Module:
     return nn.Sequential(Takes(0.06), Takes(0.02, Takes(0.03)))
 
 
-def test_a_modules_time_is_its_own(network):
-    """What a child takes must not stand at its parent too."""
+def test_time_of_a_module_excludes_its_children(network):
+    """The time of a child is not added to its parent."""
     found = module_seconds(network, torch.rand(1, 3, 8, 8), rounds=5)
     assert set(found) == {path for path, _ in network.named_modules()}
     for path, seconds in {"0": 0.06, "1": 0.02, "1.child": 0.03}.items():
@@ -39,11 +39,11 @@ def test_a_modules_time_is_its_own(network):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
-def test_what_is_slower_than_its_multiply_adds_stands_out(network):
-    """Both convolutions cost the same, so half the time is either's share: 30 ms too many, 30 ms too few."""
+def test_slow_module_has_an_excess(network):
+    """Both convolutions have equal shares of the operations, so one exceeds its share of the time by 30 ms."""
     seconds = {"0": 0.08, "0.child": 0.01, "1": 0.02, "1.child.child": 0.01}
     cost = count(network, 8, 8)
-    lines = beside_macs(seconds, cost, lambda path: path_prefix(path, 1), "part").splitlines()
+    lines = compare_with_macs(seconds, cost, lambda path: path_prefix(path, 1), "part").splitlines()
     assert lines[0].startswith("| part | ms |") and lines[2:] == [
         "| 0 | 90.0 | 75.0% | 0.000 | 50.0% | +30.0 |",
         "| 1 | 30.0 | 25.0% | 0.000 | 50.0% | -30.0 |",
@@ -52,17 +52,17 @@ def test_what_is_slower_than_its_multiply_adds_stands_out(network):
 
 def test_small_shares_are_summed_up(network):
     seconds = {"0": 1.0, "0.child": 0.0001, "1": 0.0002}
-    text = beside_macs(seconds, count(network, 8, 8), lambda path: path, "module")
+    text = compare_with_macs(seconds, count(network, 8, 8), lambda path: path, "module")
     assert "| 2 smaller ones | 0.3 | 0.0% |" in text and "0.child" not in text
 
 
-def test_operators_are_named_with_their_calls(network):
+def test_operators_are_listed_with_their_calls(network):
     text = operators(network, torch.rand(1, 3, 64, 64), most=30)
     assert "| aten::conv2d | 2 |" in text
 
 
 @pytest.mark.slow
-def test_the_profile_is_printed_and_written(tmp_path):
+def test_profile_is_printed_and_written(tmp_path):
     words = ["--quick", "--models", "NU", "--size", "48x32", "--rounds", "1", "--out", "p.md"]
     done = run("benchmarks.profile", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The calibrated, interleaved timing under a clock that the test turns."""
+"""Calibrated timing with a simulated clock."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from benchmarks.timing import Round, Sample, Spread, Stopwatch, interleave, rati
 
 
 class Machine:
-    """A machine whose runs take the work times its slowness, which changes at given readings of the work done."""
+    """A simulated machine that is slower by a factor during an interval."""
 
     def __init__(self, slow_from: float = float("inf"), slow_to: float = float("inf"), slowness: float = 2.0):
         self.now, self.runs = 0.0, []
@@ -25,7 +25,7 @@ class Machine:
         return watch
 
 
-def test_a_calm_machine_gives_each_sample_once_between_two_calibrations():
+def test_sample_is_taken_once_between_two_calibrations():
     machine = Machine()
     watch = machine.stopwatch()
     assert watch.measure(machine.run("case", 10.0)) == Round((Sample(10.0, 1.0, 1.0),))
@@ -33,28 +33,28 @@ def test_a_calm_machine_gives_each_sample_once_between_two_calibrations():
     assert watch.usual == watch.best == 1.0
 
 
-def test_the_first_run_of_all_is_no_calibration():
-    """It loads code and memory, and would be the slowest."""
+def test_first_run_is_discarded():
+    """It includes loading and would be the slowest."""
     machine = Machine(slow_from=0.0, slow_to=0.5, slowness=50)
     assert machine.stopwatch().calibrations == [1.0] * 5
 
 
-def test_a_noisy_sample_is_repeated_until_calm():
-    """Slow from the end of the case on: the calibration after it gives it away, the next attempts are noisy before."""
+def test_noisy_sample_is_repeated():
+    """The machine is slow after the case, which is visible in the calibration after the sample."""
     machine = Machine(slow_from=16.5, slow_to=18.5)
     found = machine.stopwatch().measure(machine.run("case", 10.0))
     assert found.attempts == (Sample(10.0, 1.0, 2.0), Sample(10.0, 1.0, 1.0))
     assert found.best(usual=1.0) == found.attempts[1]
 
 
-def test_too_fast_is_as_noisy_as_too_slow():
+def test_sample_is_noisy_if_too_fast():
     watch = Machine().stopwatch(tolerance=0.25)
     assert watch.noisy(Sample(20.0, 1.0, 2.0)) and watch.noisy(Sample(20.0, 2.0, 1.0))
     assert watch.noisy(Sample(5.0, 0.5, 1.0)) and not watch.noisy(Sample(5.0, 0.8, 1.2))
 
 
 def test_repeats_are_bounded():
-    """A machine that stays slow must not keep the benchmark for ever."""
+    """A machine that stays slow must not block the benchmark."""
     machine = Machine(slow_from=6.0)
     watch = machine.stopwatch(repeats=2)
     found = watch.measure(machine.run("case", 10.0))
@@ -62,14 +62,14 @@ def test_repeats_are_bounded():
 
 
 def test_repeats_are_bounded_in_time():
-    """A network that takes minutes is not run again and again."""
+    """A slow network is not repeated many times."""
     machine = Machine(slow_from=6.0)
     watch = machine.stopwatch(repeats=2, patience=30.0)
     watch.calibrations *= 10
     assert [len(watch.measure(machine.run("case", 10.0)).attempts) for _ in range(3)] == [3, 1, 1]
 
 
-def test_cases_take_turns_in_every_round():
+def test_cases_alternate_in_every_round():
     machine = Machine()
     calls = []
     cases = {name: machine.run(name, 1.0) for name in "abc"}
@@ -79,8 +79,8 @@ def test_cases_take_turns_in_every_round():
     assert {name: len(rounds) for name, rounds in found.items()} == {"a": 3, "b": 3, "c": 3}
 
 
-def test_noise_does_not_reach_the_summary():
-    """One slow round of three, its attempts all noisy: the medians are the calm rounds'."""
+def test_noisy_samples_are_excluded_from_the_summary():
+    """Of three rounds, one has only noisy attempts and is excluded."""
     calm, slow = Sample(10.0, 1.0, 1.0), Sample(30.0, 3.0, 3.0)
     rounds = [Round((calm,)), Round((slow, slow, slow)), Round((slow, Sample(12.0, 1.0, 1.1)))]
     found = summarise(rounds, usual=1.0, tolerance=0.25)
@@ -88,14 +88,14 @@ def test_noise_does_not_reach_the_summary():
     assert (found.rounds, found.noisy, found.repeated) == (3, 1, 3)
 
 
-def test_where_all_is_noise_the_noise_is_told():
+def test_noisy_samples_are_used_if_there_are_no_others():
     slow = Round((Sample(30.0, 3.0, 3.0),))
     found = summarise([slow, slow], usual=1.0, tolerance=0.25)
     assert found.seconds.middle == 30.0 and found.calibrated.middle == 10.0 and found.noisy == 2
 
 
-def test_a_ratio_is_taken_within_the_round():
-    """Both slower by ten in the second round: the ratio stays."""
+def test_ratio_is_computed_within_the_round():
+    """If both cases are slower in a round, their ratio does not change."""
     a = [Round((Sample(s, 1.0, 1.0),)) for s in (1.1, 11.0)]
     b = [Round((Sample(s, 1.0, 1.0),)) for s in (1.0, 10.0)]
     found = ratio(a, b, usual=1.0)

@@ -1,4 +1,4 @@
-"""Bytes by hand, and a convolution that does what it says."""
+"""Memory traffic and calibration kernel."""
 
 import torch
 from torch import nn
@@ -14,30 +14,30 @@ def moved(run) -> tuple[int, int]:
     return counted.read, counted.written
 
 
-def test_an_operator_reads_its_inputs_and_writes_its_result():
+def test_operator_reads_inputs_and_writes_result():
     a, b = torch.zeros(10, 20), torch.zeros(20, 5)
     assert moved(lambda: a @ b) == (4 * (200 + 100), 4 * 50)
 
 
-def test_views_and_empty_tensors_move_nothing():
+def test_views_and_empty_tensors_have_no_traffic():
     a = torch.zeros(10, 20)
     assert moved(lambda: (a.t(), a[2:5], a.reshape(200), torch.empty(9), a.permute(1, 0))) == (0, 0)
     assert moved(lambda: a.t().contiguous()) == (800, 800)
 
 
-def test_in_place_writes_count_and_expanded_values_lie_in_memory_once():
+def test_traffic_of_in_place_and_expanded_tensors():
     a, row = torch.zeros(10, 20), torch.zeros(20)
     assert moved(lambda: a.relu_()) == (800, 800)
     assert moved(lambda: a.add_(row.expand(10, 20))) == (800 + 80, 800)
 
 
-def test_a_network_is_counted_by_its_shapes():
-    """A 1x1 convolution of 3 to 5 channels on 8 x 4 pixels, bias included."""
+def test_network_is_counted_on_the_meta_device():
+    """A 1x1 convolution from 3 to 5 channels on 8 x 4 pixels with bias."""
     counted = traffic(lambda: nn.Conv2d(3, 5, 1), 8, 4)
     assert (counted.read, counted.written) == (4 * (3 * 32 + 15 + 5), 4 * 5 * 32)
 
 
-def test_the_calibration_is_a_convolution_of_the_stated_work():
+def test_calibration_has_the_stated_number_of_multiply_adds():
     kernel = fastest_convolution(CPU, side=16)
     assert kernel.macs in (16 * 16 * 64 * 64 * 25, 16 * 16 * 128 * 128 * 9)
     with Traffic() as counted:
@@ -47,5 +47,5 @@ def test_the_calibration_is_a_convolution_of_the_stated_work():
     assert kernel.name.startswith({64: "5x5, 64 channels", 128: "3x3, 128 channels"}[channels])
 
 
-def test_a_copy_has_a_rate():
+def test_bandwidth_is_positive():
     assert 1e7 < bandwidth(CPU, 1 << 18) < 1e13

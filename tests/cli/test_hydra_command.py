@@ -124,7 +124,7 @@ def test_a_task_that_cannot_write_says_where(command, tmp_path):
         (tmp_path / "file" / "x").mkdir()
 
     code, _, err = command("input=x", task=task)
-    assert code == 1 and is_one_sentence(err) and f"{tmp_path}/file/x: it cannot be written" in err
+    assert code == 1 and is_one_sentence(err) and f"{tmp_path}/file/x: the file cannot be written" in err
 
 
 def test_a_missing_file_that_nobody_gave_is_a_fault_of_the_program(command):
@@ -171,7 +171,7 @@ def test_an_interrupt_ends_with_130(command, error, mode):
             sys.exit(1)
 
     code, _, err = command(*mode, "input=x", "optim.rate=1,2" if mode else "optim.rate=1", task=task)
-    assert (code, err) == (130, "Interrupted; what was saved stays in the run's folder.\n")
+    assert (code, err) == (130, "Interrupted; saved files are kept in the run folder.\n")
     assert started == [1], "the sweep went on after the interrupt"
 
 

@@ -83,7 +83,7 @@ def test_a_signal_is_a_sentence_and_its_exit_code(configs, signum, word, mode):
         for _ in range(2):  # as from a terminal and a parent process
             program.send_signal(signum)
         out, err = program.communicate(timeout=30)
-    assert (program.returncode, err) == (128 + signum, f"{word}; what was saved stays in the run's folder.\n")
+    assert (program.returncode, err) == (128 + signum, f"{word}; saved files are kept in the run folder.\n")
     assert out == "", "the next job has begun"
 
 

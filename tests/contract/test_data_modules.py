@@ -7,7 +7,7 @@ from typing import Any
 import hydra
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from sapnet.configs import CONFIG_DIR
 from sapnet.data.folder import FolderData
@@ -21,11 +21,15 @@ GENERATED = ("synthetic", "synthetic_local")
 SMALL = {"crop": 8, "batch": 2, "workers": 0}
 
 
+def compose_data(name: str, *overrides: str) -> DictConfig:
+    """The node of `data=NAME data.KEY=VALUE ...`."""
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        return hydra.compose(overrides=[f"+data={name}", *(overrides or ["+seed=0"])]).data
+
+
 def compose(name: str, **options: Any) -> PairData:
     """Build the module of `data=NAME data.KEY=VALUE ...`."""
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        config = hydra.compose(overrides=[f"+data={name}", "+seed=0"])
-    return hydra.utils.instantiate(OmegaConf.merge(config, {"data": options}).data)
+    return hydra.utils.instantiate(OmegaConf.merge(compose_data(name), options))
 
 
 def test_every_option_of_conf_data_is_tested() -> None:

@@ -1,4 +1,4 @@
-"""Small made-up image folders in the layouts of real data sets."""
+"""Fixtures of small image folders in the layouts of real data sets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,12 @@ from sapnet.data.images import write_image
 
 @pytest.fixture
 def write_pair() -> Callable[..., None]:
-    """Function that writes two random pictures; the seed is their path, so no two pictures of a test are alike."""
+    """Function that writes a pair of random images, seeded by their paths."""
 
     def write(blurred: Path, sharp: Path, height: int = 20, width: int = 28) -> None:
         for path in (blurred, sharp):
-            generator = np.random.default_rng([*path.as_posix().encode()])
-            write_image(path, generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
+            rng = np.random.default_rng([*path.as_posix().encode()])
+            write_image(path, rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
     return write
 

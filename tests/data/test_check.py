@@ -1,4 +1,4 @@
-"""Looking through a data set: every file is read, and what is wrong is named."""
+"""Validation of whole data sets."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.contract.test_data_modules import compose
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_report_counts_pairs_and_decodes_every_file(name: str, tmp_path: Path) -> None:
+def test_report_counts_pairs_and_decodes_every_file(name: str, tmp_path: Path) -> None:
     names = LAYOUTS[name](tmp_path)
     data = compose(name, root=str(tmp_path), **{k: v for k, v in OPTIONS[name].items() if k != "partial"})
     reports = {report.split: report for report in check(data)}
@@ -37,27 +37,27 @@ def problems(data: FolderData) -> list[str]:
     return [problem for report in check(data) for problem in report.problems]
 
 
-def test_a_truncated_file_is_found_by_name(folder: tuple[Path, FolderData]) -> None:
+def test_truncated_file_is_found(folder: tuple[Path, FolderData]) -> None:
     sequence, data = folder
     victim = sequence / "sharp" / "000002.png"
     victim.write_bytes(victim.read_bytes()[:-20])
-    assert problems(data) == [f"{victim} is damaged or ends early: copy or download it again."]
+    assert problems(data) == [f"{victim} is damaged or truncated: copy or download it again."]
 
 
-def test_sizes_that_differ_are_found(folder: tuple[Path, FolderData]) -> None:
+def test_different_sizes_are_found(folder: tuple[Path, FolderData]) -> None:
     sequence, data = folder
     picture(sequence / "blur" / "000001.png", height=20)
     (problem,) = problems(data)
     assert "000001.png is 32x20" in problem and "32x24" in problem
 
 
-def test_an_image_that_is_its_own_target_is_found(folder: tuple[Path, FolderData]) -> None:
+def test_equal_images_of_a_pair_are_found(folder: tuple[Path, FolderData]) -> None:
     sequence, data = folder
     (sequence / "blur" / "000001.png").write_bytes((sequence / "sharp" / "000001.png").read_bytes())
-    assert problems(data) == ["1 pairs show one image twice, nothing blurred, first GOPR0384_11_00/000001"]
+    assert problems(data) == ["1 pairs have equal blurred and sharp images, first GOPR0384_11_00/000001"]
 
 
-def test_a_missing_partner_is_found_and_the_other_files_are_still_decoded(folder: tuple[Path, FolderData]) -> None:
+def test_missing_partner_is_found_and_other_files_are_decoded(folder: tuple[Path, FolderData]) -> None:
     sequence, data = folder
     (sequence / "sharp" / "000002.png").unlink()
     victim = sequence / "blur" / "000001.png"
@@ -67,7 +67,7 @@ def test_a_missing_partner_is_found_and_the_other_files_are_still_decoded(folder
 
 
 @pytest.mark.slow
-def test_the_command_ends_with_1_on_problems_and_with_0_without(tmp_path: Path) -> None:
+def test_exit_code_is_1_if_there_are_problems(tmp_path: Path) -> None:
     from tests.integration.conftest import run
 
     LAYOUTS["gopro"](tmp_path / "set")

@@ -1,4 +1,4 @@
-"""The user's own folders: how they are named, what is held out, what real data sets give, the shipped configs."""
+"""Folders of the user: configuration, hold-out and real data sets."""
 
 import inspect
 import logging
@@ -15,15 +15,14 @@ from omegaconf import OmegaConf
 from sapnet.data.folder import FolderData
 from sapnet.data.generated import SyntheticData
 from sapnet.errors import UserError
-
-CONF = Path(__file__).parents[2] / "conf" / "data"
+from tests.contract.test_data_modules import compose_data
 
 
 def names(dataset) -> list[str]:
     return [item["name"] for item in dataset]
 
 
-def test_a_training_sequence_is_held_out_and_named(gopro: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_sequence_is_held_out_and_logged(gopro: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = FolderData(gopro, crop=8, workers=0)
     with caplog.at_level(logging.INFO):
         data.setup("fit")
@@ -34,7 +33,7 @@ def test_a_training_sequence_is_held_out_and_named(gopro: Path, caplog: pytest.L
     assert f"9 pairs for train, blurred as {gopro / 'train'}" in caplog.text
 
 
-def test_validation_can_be_switched_off_or_given(gopro: Path, reds: Path) -> None:
+def test_validation_can_be_disabled_or_configured(gopro: Path, reds: Path) -> None:
     without = FolderData(gopro, crop=8, val_share=0.0, workers=0)
     without.setup("fit")
     assert len(without.whole_images("train")) == 12 and without.val_dataloader() == []
@@ -49,25 +48,25 @@ def test_validation_can_be_switched_off_or_given(gopro: Path, reds: Path) -> Non
         FolderData(gopro, val_share=1.0)
 
 
-def test_only_the_split_in_use_has_to_exist(gopro: Path) -> None:
+def test_only_the_used_split_has_to_exist(gopro: Path) -> None:
     shutil.rmtree(gopro / "train")
     data = FolderData(gopro, workers=0)
     data.setup("test")
     assert len(data.whole_images("test")) == 4
-    with pytest.raises(UserError, match=r"no folder .*train: data\.root has to hold"):
+    with pytest.raises(UserError, match=r"no folder .*train: data\.root must contain"):
         data.setup("fit")
 
 
-def test_nothing_or_half_given_says_what_to_give(gopro: Path) -> None:
-    with pytest.raises(UserError, match=r"no test images are named: give data\.root=FOLDER"):
+def test_missing_folders_are_reported(gopro: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder of test images is set: set data\.root=FOLDER"):
         FolderData().setup("test")
     for here, missing in (("blurred", "sharp"), ("sharp", "blurred")):
         half = {here: str(gopro), missing: None}
-        with pytest.raises(UserError, match=rf"data\.test\.{here} is given without data\.test\.{missing}"):
+        with pytest.raises(UserError, match=rf"data\.test\.{here} is set without data\.test\.{missing}"):
             FolderData(test=half).setup("test")
 
 
-def test_images_of_different_sizes_are_tested_one_by_one(tmp_path: Path, write_pair: Callable[..., None]) -> None:
+def test_images_of_different_sizes_have_batches_of_one(tmp_path: Path, write_pair: Callable[..., None]) -> None:
     for number, height in enumerate((20, 20, 20, 24)):
         write_pair(tmp_path / "in" / f"{number}.png", tmp_path / "out" / f"{number}.png", height)
     test = {"blurred": str(tmp_path / "in"), "sharp": str(tmp_path / "out")}
@@ -82,13 +81,13 @@ def test_images_of_different_sizes_are_tested_one_by_one(tmp_path: Path, write_p
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_file_damaged_behind_its_header_stops_training_with_its_name(gopro: Path, workers: int) -> None:
-    """Also from a loader process, where the message comes wrapped."""
+def test_damaged_file_stops_training_with_its_name(gopro: Path, workers: int) -> None:
+    """The message must also arrive from a loader process, which wraps it."""
     victim = gopro / "train" / "GOPRtrain_00" / "sharp" / "000002.png"
     victim.write_bytes(victim.read_bytes()[:-20])
     data = FolderData(gopro, crop=8, val_share=0.0, workers=workers)
     data.setup("fit")
-    with pytest.raises(UserError, match=rf"{victim} is damaged or ends early"):
+    with pytest.raises(UserError, match=rf"{victim} is damaged or truncated"):
         list(data.train_dataloader())
     assert not multiprocessing.active_children()
 
@@ -114,8 +113,8 @@ def test_real_data_sets_load(real_data: Path, root: str, pairs: int, tests: int,
 
 
 @pytest.mark.parametrize(("name", "kind"), [("folder", FolderData), ("synthetic", SyntheticData)])
-def test_the_shipped_config_holds_each_argument_with_its_default(name: str, kind: type) -> None:
-    config = OmegaConf.create({"data": OmegaConf.load(CONF / f"{name}.yaml")}).data
+def test_config_contains_each_argument_with_its_default(name: str, kind: type) -> None:
+    config = compose_data(name)
     arguments = {key: value for key, value in OmegaConf.to_container(config, resolve=True).items() if key[0] != "_"}
     defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
     folders = {key: value for key, value in arguments.items() if value == {"blurred": None, "sharp": None}}
@@ -124,13 +123,11 @@ def test_the_shipped_config_holds_each_argument_with_its_default(name: str, kind
     assert type(data) is kind and data.name == name
 
 
-def test_the_config_takes_folders_and_the_seed_of_the_run(reds: Path) -> None:
-    config = OmegaConf.create({"seed": 5, "data": OmegaConf.load(CONF / "folder.yaml")})
-    dots = {
+def test_config_accepts_folders_and_the_seed_of_the_run(reds: Path) -> None:
+    folders = [
         f"data.test.{kind}={reds / 'test' / f'test_{name}'}" for kind, name in (("blurred", "blur"), ("sharp", "sharp"))
-    }
-    config = OmegaConf.merge(config, OmegaConf.from_dotlist([*dots, f"data.root={reds}", "data.crop=8"]))
-    data = hydra.utils.instantiate(config.data)
+    ]
+    data = hydra.utils.instantiate(compose_data("folder", "+seed=5", *folders, f"data.root={reds}", "data.crop=8"))
     assert data.seed == 5 and type(data.folders["test"]) is dict
     data.setup("fit")
     data.setup("test")

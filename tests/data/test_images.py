@@ -1,4 +1,4 @@
-"""Reading and writing images: what is refused, and that what is read is what was written."""
+"""Reading and writing of images."""
 
 import io
 import os
@@ -45,8 +45,8 @@ def test_lossless_files_are_read_exactly_in_rgb(tmp_path: Path, kind: str) -> No
 @pytest.mark.parametrize("kind", ENCODINGS)
 # Pillow warns of what it meets in a cut TIFF before it raises.
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_a_file_cut_at_any_byte_is_refused_or_whole(tmp_path: Path, kind: str) -> None:
-    """Padding at a BMP's end may be missing, nothing else may: byte by byte at both ends, every 13th between."""
+def test_file_truncated_at_any_byte_is_rejected(tmp_path: Path, kind: str) -> None:
+    """Only the padding at the end of a BMP may be missing. Tests every byte at both ends and every 13th between."""
     path, data = tmp_path / "cut.img", encoded(PICTURE[:9, :11], **ENCODINGS[kind])
     path.write_bytes(data)
     whole = read_image(path)
@@ -62,8 +62,8 @@ def test_a_file_cut_at_any_byte_is_refused_or_whole(tmp_path: Path, kind: str) -
     assert len(accepted) <= (3 if kind == "bmp" else 0)
 
 
-def test_a_cut_is_seen_behind_a_thumbnail_and_where_pillow_sees_none(tmp_path: Path) -> None:
-    """The end marker of an embedded JPEG must not pass for the file's; nor may a missing IEND chunk pass."""
+def test_truncation_is_found_that_pillow_does_not_detect(tmp_path: Path) -> None:
+    """The end marker of an embedded JPEG and a missing IEND chunk are not accepted."""
     thumbnail = encoded(PICTURE[:8, :8], format="JPEG")
     data = encoded(format="JPEG")
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
@@ -71,17 +71,17 @@ def test_a_cut_is_seen_behind_a_thumbnail_and_where_pillow_sees_none(tmp_path: P
     path.write_bytes(data[:2] + segment + data[2:] + b"trailer of a phone")
     assert read_image(path).shape == (21, 30, 3)
     path.write_bytes(data[:2] + segment + data[2:-2])
-    with pytest.raises(UserError, match="ends early"):
+    with pytest.raises(UserError, match="truncated"):
         read_image(path)
 
     png = tmp_path / "a.png"
     png.write_bytes(encoded(format="PNG")[:-12])
     assert np.asarray(Image.open(png)).shape == (21, 30, 3)
-    with pytest.raises(UserError, match="ends early"):
+    with pytest.raises(UserError, match="truncated"):
         read_image(png)
 
 
-def test_a_flipped_byte_in_a_png_is_refused(tmp_path: Path) -> None:
+def test_flipped_byte_in_a_png_is_rejected(tmp_path: Path) -> None:
     data = encoded(format="PNG")
     path = tmp_path / "a.png"
     for position in range(0, len(data), 37):
@@ -96,14 +96,14 @@ def test_a_flipped_byte_in_a_png_is_refused(tmp_path: Path) -> None:
     [
         (None, "cannot read"),
         (b"", "empty file"),
-        (b"not an image at all", "no image that can be read"),
+        (b"not an image at all", "not a readable image"),
         (encoded(np.zeros((4, 4), np.uint16), format="PNG"), "more than 8 bits"),
         (encoded(Image.new("F", (4, 4)), format="TIFF"), "more than 8 bits"),
         (encoded(Image.new("CMYK", (4, 4)), format="JPEG"), "CMYK"),
-        (encoded(Image.new("RGB", (4, 4)), format="GIF"), "no image that can be read"),
+        (encoded(Image.new("RGB", (4, 4)), format="GIF"), "not a readable image"),
     ],
 )
-def test_what_is_no_8_bit_rgb_image_is_named(tmp_path: Path, read, content: bytes | None, words: str) -> None:
+def test_unsupported_file_is_rejected(tmp_path: Path, read, content: bytes | None, words: str) -> None:
     path = tmp_path / "odd.png"
     if content is not None:
         path.write_bytes(content)
@@ -112,7 +112,7 @@ def test_what_is_no_8_bit_rgb_image_is_named(tmp_path: Path, read, content: byte
     assert str(path) in str(error.value)
 
 
-def test_a_16_bit_colour_png_is_refused_though_pillow_reads_it_as_8_bits(tmp_path: Path) -> None:
+def test_16_bit_colour_png_is_rejected(tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     path = tmp_path / "deep.png"
     cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint16))
@@ -122,7 +122,7 @@ def test_a_16_bit_colour_png_is_refused_though_pillow_reads_it_as_8_bits(tmp_pat
             read(path)
 
 
-def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+def test_folder_instead_of_a_file_is_rejected(tmp_path: Path) -> None:
     for read in (read_image, read_size):
         with pytest.raises(UserError, match="cannot read"):
             read(tmp_path)
@@ -138,7 +138,7 @@ def test_grey_and_palette_images_become_rgb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_opaque_alpha_is_dropped_and_transparency_refused(tmp_path: Path, mode: str) -> None:
+def test_opaque_alpha_is_dropped_and_transparency_rejected(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "alpha.png"
     image = Image.fromarray(PICTURE).convert(mode)
     path.write_bytes(encoded(image, format="PNG"))
@@ -150,9 +150,7 @@ def test_opaque_alpha_is_dropped_and_transparency_refused(tmp_path: Path, mode: 
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_camera_turned_on_its_side_gives_an_upright_picture_of_the_size_announced(
-    tmp_path: Path, orientation: int
-) -> None:
+def test_orientation_tag_is_applied_to_image_and_size(tmp_path: Path, orientation: int) -> None:
     half = np.zeros((16, 32, 3), np.uint8)
     half[:, 16:] = 255
     exif = Image.Exif()
@@ -168,7 +166,7 @@ def test_a_camera_turned_on_its_side_gives_an_upright_picture_of_the_size_announ
 
 
 @given(npst.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
-def test_levels_survive_the_way_to_tensors_and_back(image: np.ndarray) -> None:
+def test_conversion_to_tensor_and_back_is_lossless(image: np.ndarray) -> None:
     tensor = to_tensor(image)
     assert tensor.shape == (3, *image.shape[:2]) and tensor.dtype == torch.float32
     assert tensor.min() >= 0 and tensor.max() <= 1
@@ -176,19 +174,19 @@ def test_levels_survive_the_way_to_tensors_and_back(image: np.ndarray) -> None:
 
 
 def test_arrays_are_rounded_to_nearest_and_clamped() -> None:
-    """Truncation, the usual slip, costs 0.04 dB."""
+    """Truncation would cost 0.04 dB."""
     values = torch.tensor([-0.5, 0.4 / 255, 0.6 / 255, 99.4 / 255, 99.6 / 255, 1.5])
     levels = to_array(values.expand(3, 1, 6))
     np.testing.assert_array_equal(levels[0, :, 0], [0, 0, 1, 99, 100, 255])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_broken_result_is_not_turned_into_a_picture(bad: float) -> None:
+def test_non_finite_image_is_rejected(bad: float) -> None:
     with pytest.raises(UserError, match="NaN or infinite"):
         to_array(torch.full((3, 2, 2), bad))
 
 
-def test_png_is_written_losslessly_and_folders_are_made(tmp_path: Path) -> None:
+def test_png_is_written_losslessly_and_folders_are_created(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.png"
     write_image(path, PICTURE)
     np.testing.assert_array_equal(read_image(path), PICTURE)
@@ -197,9 +195,7 @@ def test_png_is_written_losslessly_and_folders_are_made(tmp_path: Path) -> None:
     assert read_image(path.with_suffix(".jpg")).shape == PICTURE.shape
 
 
-def test_a_failing_write_leaves_the_old_file_and_nothing_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     write_image(path, PICTURE)
 
@@ -213,7 +209,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_beside_it(
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_a_name_without_a_known_ending_and_a_wrong_array_are_refused(tmp_path: Path) -> None:
+def test_unknown_suffix_and_wrong_array_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\.png"):
         write_image(tmp_path / "a.gif", PICTURE)
     with pytest.raises((ValueError, TypeCheckError), match=r"uint8|UInt8"):

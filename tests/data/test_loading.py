@@ -1,4 +1,4 @@
-"""The training stream: complete epochs, no dependence on workers, and resuming at any batch."""
+"""The training stream: complete epochs, independence of workers, and resuming at any batch."""
 
 import math
 import multiprocessing
@@ -40,7 +40,7 @@ def first(sampler: StreamSampler, batches: int) -> list[list[tuple[int, int]]]:
 
 
 @given(**sizes)
-def test_every_epoch_shows_every_sample_once_in_full_batches(samples: int, batch: int, seed: int) -> None:
+def test_epoch_visits_every_sample_once_in_full_batches(samples: int, batch: int, seed: int) -> None:
     batches = first(StreamSampler(samples, batch, seed), 4 * samples)
     assert all(len(keys) == batch for keys in batches)
     keys = list(chain.from_iterable(batches))
@@ -50,21 +50,21 @@ def test_every_epoch_shows_every_sample_once_in_full_batches(samples: int, batch
 
 
 @given(**sizes, start=st.integers(0, 30))
-def test_a_stream_begun_later_is_the_tail_of_the_stream(samples: int, batch: int, seed: int, start: int) -> None:
+def test_stream_with_a_start_equals_the_end_of_the_stream(samples: int, batch: int, seed: int, start: int) -> None:
     whole = first(StreamSampler(samples, batch, seed), start + 5)
     assert first(StreamSampler(samples, batch, seed, start=start), 5) == whole[start:]
 
 
 @given(**sizes, ranks=st.integers(1, 4))
-def test_ranks_share_the_batches_of_one_larger_process(samples: int, batch: int, seed: int, ranks: int) -> None:
-    """Each sample of a step on one rank only, and the same order as on one device."""
+def test_ranks_share_the_batches_of_a_single_process(samples: int, batch: int, seed: int, ranks: int) -> None:
+    """Each sample of a step is on one rank only, in the same order as on a single device."""
     parts = [first(StreamSampler(samples, batch, seed, rank, ranks), 9) for rank in range(ranks)]
     together = first(StreamSampler(samples, batch * ranks, seed), 9)
     assert [list(chain.from_iterable(step)) for step in zip(*parts, strict=True)] == together
     assert len(ResumableLoader(Keys(samples), batch, seed, ranks=ranks)) == math.ceil(samples / (batch * ranks))
 
 
-def test_the_order_changes_with_seed_and_epoch() -> None:
+def test_order_depends_on_seed_and_epoch() -> None:
     one, two = passes(ResumableLoader(Keys(20), 20, seed=0), 2)
     (other,) = passes(ResumableLoader(Keys(20), 20, seed=1), 1)
     orders = [[index for _, index in batch] for batch in (one, two, other)]
@@ -80,8 +80,8 @@ def test_batches_do_not_depend_on_workers(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("consumed", [0, 1, 3, 4, 6])
-def test_a_loader_goes_on_from_its_state(workers: int, consumed: int) -> None:
-    """Also from the last batch of a pass (4), where a counter of the pass alone would skip one."""
+def test_loader_continues_from_its_state(workers: int, consumed: int) -> None:
+    """Also after the last batch of a pass (4)."""
     expected = passes(ResumableLoader(Keys(7), 2, seed=3), 3)
     first = ResumableLoader(Keys(7), 2, seed=3, workers=workers)
     seen = []
@@ -96,7 +96,7 @@ def test_a_loader_goes_on_from_its_state(workers: int, consumed: int) -> None:
     assert seen + rest == expected[: consumed + len(first)]
 
 
-def test_a_closed_loader_has_no_processes_and_goes_on() -> None:
+def test_closed_loader_has_no_processes_and_continues() -> None:
     before = multiprocessing.active_children()
     loader = ResumableLoader(Keys(7), 2, seed=3, workers=1)
     one = next(iter(loader)).tolist()
@@ -106,7 +106,7 @@ def test_a_closed_loader_has_no_processes_and_goes_on() -> None:
     assert [one, *passes(loader, 1)] == passes(ResumableLoader(Keys(7), 2, seed=3), 2)[:5]
 
 
-def test_loading_leaves_the_random_numbers_of_training_alone() -> None:
+def test_loading_does_not_change_the_global_random_state() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     passes(ResumableLoader(Keys(7), 2, seed=3), 2)
@@ -122,7 +122,7 @@ def test_loading_leaves_the_random_numbers_of_training_alone() -> None:
         ({"ranks": 2}, "ranks=1 and this run has ranks=2"),
     ],
 )
-def test_a_state_of_another_order_is_refused(change: dict[str, int], words: str) -> None:
+def test_state_of_a_different_order_is_rejected(change: dict[str, int], words: str) -> None:
     state = ResumableLoader(Keys(7), 2, seed=3).state_dict()
     settings = {"batch": 2, "seed": 3} | {key: value for key, value in change.items() if key != "samples"}
     other = ResumableLoader(Keys(change.get("samples", 7)), **settings)

@@ -1,4 +1,4 @@
-"""What every data module keeps: the batch, no leakage between splits, crops that do not depend on workers, resuming."""
+"""The base data module: batches, separation of splits, independence of workers, and resuming."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ Make = Callable[..., PairData]
 
 
 class Squares(PairData):
-    """A benchmark made of random 10x10 pictures: all that a new one has to write is `source`."""
+    """A data module of random 10x10 images, which implements only `source`."""
 
     def source(self, split: str) -> "Squares.Pictures":
         return self.Pictures(split)
@@ -43,7 +43,7 @@ class Squares(PairData):
 
 @pytest.fixture(params=["gopro", "reds", "folders", "synthetic", "squares"])
 def make(request: pytest.FixtureRequest) -> Make:
-    """Maker of one kind of data module, with small crops; further arguments go to the module."""
+    """Function that creates a data module with small crops and further arguments."""
 
     def build(**options) -> PairData:
         options = {"crop": 8, "batch": 2, "workers": 0} | options
@@ -89,7 +89,7 @@ def test_batches_are_dictionaries_of_images_in_range(make: Make) -> None:
 
 
 def test_no_image_is_in_two_splits(make: Make) -> None:
-    """Leakage from training into validation or test would make every result worthless."""
+    """An overlap would invalidate all results."""
     data = make()
     data.setup("fit")
     data.setup("test")
@@ -100,7 +100,7 @@ def test_no_image_is_in_two_splits(make: Make) -> None:
             assert not pictures & {item[key].numpy().tobytes() for item in items[other]}
 
 
-def test_an_epoch_shows_each_training_image_once_and_evaluation_each_in_order(make: Make) -> None:
+def test_epoch_visits_each_training_image_once_and_evaluation_each_in_order(make: Make) -> None:
     data = make(batch=1)
     data.setup("fit")
     data.setup("test")
@@ -110,7 +110,7 @@ def test_an_epoch_shows_each_training_image_once_and_evaluation_each_in_order(ma
     assert names(data.test_dataloader()) == [item["name"] for item in data.whole_images("test")]
 
 
-def test_crops_do_not_depend_on_workers_nor_on_the_cache(make: Make) -> None:
+def test_crops_do_not_depend_on_workers_or_cache(make: Make) -> None:
     seen = []
     for options in ({"workers": 0}, {"workers": 2}, {"cache": True}):
         data = make(**options)
@@ -122,7 +122,7 @@ def test_crops_do_not_depend_on_workers_nor_on_the_cache(make: Make) -> None:
             assert all(torch.equal(a, b) for a, b in zip(images, expected, strict=True))
 
 
-def test_the_seed_changes_the_crops_and_not_what_is_held_out(make: Make) -> None:
+def test_seed_changes_the_crops_and_not_the_held_out_images(make: Make) -> None:
     one, two = make(seed=0), make(seed=1)
     one.setup("fit")
     two.setup("fit")
@@ -131,7 +131,7 @@ def test_the_seed_changes_the_crops_and_not_what_is_held_out(make: Make) -> None
     assert not torch.equal(*crops)
 
 
-def test_a_crop_that_does_not_fit_is_refused_before_anything_is_generated_or_decoded(make: Make) -> None:
+def test_too_large_crop_is_rejected_before_images_are_loaded(make: Make) -> None:
     data = make(crop=512, cache=True)
     with pytest.raises(UserError, match=r"smaller than the crop of 512x512: set data\.crop to"):
         data.setup("fit")
@@ -160,7 +160,7 @@ def test_ranks_train_on_different_images(make: Make, rank: int) -> None:
 
 
 class Recorder(pl.LightningModule):
-    """A model that adds up what it sees in an order-dependent way and keeps a list of it."""
+    """A model that records its batches and accumulates them in an order-dependent way."""
 
     def __init__(self):
         super().__init__()
@@ -180,7 +180,7 @@ class Recorder(pl.LightningModule):
 
 
 class SaveOften(pl.Callback):
-    """A checkpoint after each batch and after each epoch, named by the batches seen so far."""
+    """Saves a checkpoint after each batch and epoch, named by the number of batches."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -217,10 +217,8 @@ def fit(workers: int, save_in: Path | None = None, resume: Path | None = None, b
         (0, {"max_epochs": 3, "val_check_interval": 2}, 15),
     ],
 )
-def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(
-    tmp_path: Path, workers: int, options: dict, total: int
-) -> None:
-    """A plain loader repeats the start of the epoch that was cut and never shows its end."""
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, workers: int, options: dict, total: int) -> None:
+    """A plain loader would repeat the start of the epoch and skip its end."""
     whole = fit(workers, tmp_path, **options)
     assert len(whole.seen) == total and len({value for _, value in whole.seen}) == total
     length = options.get("limit_train_batches", 5)
@@ -231,13 +229,13 @@ def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(
         assert torch.equal(resumed.weight, whole.weight)
 
 
-def test_resuming_with_another_batch_size_is_refused(tmp_path: Path) -> None:
+def test_resuming_with_a_different_batch_size_is_rejected(tmp_path: Path) -> None:
     fit(0, tmp_path, max_epochs=1)
     with pytest.raises(UserError, match="batch=2 and this run has batch=3"):
         fit(0, resume=tmp_path / "batch2.ckpt", batch=3, max_epochs=2)
 
 
-def test_the_distribution_reaches_the_scenes_and_an_unknown_one_is_refused() -> None:
+def test_distribution_is_passed_to_the_scenes_and_checked() -> None:
     options = {"train": 1, "val": 1, "test": 2, "size": 64, "crop": 8}
     data = SyntheticData(**options, name="synthetic_local", distribution="synthetic_local")
     data.setup("test")

@@ -1,4 +1,4 @@
-"""Finding pairs: the layouts, the names, and every way in which folders are wrong."""
+"""Search for pairs: layouts, names and invalid folders."""
 
 import shutil
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from sapnet.errors import UserError
 
 @pytest.fixture
 def folders(tmp_path: Path, write_pair: Callable[..., None]) -> tuple[Path, Path]:
-    """Two folders with three pictures of equal names."""
+    """Two folders with three images of the same names."""
     for name in ("b.png", "a.png", "scene/c.png"):
         write_pair(tmp_path / "in" / name, tmp_path / "out" / name)
     return tmp_path / "in", tmp_path / "out"
 
 
-def test_folders_pair_by_name_below_them_whatever_the_suffix(
+def test_images_are_paired_by_relative_path_without_suffix(
     folders: tuple[Path, Path], write_pair: Callable[..., None]
 ) -> None:
     blurred, sharp = folders
@@ -33,15 +33,15 @@ def test_folders_pair_by_name_below_them_whatever_the_suffix(
     assert pairs[2] == Pair("d", blurred / "d.JPG", sharp / "d.png")
 
 
-def test_a_missing_and_an_empty_folder_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_missing_or_empty_folder_is_reported(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"no folder {tmp_path / 'nowhere'}"):
         pair_folders(folders[0], tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=f"{tmp_path / 'empty'} holds no image"):
+    with pytest.raises(UserError, match=f"{tmp_path / 'empty'} contains no image"):
         pair_folders(tmp_path / "empty", folders[1])
 
 
-def test_unpaired_files_are_named_and_counted_on_either_side(
+def test_files_without_partner_are_reported(
     folders: tuple[Path, Path], write_pair: Callable[..., None], tmp_path: Path
 ) -> None:
     blurred, sharp = folders
@@ -55,8 +55,8 @@ def test_unpaired_files_are_named_and_counted_on_either_side(
         pair_folders(blurred, sharp)
 
 
-def test_one_folder_for_both_is_refused_also_through_a_link(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """Training on identical pairs would look like a perfect result."""
+def test_same_folder_for_both_is_rejected(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Training on identical pairs would look perfect."""
     link = tmp_path / "link"
     link.symlink_to(folders[0], target_is_directory=True)
     for same in (folders[0], link, folders[0] / ".." / "in"):
@@ -64,9 +64,9 @@ def test_one_folder_for_both_is_refused_also_through_a_link(folders: tuple[Path,
             pair_folders(folders[0], same)
 
 
-def test_two_files_of_one_name_are_ambiguous(folders: tuple[Path, Path]) -> None:
+def test_two_files_with_the_same_name_are_rejected(folders: tuple[Path, Path]) -> None:
     shutil.copy(folders[0] / "a.png", folders[0] / "a.bmp")
-    with pytest.raises(UserError, match="have one name"):
+    with pytest.raises(UserError, match="have the same name"):
         pair_folders(*folders)
 
 
@@ -79,8 +79,8 @@ def test_gopro_layout(gopro: Path) -> None:
     assert [pair.name for pair in pairs] == sorted(pair.name for pair in pairs)
 
 
-def test_gopro_with_both_blurs_has_to_be_told_which(gopro: Path) -> None:
-    """The field's most repeated question: results on one are not comparable with results on the other."""
+def test_gopro_with_two_kinds_of_blur_requires_a_selection(gopro: Path) -> None:
+    """Results on the two kinds are not comparable."""
     for sequence in (gopro / "test").iterdir():
         shutil.copytree(sequence / "blur", sequence / "blur_gamma")
     with pytest.raises(UserError, match=r"data\.blur=blur or data\.blur=blur_gamma"):
@@ -90,7 +90,7 @@ def test_gopro_with_both_blurs_has_to_be_told_which(gopro: Path) -> None:
         assert len(pairs) == 4 and {pair.blurred.parent.name for pair in pairs} == {blur}
 
 
-def test_gopro_with_another_blur_in_each_sequence_is_refused(gopro: Path) -> None:
+def test_gopro_with_different_kinds_of_blur_per_sequence_is_rejected(gopro: Path) -> None:
     first = sorted((gopro / "test").iterdir())[0]
     (first / "blur").rename(first / "blur_gamma")
     with pytest.raises(UserError, match="two kinds of blur"):
@@ -100,19 +100,19 @@ def test_gopro_with_another_blur_in_each_sequence_is_refused(gopro: Path) -> Non
 
 
 @pytest.mark.parametrize(("lost", "words"), [("sharp", "no folder 'sharp'"), ("blur", "none of blur, blur_gamma")])
-def test_gopro_downloaded_in_part_is_refused(gopro: Path, lost: str, words: str) -> None:
+def test_incomplete_gopro_is_rejected(gopro: Path, lost: str, words: str) -> None:
     shutil.rmtree(gopro / "train" / "GOPRtrain_02" / lost)
     with pytest.raises(UserError, match=rf"GOPRtrain_02 .*{words}.*complete the download"):
         find_pairs(gopro, "train")
 
 
-def test_reds_layout_with_its_other_degradations_beside(reds: Path) -> None:
+def test_reds_layout_with_other_degradations(reds: Path) -> None:
     shutil.copytree(reds / "train" / "train_blur", reds / "train" / "train_blur_comp")
     pairs = find_pairs(reds, "train")
     assert [pair.name for pair in pairs[:2]] == ["000/00000000", "000/00000001"]
     assert {pair.sequence for pair in pairs} == {"000", "001"}
     assert {pair.blurred.parts[-3] for pair in pairs} == {"train_blur"}
-    with pytest.raises(UserError, match=r"read from train_blur, not from 'blur_gamma': leave data\.blur out"):
+    with pytest.raises(UserError, match=r"read from train_blur, not from 'blur_gamma': remove data\.blur"):
         find_pairs(reds, "train", "blur_gamma")
 
 
@@ -123,15 +123,15 @@ def test_plain_layout(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert has_split(tmp_path / "set", "test") and not has_split(tmp_path / "set", "train")
 
 
-def test_an_unknown_layout_and_a_missing_split_say_what_is_expected(gopro: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"no folder {gopro / 'val'}: data.root has to hold val/SEQUENCE"):
+def test_unknown_layout_or_missing_split_is_reported(gopro: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"no folder {gopro / 'val'}: data.root must contain val/SEQUENCE"):
         find_pairs(gopro, "val")
     (tmp_path / "odd" / "train" / "pictures").mkdir(parents=True)
     with pytest.raises(UserError, match="none of the layouts"):
         find_pairs(tmp_path / "odd", "train")
 
 
-def test_sizes_come_from_headers_and_have_to_agree(
+def test_sizes_are_read_from_headers_and_must_agree(
     folders: tuple[Path, Path], write_pair: Callable[..., None], tmp_path: Path
 ) -> None:
     write_pair(folders[0] / "z.png", folders[1] / "z.png", 33, 17)
@@ -144,7 +144,7 @@ def test_sizes_come_from_headers_and_have_to_agree(
         check_sizes(pairs)
 
 
-def test_a_folder_of_empty_files_is_found_before_training(folders: tuple[Path, Path]) -> None:
+def test_empty_files_are_found_before_training(folders: tuple[Path, Path]) -> None:
     (folders[1] / "b.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"b\.png is an empty file"):
         check_sizes(pair_folders(*folders))
@@ -155,8 +155,8 @@ def pairs_named(names: list[str]) -> list[Pair]:
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=25), st.floats(0.01, 0.99), st.randoms())
-def test_no_sequence_is_both_trained_and_validated_on(frames: list[int], share: float, random) -> None:
-    """Neighbouring frames are almost equal, so a sequence on both sides makes validation worthless."""
+def test_sequences_are_either_for_training_or_validation(frames: list[int], share: float, random) -> None:
+    """Neighbouring frames are nearly equal, so a sequence in both would invalidate the validation."""
     pairs = pairs_named([f"seq{s:02d}/{f}" for s, count in enumerate(frames) for f in range(count)])
     kept, held = hold_out(pairs, share)
     assert sorted(p.name for p in kept + held) == sorted(p.name for p in pairs)
@@ -169,11 +169,11 @@ def test_no_sequence_is_both_trained_and_validated_on(frames: list[int], share: 
     assert {p.name for p in hold_out(shuffled, share)[1]} == {p.name for p in held}
 
 
-def test_a_single_sequence_gives_its_end() -> None:
+def test_end_of_a_single_sequence_is_held_out() -> None:
     kept, held = hold_out(pairs_named([f"one/{f:02d}" for f in range(10)]), 0.2)
     assert [p.name for p in held] == ["one/08", "one/09"] and len(kept) == 8
 
 
-def test_a_single_pair_cannot_be_split() -> None:
+def test_single_pair_cannot_be_split() -> None:
     with pytest.raises(UserError, match=r"data\.val_share=0"):
         hold_out(pairs_named(["only"]), 0.1)

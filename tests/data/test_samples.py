@@ -1,4 +1,4 @@
-"""Samples: the step to tensors, files as a source, and the cache that several processes fill."""
+"""Samples: conversion to tensors, file pairs and the cache."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from sapnet.errors import UserError
 
 
 class Counted:
-    """A source that counts how often each of its samples is made in this process."""
+    """A source that counts the accesses to each sample in this process."""
 
     def __init__(self, samples: int):
         self.made = [0] * samples
@@ -34,7 +34,7 @@ class Counted:
         return f"label {index}"
 
 
-def test_an_item_holds_what_the_sample_holds() -> None:
+def test_item_contains_the_arrays_of_the_sample() -> None:
     item = Counted(3)[2].to_item()
     assert item["name"] == "2" and item["blurred"].shape == (3, 4, 5)
     torch.testing.assert_close(item["blurred"], torch.full((3, 4, 5), 2 / 255))
@@ -44,7 +44,7 @@ def test_an_item_holds_what_the_sample_holds() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_cache_holds_the_samples_in_order_and_makes_none_again(workers: int) -> None:
+def test_cache_loads_each_sample_once(workers: int) -> None:
     source = Counted(11)
     cached = Cached(source, workers, "filling")
     for _ in range(2):
@@ -58,12 +58,12 @@ def test_a_cache_holds_the_samples_in_order_and_makes_none_again(workers: int) -
     assert (len(cached), cached.size(3), cached.label(3)) == (11, (4, 5), "label 3")
 
 
-def test_whole_images_end() -> None:
-    """A source without an IndexError must not make an endless data set."""
+def test_iteration_over_whole_images_ends() -> None:
+    """The iteration must end for a source that raises no IndexError."""
     assert [item["name"] for item in WholeImages(Counted(4))] == ["0", "1", "2", "3"]
 
 
-def test_files_are_read_when_asked_for_and_their_sizes_at_once(tmp_path: Path, write_pair: Callable[..., None]) -> None:
+def test_files_are_read_on_access_and_sizes_on_construction(tmp_path: Path, write_pair: Callable[..., None]) -> None:
     for name, width in (("a.png", 20), ("b.png", 24)):
         write_pair(tmp_path / "in" / name, tmp_path / "out" / name, 16, width)
     files = PairFiles(pair_folders(tmp_path / "in", tmp_path / "out"))
@@ -74,9 +74,9 @@ def test_files_are_read_when_asked_for_and_their_sizes_at_once(tmp_path: Path, w
     data = (tmp_path / "out" / "a.png").read_bytes()
     (tmp_path / "out" / "a.png").write_bytes(data[: len(data) // 2])
     files = PairFiles(files.pairs)
-    with pytest.raises(UserError, match=r"out/a\.png is damaged or ends early"):
+    with pytest.raises(UserError, match=r"out/a\.png is damaged or truncated"):
         files[0]
 
 
-def test_there_is_a_core_to_use() -> None:
+def test_number_of_cores_is_positive() -> None:
     assert usable_cores() >= 1

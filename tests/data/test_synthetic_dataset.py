@@ -1,4 +1,4 @@
-"""The synthetic scenes as a data set: determinism, ranges, splits, and the distribution that must not change."""
+"""Synthetic scenes: determinism, value ranges, splits, and hashes of the frozen distribution."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ IMAGES = ("blurred", "sharp", "extent")
 
 @pytest.fixture(scope="module")
 def scenes() -> Callable[..., SyntheticScenes]:
-    """Makes a data set of small scenes; what a test does not name is the same in all of them."""
+    """Function that creates a data set of small scenes with default arguments."""
 
     def make(count: int = 3, split: str = "train", size: tuple[int, int] = SIZE, **settings: Any) -> SyntheticScenes:
         return SyntheticScenes(split, count, size, **settings)
@@ -34,7 +34,7 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
 
 
-def test_items_have_the_promised_form(scenes: Callable) -> None:
+def test_items_have_the_documented_form(scenes: Callable) -> None:
     item = scenes(13, "val")[12]
     assert item["name"] == "val/000012"
     for key in ("blurred", "sharp"):
@@ -69,7 +69,7 @@ def test_global_random_state_is_neither_read_nor_written(scenes: Callable) -> No
     assert torch.equal(first["blurred"], dataset[2]["blurred"])
 
 
-def test_count_of_scenes_does_not_change_a_scene(scenes: Callable) -> None:
+def test_scene_does_not_depend_on_the_number_of_scenes(scenes: Callable) -> None:
     few, lots = scenes(3), scenes(3000)
     assert torch.equal(few[-1]["blurred"], lots[2]["blurred"])
     with pytest.raises(IndexError):
@@ -88,7 +88,7 @@ def test_splits_and_seeds_share_neither_paths_nor_textures(scenes: Callable) -> 
     assert (distance + torch.eye(60)).min() > 0.05
 
 
-def test_gamma_changes_the_blurred_image_alone(scenes: Callable) -> None:
+def test_gamma_changes_only_the_blurred_image(scenes: Callable) -> None:
     linear, stored = (scenes(4, gamma=gamma)[3] for gamma in (2.2, None))
     assert torch.equal(linear["sharp"], stored["sharp"]) and torch.equal(linear["extent"], stored["extent"])
     gap = 255.0 * (linear["blurred"] - stored["blurred"])
@@ -106,7 +106,7 @@ def test_gamma_changes_the_blurred_image_alone(scenes: Callable) -> None:
         ({"distribution": "local"}, "distribution is 'local': choose one of synthetic, synthetic_local"),
     ],
 )
-def test_arguments_out_of_range_are_named(change: dict, word: str, scenes: Callable) -> None:
+def test_arguments_out_of_range_are_rejected(change: dict, word: str, scenes: Callable) -> None:
     with pytest.raises(UserError, match=word):
         scenes(**change)
 
@@ -163,15 +163,15 @@ def blocks(image: torch.Tensor) -> list[float]:
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-def test_motion_of_the_scenes_is_the_frozen_one(distribution: str, scenes: Callable) -> None:
+def test_motion_of_the_scenes_has_not_changed(distribution: str, scenes: Callable) -> None:
     sets = [scenes(100, split, (64, 64), distribution=distribution) for split in ("train", "val", "test")]
     numbers = [plan_numbers(dataset.scene(index)) for dataset in sets for index in range(8)]
     assert hashlib.sha256(json.dumps(numbers).encode()).hexdigest() == FROZEN_PLANS[distribution]
 
 
 @pytest.mark.parametrize("which", FROZEN_BLOCKS)
-def test_pictures_of_the_scenes_are_the_frozen_ones(which: tuple[str, str, int], scenes: Callable) -> None:
-    """Coarse means with room for another OpenCV's rounding and lettering, not for other scenes."""
+def test_images_of_the_scenes_have_not_changed(which: tuple[str, str, int], scenes: Callable) -> None:
+    """Coarse means with a tolerance for rounding and fonts of other OpenCV versions."""
     distribution, split, index = which
     item = scenes(100, split, (64, 64), distribution=distribution)[index]
     blurred, extent = FROZEN_BLOCKS[which]

@@ -1,4 +1,4 @@
-"""The named distributions of synthetic scenes: how far things move, over how much of the image, how much it blurs."""
+"""Distributions of synthetic scenes: motion, covered area and amount of blur."""
 
 import itertools
 
@@ -36,21 +36,21 @@ def extents(items: list[dict]) -> torch.Tensor:
     return torch.stack([item["extent"][0] for item in items]).flatten(1)
 
 
-def test_local_motion_covers_the_promised_area(local: list[tuple]) -> None:
+def test_local_motion_covers_the_configured_area(local: list[tuple]) -> None:
     shares = np.array([(extent > 1).mean() for _, extent in local])
     assert shares.min() >= 0.10 and shares.max() <= 0.25
     assert np.ptp(shares) > 0.1
 
 
-def test_in_local_motion_all_but_the_movers_stand_exactly_still(local: list[tuple]) -> None:
+def test_local_motion_has_a_still_background(local: list[tuple]) -> None:
     for scene, extent in local:
         assert not scene.camera.coefficients.any() and not scene.layers[0].path.coefficients.any()
         assert ((extent == 0.0) | ((extent >= 2.0) & (extent <= 10.0))).all()
         assert (extent == 0.0).mean() >= 0.75
 
 
-def test_local_motion_moves_one_to_four_objects_beside_some_that_stand_still(local: list[tuple]) -> None:
-    """Without standing objects a policy could look for objects instead of motion."""
+def test_local_motion_has_one_to_four_moving_objects(local: list[tuple]) -> None:
+    """Without still objects a policy could detect objects instead of motion."""
     counts = []
     for scene, _ in local:
         paths = [layer.path for layer in scene.layers[1:]]
@@ -63,12 +63,12 @@ def test_local_motion_moves_one_to_four_objects_beside_some_that_stand_still(loc
     assert set(moving) == {1, 2, 3, 4} and set(standing) == {1, 2, 3}
 
 
-def test_still_and_moving_objects_of_local_motion_lie_in_any_order(local: list[tuple]) -> None:
+def test_local_motion_has_objects_in_random_order(local: list[tuple]) -> None:
     last = [bool(scene.layers[-1].path.coefficients.any()) for scene, _ in local]
     assert 0.2 < np.mean(last) < 0.8
 
 
-def test_objects_of_synthetic_stand_still_or_move_by_2_to_10_pixels() -> None:
+def test_objects_of_synthetic_are_still_or_move_by_2_to_10_pixels() -> None:
     rng, lengths = np.random.default_rng(1), []
     for _ in range(100):
         plan = draw_plan(DISTRIBUTIONS["synthetic"], rng, (96, 96))
@@ -100,7 +100,7 @@ def test_mean_psnr_of_the_blurred_images(many: dict[str, list[dict]], name: str,
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_error_grows_with_the_extent(many: dict[str, list[dict]], name: str) -> None:
-    """Where the map says still, blurred and sharp agree; where it says heavy, they do not."""
+    """Blurred and sharp agree where the extent is small, and differ where it is large."""
     error = torch.stack([(item["blurred"] - item["sharp"]).abs().mean(0) for item in many[name]]).flatten()
     extent = extents(many[name]).flatten()
     steps = [error[(extent >= low) & (extent < high)].mean() for low, high in ((0, 1), (1, 3), (3, 6), (6, 99))]
@@ -108,14 +108,14 @@ def test_error_grows_with_the_extent(many: dict[str, list[dict]], name: str) -> 
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_extent_that_a_plan_is_accepted_by_is_that_of_the_painted_scene(name: str) -> None:
+def test_extent_of_a_plan_equals_that_of_the_painted_scene(name: str) -> None:
     plan = draw_plan(DISTRIBUTIONS[name], np.random.default_rng(3), (64, 96))
     np.testing.assert_array_equal(
         extent_map(unpainted(plan)), expose(paint(np.random.default_rng(4), plan), 2.2).extent
     )
 
 
-def test_drawing_ends_where_no_plan_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawing_stops_if_no_plan_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributions, "_DRAWS", 20)
 
     class Never:
@@ -128,6 +128,6 @@ def test_drawing_ends_where_no_plan_is_accepted(monkeypatch: pytest.MonkeyPatch)
         draw_plan(Never(), np.random.default_rng(0), (32, 32))
 
 
-def test_distributions_are_different_scenes_under_the_same_name() -> None:
+def test_distributions_give_different_scenes() -> None:
     one, two = (SyntheticScenes("test", 1, (64, 64), distribution=name)[0] for name in DISTRIBUTIONS)
     assert one["name"] == two["name"] and not torch.equal(one["sharp"], two["sharp"])

@@ -1,5 +1,6 @@
-"""Synthetic scenes as files: what is read back is the item, and nothing of the user's is overwritten."""
+"""Synthetic scenes as files: lossless, without overwriting other files."""
 
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def read_image(path: Path) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("gamma", [2.2, None])
-def test_what_is_read_back_is_the_item(tmp_path: Path, gamma: float | None) -> None:
+def test_files_contain_the_items(tmp_path: Path, gamma: float | None) -> None:
     dataset = SyntheticScenes("test", 3, (48, 64), seed=4, gamma=gamma)
     (sequence,) = write_gopro_layout(dataset, tmp_path)
     assert sequence.parent == tmp_path / "test"
@@ -35,14 +36,14 @@ def test_what_is_read_back_is_the_item(tmp_path: Path, gamma: float | None) -> N
     assert all(path.suffix == ".png" for path in tmp_path.rglob("*") if path.is_file())
 
 
-def test_sequences_hold_a_hundred_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sequences_have_a_hundred_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "SEQUENCE", 2)
     sequences = write_gopro_layout(SyntheticScenes("val", 5, (32, 32)), tmp_path, split="train")
     assert [len(list((each / "blur").iterdir())) for each in sequences] == [2, 2, 1]
     assert {each.parent for each in sequences} == {tmp_path / "train"}
 
 
-def test_refuses_a_folder_with_something_in_it(tmp_path: Path) -> None:
+def test_non_empty_folder_is_rejected(tmp_path: Path) -> None:
     kept = tmp_path / "train" / "mine.txt"
     kept.parent.mkdir()
     kept.write_text("keep")
@@ -52,19 +53,17 @@ def test_refuses_a_folder_with_something_in_it(tmp_path: Path) -> None:
     write_gopro_layout(SyntheticScenes("test", 1, (32, 32)), tmp_path)  # another split of the same root is fine
 
 
-def test_a_broken_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, data: bytes) -> int:
-        with open(self, "wb") as file:
-            file.write(data[:10])
-        raise OSError(28, "No space left on device", str(self))
+def test_failed_write_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(UserError, match="No space left"):
         write_gopro_layout(SyntheticScenes("train", 1, (32, 32)), tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_extent_of_a_missing_or_other_file_is_refused(tmp_path: Path) -> None:
+def test_extent_of_a_missing_or_wrong_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="extent"):
         read_extent(tmp_path / "none.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "rgb.png")
@@ -72,7 +71,7 @@ def test_extent_of_a_missing_or_other_file_is_refused(tmp_path: Path) -> None:
         read_extent(tmp_path / "rgb.png")
 
 
-def test_command_writes_and_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_scenes_and_reports_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [str(tmp_path), "--split", "val", "--scenes", "2", "--size", "32", "48", "--gamma", "none"]
     assert main(command) == 0
     assert "2 scenes" in capsys.readouterr().out
@@ -87,7 +86,7 @@ def test_command_writes_and_refuses_in_one_sentence(tmp_path: Path, capsys: pyte
     assert main([str(tmp_path / "file"), "--scenes", "1", "--size", "32", "32"]) == 1
 
 
-def test_command_writes_the_distribution_that_is_asked_for(tmp_path: Path) -> None:
+def test_command_writes_the_selected_distribution(tmp_path: Path) -> None:
     command = [str(tmp_path), "--scenes", "1", "--size", "64", "64", "--distribution", "synthetic_local"]
     assert main(command) == 0
     stored = SyntheticScenes("train", 1, (64, 64), distribution="synthetic_local")[0]["extent"]
@@ -95,7 +94,7 @@ def test_command_writes_the_distribution_that_is_asked_for(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_module_shows_its_help() -> None:
+def test_module_prints_its_help() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "sapnet.data.synthetic", "--help"], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""The exposure against what geometry and the averaging say."""
+"""Rendered exposures compared with geometry and averaging."""
 
 import itertools
 
@@ -15,7 +15,7 @@ MARGIN = 30
 
 
 def straight(dx: float, dy: float) -> Path:
-    """A steady translation by (dx, dy) pixels from the exposure's first to its last instant."""
+    """A uniform translation by (dx, dy) pixels during the exposure."""
     coefficients = np.zeros((4, 3))
     coefficients[:2, 0] = dx / 2, dy / 2
     return Path(coefficients)
@@ -28,7 +28,7 @@ def ground(image: np.ndarray | None = None) -> Layer:
 
 
 def square(path: Path, share: float = 1.0, value: float = 255.0) -> Layer:
-    """A plain square of 12 pixels in the middle of the frame, with a clear border."""
+    """A plain square of 12 pixels in the middle of the frame with a transparent border."""
     image = np.zeros((16, 16, 4), np.float32)
     image[2:-2, 2:-2] = value, value, value, 1.0
     return Layer(image, (SIZE[1] // 2 - 8, SIZE[0] // 2 - 8), path, share)
@@ -41,12 +41,12 @@ def turning(angle: float) -> Path:
 
 
 @pytest.mark.parametrize("shift", [(7.0, 0.0), (0.0, 3.5), (6.0, -8.0), (18.0, 0.25)])
-def test_extent_of_a_straight_camera_is_its_shift_everywhere(shift: tuple[float, float]) -> None:
+def test_extent_of_a_translating_camera_is_its_shift(shift: tuple[float, float]) -> None:
     shot = expose(Scene(SIZE, straight(*shift), (ground(),)), 2.2)
     np.testing.assert_allclose(shot.extent, np.hypot(*shift), atol=1e-3)
 
 
-def test_extent_of_a_turning_camera_is_the_arc() -> None:
+def test_extent_of_a_rotating_camera_is_the_arc() -> None:
     angle = 0.2
     shot = expose(Scene(SIZE, turning(angle), (ground(),)), 2.2)
     ys, xs = np.mgrid[: SIZE[0], : SIZE[1]]
@@ -54,20 +54,20 @@ def test_extent_of_a_turning_camera_is_the_arc() -> None:
     np.testing.assert_allclose(shot.extent, arc, rtol=1e-3, atol=1e-3)
 
 
-def test_a_path_that_comes_back_counts_both_ways() -> None:
+def test_extent_of_a_returning_path_counts_both_directions() -> None:
     coefficients = np.zeros((4, 3))
     coefficients[0, 1] = 5.0  # x = 5 t^2: five pixels back, five pixels forth
     shot = expose(Scene(SIZE, Path(coefficients), (ground(),)), 2.2)
     np.testing.assert_allclose(shot.extent, 10.0, atol=1e-3)
 
 
-def test_nothing_moves_then_the_blurred_image_is_the_sharp_one() -> None:
+def test_blurred_equals_sharp_without_motion() -> None:
     shot = expose(Scene(SIZE, Path.still(), (ground(), square(Path.still()))), 2.2)
     np.testing.assert_array_equal(shot.blurred, shot.sharp)
     np.testing.assert_array_equal(shot.extent, 0.0)
 
 
-def test_object_and_ground_have_their_own_extent_in_one_image() -> None:
+def test_object_and_background_have_different_extents() -> None:
     scene = Scene(SIZE, straight(2.0, 0.0), (ground(), square(straight(0.0, 9.0)), square(Path.still(), 0.0)))
     shot = expose(scene, 2.2)
     assert shot.extent[2, 2] == pytest.approx(2.0, abs=1e-3)
@@ -78,7 +78,7 @@ def test_object_and_ground_have_their_own_extent_in_one_image() -> None:
 
 
 @pytest.mark.parametrize("shift", [6, 14])
-def test_an_edge_is_smeared_over_as_many_pixels_as_the_extent_says(shift: int) -> None:
+def test_edge_is_blurred_over_the_extent(shift: int) -> None:
     image = np.zeros((SIZE[0] + 2 * MARGIN, SIZE[1] + 2 * MARGIN, 3))
     image[:, MARGIN + SIZE[1] // 2 :] = 255.0
     scene = Scene(SIZE, straight(shift, 0.0), (ground(image),))
@@ -91,7 +91,7 @@ def test_an_edge_is_smeared_over_as_many_pixels_as_the_extent_says(shift: int) -
 
 
 @pytest.mark.parametrize("gamma", [2.2, None])
-def test_blurred_is_the_mean_of_the_subframes_and_sharp_the_middle_one(gamma: float | None) -> None:
+def test_blurred_is_the_mean_and_sharp_the_middle_of_the_subframes(gamma: float | None) -> None:
     scene = SyntheticScenes("train", 40, (48, 64)).scene(7)
     times = exposure_times(scene)
     moves = [layer.placements(scene.camera, scene.size, times) for layer in scene.layers]
@@ -103,7 +103,7 @@ def test_blurred_is_the_mean_of_the_subframes_and_sharp_the_middle_one(gamma: fl
     np.testing.assert_array_equal(shot.sharp, frames[len(frames) // 2])
 
 
-def test_half_white_half_black_is_lighter_in_linear_light() -> None:
+def test_mean_of_black_and_white_is_lighter_in_linear_light() -> None:
     image = np.zeros((SIZE[0] + 2 * MARGIN, SIZE[1] + 2 * MARGIN, 3))
     image[:, MARGIN + SIZE[1] // 2 :] = 255.0
     scene = Scene(SIZE, straight(20.0, 0.0), (ground(image),))
@@ -116,7 +116,7 @@ def test_half_white_half_black_is_lighter_in_linear_light() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_subframes_are_at_most_a_pixel_apart_everywhere(split: str) -> None:
+def test_subframes_are_at_most_a_pixel_apart(split: str) -> None:
     dataset = SyntheticScenes(split, 60, (48, 72))
     for index in range(30):
         scene = dataset.scene(index)
@@ -135,8 +135,8 @@ def test_subframes_are_at_most_a_pixel_apart_everywhere(split: str) -> None:
         assert worst <= largest_step(scene, times) + 1e-9
 
 
-def test_the_ground_is_large_enough_for_every_subframe() -> None:
-    """A ground too small would show its mirrored border."""
+def test_background_is_large_enough_for_every_subframe() -> None:
+    """The mirrored border of a smaller background would be visible."""
     dataset = SyntheticScenes("train", 100, (32, 64))
     for index in range(40):
         scene = dataset.scene(index)

@@ -1,11 +1,11 @@
-"""What tells test images of one name from others: results of two such sets must not mix."""
+"""Identification of test images, which keeps the results of different sets apart."""
 
 from sapnet.data.folder import FolderData
 from sapnet.data.generated import SyntheticData
 from sapnet.data.gopro import GoProData
 
 
-def test_scenes_are_told_by_what_they_are_made_from():
+def test_scenes_are_identified_by_their_parameters():
     one = SyntheticData(test=4).test_arguments
     for change in ({"test": 2}, {"size": 64}, {"gamma": None}, {"scene_seed": 1}, {"distribution": "synthetic_local"}):
         assert SyntheticData(**{"test": 4, **change}).test_arguments != one
@@ -13,7 +13,7 @@ def test_scenes_are_told_by_what_they_are_made_from():
         assert SyntheticData(**{"test": 4, **change}).test_arguments == one, "these change no test scene"
 
 
-def test_folders_are_told_by_their_place_and_published_sets_by_their_name(tmp_path, monkeypatch):
+def test_folders_are_identified_by_path_and_published_sets_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = {"blurred": "a", "sharp": "b"}
     assert FolderData(root="a").test_arguments == FolderData(root=tmp_path / "a").test_arguments

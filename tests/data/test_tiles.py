@@ -1,4 +1,4 @@
-"""Tiles: they cover their images, are cut once, and survive a kill."""
+"""Tiles: coverage, continuation and interruption."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from tests.contract.layouts import LAYOUTS, OPTIONS, picture
 from tests.contract.test_data_modules import compose
 
 
-def test_the_field_s_tiles_are_8_of_an_hd_image_and_16824_of_gopro() -> None:
+def test_hd_image_has_8_tiles_and_gopro_16824() -> None:
     plan = Plan(512, 256, "blur")
     assert plan.places(720, 1280) == [(y, x) for y in (0, 208) for x in (0, 256, 512, 768)]
     assert plan.tiles(720, 1280) * 2103 == 16824
@@ -32,13 +32,13 @@ def test_the_field_s_tiles_are_8_of_an_hd_image_and_16824_of_gopro() -> None:
 
 @pytest.fixture
 def hd(tmp_path: Path) -> Path:
-    """A tenth of HD, so that tiles of 51 every 25 pixels fall as 512 every 256 do."""
+    """Images of a tenth of HD, on which tiles of size 51 and step 25 correspond to 512 and 256 on HD."""
     root = tmp_path / "gopro"
     LAYOUTS["gopro"](root, lambda path: picture(path, 72, 128))
     return root
 
 
-def test_tiles_are_pieces_of_their_images_that_cover_them(hd: Path, tmp_path: Path) -> None:
+def test_tiles_cover_their_images(hd: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiles"
     assert cut_tiles(hd, out, 51, 25, "blur") == 6 * 10
     sequence, source = out / "train" / "GOPR0374_11_03", hd / "train" / "GOPR0374_11_03"
@@ -53,7 +53,7 @@ def test_tiles_are_pieces_of_their_images_that_cover_them(hd: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["gopro", "folder"])
-def test_training_reads_tiles_and_testing_whole_images(name: str, hd: Path, tmp_path: Path) -> None:
+def test_training_uses_tiles_and_test_whole_images(name: str, hd: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiles"
     cut_tiles(hd, out, 51, 25, "blur_gamma")
     data = compose(name, root=str(out), crop=32, workers=0, **(OPTIONS[name] | {"blur": "blur_gamma"}))
@@ -64,8 +64,8 @@ def test_training_reads_tiles_and_testing_whole_images(name: str, hd: Path, tmp_
     assert len(data.whole_images("test")) == 4 and data.whole_images("test")[0]["sharp"].shape == (3, 72, 128)
 
 
-def test_gopro_expects_the_tiles_of_its_whole_set(tmp_path: Path) -> None:
-    """A cutting that was interrupted is a partial set."""
+def test_gopro_expects_the_tiles_of_the_complete_set(tmp_path: Path) -> None:
+    """An interrupted run leaves an incomplete set."""
     plan = Plan(512, 256, "blur")
     tiles._begin(tmp_path, plan)
     assert read_plan(tmp_path) == plan
@@ -73,7 +73,7 @@ def test_gopro_expects_the_tiles_of_its_whole_set(tmp_path: Path) -> None:
     assert sum(data.expected("train").values()) == 16824 and sum(data.expected("test").values()) == 1111
 
 
-def test_what_is_cut_is_not_cut_again_and_what_is_missing_is(hd: Path, tmp_path: Path) -> None:
+def test_only_missing_tiles_are_cut(hd: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiles"
     cut_tiles(hd, out, 51, 25, "blur")
     files = sorted((out / "train").rglob("*.png"))
@@ -86,13 +86,13 @@ def test_what_is_cut_is_not_cut_again_and_what_is_missing_is(hd: Path, tmp_path:
     assert all(path.stat().st_mtime_ns == content[path][1] for path in set(files) - set(files[::7]))
 
 
-def test_tiles_of_two_kinds_do_not_mix(hd: Path, tmp_path: Path) -> None:
+def test_tiles_with_other_settings_are_rejected(hd: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiles"
     cut_tiles(hd, out, 51, 25, "blur")
     for size, step, blur in ((64, 25, "blur"), (51, 51, "blur"), (51, 25, "blur_gamma")):
-        with pytest.raises(UserError, match=r"holds tiles of 51 pixels every 25 from 'blur', and"):
+        with pytest.raises(UserError, match=r"contains tiles of size 51 and step 25 from 'blur', not of"):
             cut_tiles(hd, out, size, step, blur)
-    with pytest.raises(UserError, match="holds something other than tiles"):
+    with pytest.raises(UserError, match="contains other files than tiles"):
         cut_tiles(hd, hd, 51, 25, "blur")
     with pytest.raises(UserError, match=r"a tile of 512 pixels does not fit"):
         cut_tiles(hd, tmp_path / "new", blur="blur")
@@ -115,8 +115,8 @@ def environment() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_the_command_killed_in_between_goes_on_to_the_same_tiles(hd: Path, tmp_path: Path, environment: dict) -> None:
-    """Every file that is there after the kill is whole."""
+def test_killed_command_is_continued_with_the_same_tiles(hd: Path, tmp_path: Path, environment: dict) -> None:
+    """Files that exist after the kill are complete."""
     out = tmp_path / "tiles"
     process = subprocess.Popen(
         command(hd, out), env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
@@ -137,7 +137,7 @@ def test_the_command_killed_in_between_goes_on_to_the_same_tiles(hd: Path, tmp_p
     assert {name: data for name, data in ours.items() if not name.name.startswith(".")} == theirs
 
 
-def test_the_command_refuses_in_one_sentence(tmp_path: Path, environment: dict) -> None:
+def test_command_reports_errors_in_one_line(tmp_path: Path, environment: dict) -> None:
     words = [sys.executable, "-m", "sapnet", "tiles", str(tmp_path / "absent"), str(tmp_path / "out")]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr

@@ -1,4 +1,4 @@
-"""Random crops: the same for all images of a sample, all 8 symmetries, a function of (seed, epoch, index) alone."""
+"""Random crops: equal for all images of a sample, all 8 symmetries, determined by (seed, epoch, index)."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ from sapnet.errors import UserError
 
 
 class Coordinates:
-    """A source whose pictures spell out their own coordinates, so that a crop says where it is from."""
+    """A source whose pixels contain their coordinates, which reveal the position of a crop."""
 
     def __init__(self, sizes: list[tuple[int, int]], extent: bool = True):
         self.sizes, self.extent = sizes, extent
@@ -39,7 +39,7 @@ def rows_and_columns(item: dict) -> tuple[np.ndarray, np.ndarray]:
     return levels[0], levels[1]
 
 
-def test_blurred_sharp_and_extent_are_cut_and_turned_alike() -> None:
+def test_images_of_a_sample_have_the_same_crop_and_symmetry() -> None:
     crops = RandomCrops(Coordinates([(20, 33)]), crop=7, seed=0)
     for epoch in range(40):
         item = crops[epoch, 0]
@@ -50,8 +50,8 @@ def test_blurred_sharp_and_extent_are_cut_and_turned_alike() -> None:
         np.testing.assert_array_equal(item["extent"][0].numpy(), 1000.0 * y + x)
 
 
-def test_a_crop_is_a_piece_of_the_picture_in_one_of_8_positions_all_equally_likely() -> None:
-    """A turn tied to the crop's place, as equal seeds for both give, would show as combinations that never come."""
+def test_all_8_symmetries_are_equally_likely() -> None:
+    """If the symmetry depended on the position of the crop, some combinations would not occur."""
     crops = RandomCrops(Coordinates([(6, 5)], extent=False), crop=3, seed=1)
     seen = Counter()
     for epoch in range(2400):
@@ -69,7 +69,7 @@ def test_a_crop_is_a_piece_of_the_picture_in_one_of_8_positions_all_equally_like
     assert deviation < 95 + 5 * np.sqrt(2 * 95)
 
 
-def test_an_item_depends_on_seed_epoch_and_index_and_on_nothing_before_it() -> None:
+def test_item_depends_only_on_seed_epoch_and_index() -> None:
     source = Coordinates([(20, 33)] * 3)
     crops, others = RandomCrops(source, 5, seed=0), RandomCrops(source, 5, seed=1)
     keys = [(epoch, index) for epoch in range(4) for index in range(3)]
@@ -86,14 +86,14 @@ def test_an_item_depends_on_seed_epoch_and_index_and_on_nothing_before_it() -> N
         assert sum(torch.equal(a, b) for a, b in zip(change, forwards.values(), strict=True)) <= 1
 
 
-def test_the_whole_picture_is_a_crop_of_its_own_size() -> None:
+def test_crop_can_be_the_whole_image() -> None:
     crops = RandomCrops(Coordinates([(8, 8)]), crop=8, seed=0)
     y, _ = rows_and_columns(crops[0, 0])
     assert set(y.ravel()) == set(range(8))
 
 
 @pytest.mark.parametrize("small", [(63, 200), (200, 63)])
-def test_a_picture_smaller_than_the_crop_is_named_with_its_size(small: tuple[int, int]) -> None:
+def test_image_smaller_than_the_crop_is_rejected(small: tuple[int, int]) -> None:
     check_crop(Coordinates([(64, 64)]), 64)
     words = rf"folder/image1\.png is {small[1]}x{small[0]}, smaller than the crop of 64x64: set data\.crop to 63"
     with pytest.raises(UserError, match=words):

@@ -1,7 +1,7 @@
-"""Runs `python -m sapnet train` and dies by SIGKILL at a given moment: `python killed.py MOMENT STEP ARGUMENTS...`.
+"""Run `sapnet train` and send SIGKILL to this process: `python killed.py MOMENT STEP ARGUMENTS...`.
 
-Moments: `step` (after generator step STEP), `write` (half-way through writing the first checkpoint of STEP steps or
-more), `renamed` (the new checkpoint is beside the old one, complete but not in its place).
+Moments: `step` (after generator step STEP), `write` (in the middle of writing the first checkpoint of STEP steps or
+more), `rename` (the new checkpoint is complete but not renamed yet).
 """
 
 import os
@@ -9,48 +9,49 @@ import signal
 import sys
 
 import sapnet.files
-from sapnet.training import checkpoints, progress
+from sapnet.checkpoints import files
+from sapnet.training.callbacks.step_limit import StepLimit
 
 
-def die() -> None:
+def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_after_step(step: int) -> None:
-    plain = progress.StopAtSteps.on_train_batch_end
+def kill_after_step(step: int) -> None:
+    plain = StepLimit.on_train_batch_end
 
-    def hook(self, trainer, module, *more):
-        plain(self, trainer, module, *more)
+    def hook(self, trainer, module, *args):
+        plain(self, trainer, module, *args)
         if module.generator_steps == step:
-            die()
+            kill()
 
-    progress.StopAtSteps.on_train_batch_end = hook
+    StepLimit.on_train_batch_end = hook
 
 
-def die_while_writing(step: int, renamed: bool) -> None:
-    plain = checkpoints.AtomicCheckpointIO.save_checkpoint
+def kill_while_writing(step: int, before_rename: bool) -> None:
+    plain = files.AtomicCheckpointIO.save_checkpoint
 
     def save(self, checkpoint, path, storage_options=None):
         if checkpoint["sapnet"]["generator_steps"] >= step:
-            if renamed:
-                sapnet.files.os.replace = lambda *_: die()
+            if before_rename:
+                sapnet.files.os.replace = lambda *_: kill()
             else:
-                checkpoints.write_atomically = half
+                files.write_atomically = write_half
         plain(self, checkpoint, path, storage_options)
 
-    def half(path, data):
-        sapnet.files.os.fsync = lambda _: die()
+    def write_half(path, data):
+        sapnet.files.os.fsync = lambda _: kill()
         sapnet.files.write_atomically(path, data[: len(data) // 2])
 
-    checkpoints.AtomicCheckpointIO.save_checkpoint = save
+    files.AtomicCheckpointIO.save_checkpoint = save
 
 
 if __name__ == "__main__":
     moment, step, *sys.argv[1:] = sys.argv[1:]
     if moment == "step":
-        die_after_step(int(step))
+        kill_after_step(int(step))
     else:
-        die_while_writing(int(step), renamed=moment == "renamed")
+        kill_while_writing(int(step), before_rename=moment == "rename")
     from sapnet.cli.train import main
 
     main()

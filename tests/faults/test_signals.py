@@ -1,4 +1,4 @@
-"""Real processes that get SIGTERM or SIGINT: a checkpoint, one line, the signal's exit code, and no lost work."""
+"""Processes that receive SIGTERM or SIGINT: checkpoint, message, exit code, and resumed training."""
 
 import os
 import signal
@@ -14,29 +14,29 @@ from tests.integration.conftest import ROOT, TINY
 
 SIGNALLED = Path(__file__).with_name("signalled.py")
 STEPS = 7
-# Three batches in an epoch; validations after steps 2, 4, 6 (the end of an epoch) and 7, of two batches each.
-WORDS = [
-    *(word for word in TINY if not word.startswith(("steps=", "validate_every="))),
+# Three batches per epoch; validations of two batches after steps 2, 4, 6 (end of an epoch) and 7.
+OVERRIDES = [
+    *(override for override in TINY if not override.startswith(("steps=", "validate_every="))),
     *("sampling=nu", f"steps={STEPS}", "validate_every=2", "data.eval_batch=1", "evaluate=false"),
     "trainer.log_every_n_steps=1",
 ]
-WORD = {signal.SIGTERM: "Terminated", signal.SIGINT: "Interrupted"}
+MESSAGES = {signal.SIGTERM: "Terminated", signal.SIGINT: "Interrupted"}
 
 
-def environment(**more: str) -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": str(ROOT)} | more
+def environment(**variables: str) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": str(ROOT)} | variables
 
 
-def start(*command: object, **more: str) -> subprocess.Popen:
-    """Python in a process group of its own."""
+def start(*command: object, **variables: str) -> subprocess.Popen:
+    """Start Python in a new process group."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    words = [sys.executable, *map(str, command)]
-    # A shell's background jobs ignore Ctrl-C, and their children would too.
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    return subprocess.Popen(words, env=environment(**more), start_new_session=True, preexec_fn=heed, **pipes)
+    arguments = [sys.executable, *map(str, command)]
+    # Background jobs of a shell, and their children, ignore SIGINT.
+    reset = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen(arguments, env=environment(**variables), start_new_session=True, preexec_fn=reset, **pipes)
 
 
-def end(process: subprocess.Popen) -> tuple[int, str]:
+def wait(process: subprocess.Popen) -> tuple[int, str]:
     try:
         out, error = process.communicate(timeout=240)
     except subprocess.TimeoutExpired:
@@ -46,16 +46,16 @@ def end(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, out + error
 
 
-def train(folder: Path, *words: str, **more: str) -> tuple[int, str]:
-    return end(start("-m", "sapnet", "train", *WORDS, *words, f"hydra.run.dir={folder}", **more))
+def train(folder: Path, *overrides: str, **variables: str) -> tuple[int, str]:
+    return wait(start("-m", "sapnet", "train", *OVERRIDES, *overrides, f"hydra.run.dir={folder}", **variables))
 
 
-def signalled(folder: Path, moment: str, step: int, signum: signal.Signals, *words: str) -> tuple[int, str]:
-    run = [*WORDS, *words, f"hydra.run.dir={folder}"]
-    return end(start(SIGNALLED, moment, step, signum.name, "train", *run))
+def signalled(folder: Path, moment: str, step: int, signum: signal.Signals, *overrides: str) -> tuple[int, str]:
+    arguments = [*OVERRIDES, *overrides, f"hydra.run.dir={folder}"]
+    return wait(start(SIGNALLED, moment, step, signum.name, "train", *arguments))
 
 
-def until(condition, process: subprocess.Popen) -> None:
+def wait_for(condition, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
@@ -67,98 +67,102 @@ def rows(folder: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken") / "run"
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     assert train(folder)[0] == 0
     return folder
 
 
 @pytest.mark.slow
-def test_a_run_that_signals_end_again_and_again_equals_an_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
-    """Weights, optimizers, curves and the best checkpoint, though the folder has another name each time."""
+def test_a_run_interrupted_repeatedly_equals_an_uninterrupted_one(uninterrupted: Path, tmp_path: Path) -> None:
+    """Weights, optimizers, metrics and the best checkpoint are equal, although the folder is renamed each time."""
     folder = tmp_path / "run0"
     moments = [
         ("step", 1, signal.SIGTERM, 1),
-        ("validation", 2, signal.SIGINT, 2),  # of an epoch that is not at its end
-        ("log", 3, signal.SIGTERM, 4),  # the next step is finished, and its validation not begun
-        ("validation", 6, signal.SIGTERM, 6),  # the last batch of an epoch
-        ("validation", 7, signal.SIGINT, 7),  # of the last step
+        ("validation", 2, signal.SIGINT, 2),  # in the middle of an epoch
+        ("log", 3, signal.SIGTERM, 4),  # the next step is finished, but not validated
+        ("validation", 6, signal.SIGTERM, 6),  # at the last batch of an epoch
+        ("validation", 7, signal.SIGINT, 7),  # after the last step
     ]
     for number, (moment, step, signum, saved) in enumerate(moments, start=1):
-        code, said = signalled(folder, moment, step, signum)
-        assert code == 128 + signum, said
-        line = f"{WORD[signum]}; {folder}/checkpoints/last.ckpt holds step {saved}, and the same command goes on from"
-        assert line in said.splitlines()[-1] and said.count("last.ckpt holds step") == 1, said
+        code, output = signalled(folder, moment, step, signum)
+        assert code == 128 + signum, output
+        line = f"{MESSAGES[signum]}; {folder}/checkpoints/last.ckpt holds step {saved}; the same command resumes"
+        assert line in output.splitlines()[-1] and output.count("last.ckpt holds step") == 1, output
         assert content(folder)["sapnet"]["generator_steps"] == saved
         folder = folder.rename(tmp_path / f"run{number}")
     assert train(folder)[0] == 0
-    ours, theirs = content(folder), content(unbroken)
+    resumed, expected = content(folder), content(uninterrupted)
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "sapnet", "SyntheticData", "callbacks"):
-        assert_equal(ours[key], theirs[key], key)
-    assert (folder / "metrics.csv").read_text() == (unbroken / "metrics.csv").read_text()
-    assert_equal(content(folder, "best")["state_dict"], content(unbroken, "best")["state_dict"])
+        assert_equal(resumed[key], expected[key], key)
+    assert (folder / "metrics.csv").read_text() == (uninterrupted / "metrics.csv").read_text()
+    assert_equal(content(folder, "best")["state_dict"], content(uninterrupted, "best")["state_dict"])
 
 
 @pytest.mark.slow
-def test_a_finished_run_that_is_repeated_keeps_its_files(unbroken: Path) -> None:
-    paths = [unbroken / "checkpoints" / "last.ckpt", unbroken / "checkpoints" / "best.ckpt", unbroken / "metrics.csv"]
+def test_repeating_a_finished_run_changes_no_files(uninterrupted: Path) -> None:
+    paths = [
+        uninterrupted / "checkpoints" / "last.ckpt",
+        uninterrupted / "checkpoints" / "best.ckpt",
+        uninterrupted / "metrics.csv",
+    ]
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
-    assert train(unbroken)[0] == 0
+    assert train(uninterrupted)[0] == 0
     assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths] == before
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", WORD)
-def test_a_signal_in_the_evaluation_keeps_the_training(unbroken: Path, signum: signal.Signals) -> None:
-    code, said = signalled(unbroken, "evaluation", 0, signum, "evaluate=true")
+@pytest.mark.parametrize("signum", MESSAGES)
+def test_a_signal_during_the_evaluation_keeps_the_training(uninterrupted: Path, signum: signal.Signals) -> None:
+    code, output = signalled(uninterrupted, "evaluation", 0, signum, "evaluate=true")
     assert code == 128 + signum
-    assert said.splitlines()[-1] == f"{WORD[signum]}; what was saved stays in the run's folder."
+    assert output.splitlines()[-1] == f"{MESSAGES[signum]}; saved files are kept in the run folder."
 
 
-@pytest.mark.parametrize("signum", WORD)
+@pytest.mark.parametrize("signum", MESSAGES)
 @pytest.mark.parametrize("command", ["train", "deblur", "tiles"])
-def test_a_signal_while_libraries_are_imported_ends_at_once(command: str, signum: signal.Signals) -> None:
-    code, said = end(start(SIGNALLED, "loading", 0, signum.name, command))
-    assert (code, said) == (128 + signum, f"{WORD[signum]}.\n")
+def test_a_signal_during_imports_ends_the_process_at_once(command: str, signum: signal.Signals) -> None:
+    code, output = wait(start(SIGNALLED, "loading", 0, signum.name, command))
+    assert (code, output) == (128 + signum, f"{MESSAGES[signum]}.\n")
 
 
 def test_the_console_script_handles_signals_before_it_imports_a_command() -> None:
     code = "import os, sys; from sapnet import cli; cli.importlib.import_module = lambda _: os.kill(os.getpid(), 15)"
     process = start("-c", f"{code}; sys.argv[1:] = ['train']; cli.main()")
-    assert end(process) == (143, "Terminated.\n")
+    assert wait(process) == (143, "Terminated.\n")
 
 
 @pytest.mark.slow
-def test_loader_processes_that_get_the_signal_too_do_not_break_the_step(unbroken: Path, tmp_path: Path) -> None:
-    """As Ctrl-C in a terminal and SLURM do: everybody in the process group gets it."""
-    folder, words = tmp_path / "run", [*WORDS, "steps=100000", "data.workers=2", "validate_every=100000"]
-    process = start("-m", "sapnet", "train", *words, f"hydra.run.dir={folder}")
-    until(lambda: rows(folder) > 3, process)
+def test_a_signal_to_loader_processes_does_not_break_the_step(uninterrupted: Path, tmp_path: Path) -> None:
+    """Ctrl-C in a terminal and SLURM send the signal to all processes of the group."""
+    folder, overrides = tmp_path / "run", [*OVERRIDES, "steps=100000", "data.workers=2", "validate_every=100000"]
+    process = start("-m", "sapnet", "train", *overrides, f"hydra.run.dir={folder}")
+    wait_for(lambda: rows(folder) > 3, process)
     os.killpg(process.pid, signal.SIGTERM)
-    code, said = end(process)
-    assert code == 143 and "holds step" in said, said
+    code, output = wait(process)
+    assert code == 143 and "holds step" in output, output
     assert content(folder)["sapnet"]["generator_steps"] >= 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole_group", [True, False])
-def test_processes_that_train_together_end_at_the_same_step(whole_group: bool, tmp_path: Path) -> None:
+def test_distributed_processes_end_at_the_same_step(whole_group: bool, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    words = ["trainer=ddp", "trainer.devices=2", "steps=100000", "validate_every=100000"]
-    process = start("-m", "sapnet", "train", *WORDS, *words, f"hydra.run.dir={folder}")
-    until(lambda: rows(folder) > 3, process)
+    overrides = ["trainer=ddp", "trainer.devices=2", "steps=100000", "validate_every=100000"]
+    process = start("-m", "sapnet", "train", *OVERRIDES, *overrides, f"hydra.run.dir={folder}")
+    wait_for(lambda: rows(folder) > 3, process)
     os.killpg(process.pid, signal.SIGTERM) if whole_group else process.send_signal(signal.SIGTERM)
-    code, said = end(process)
-    assert code == 143 and said.count("holds step") == 1, said
+    code, output = wait(process)
+    assert code == 143 and output.count("holds step") == 1, output
     steps = content(folder)["sapnet"]["generator_steps"]
-    process = start("-m", "sapnet", "train", *WORDS, *words, f"steps={steps + 2}", f"hydra.run.dir={folder}")
-    assert end(process)[0] == 0
+    process = start("-m", "sapnet", "train", *OVERRIDES, *overrides, f"steps={steps + 2}", f"hydra.run.dir={folder}")
+    assert wait(process)[0] == 0
     assert content(folder)["sapnet"]["generator_steps"] == steps + 2
 
 
 @pytest.mark.slow
-def test_lightnings_requeueing_under_slurm_still_works(unbroken: Path, tmp_path: Path) -> None:
-    """SIGUSR1 before the time limit saves and requeues; the SIGTERM that follows saves `last.ckpt` and ends the job."""
+def test_lightning_requeues_slurm_jobs(uninterrupted: Path, tmp_path: Path) -> None:
+    """SIGUSR1 before the time limit requeues the job; the following SIGTERM saves `last.ckpt` and ends it."""
     (tmp_path / "bin").mkdir()
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/requeued\n')
@@ -166,12 +170,12 @@ def test_lightnings_requeueing_under_slurm_still_works(unbroken: Path, tmp_path:
     job = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "nu", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     job |= {"SLURM_NODEID": "0", "SLURM_NNODES": "1", "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     folder = tmp_path / "run"
-    process = start("-m", "sapnet", "train", *WORDS, "steps=100000", f"hydra.run.dir={folder}", **job)
-    until(lambda: rows(folder) > 3, process)
+    process = start("-m", "sapnet", "train", *OVERRIDES, "steps=100000", f"hydra.run.dir={folder}", **job)
+    wait_for(lambda: rows(folder) > 3, process)
     process.send_signal(signal.SIGUSR1)
-    until((tmp_path / "requeued").is_file, process)
+    wait_for((tmp_path / "requeued").is_file, process)
     process.send_signal(signal.SIGTERM)
-    code, said = end(process)
-    assert code == 143 and "last.ckpt holds step" in said, said
+    code, output = wait(process)
+    assert code == 143 and "last.ckpt holds step" in output, output
     assert (tmp_path / "requeued").read_text() == "requeue 7\n"
     assert (folder / "hpc_ckpt_1.ckpt").is_file()

@@ -1,4 +1,4 @@
-"""Small real runs that several tests look at."""
+"""Small runs of the real commands, shared by several tests."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-#: A training run of seconds: everything is real but the sizes.
+#: Overrides of a training that takes seconds.
 TINY = [
     "steps=3",
     "validate_every=2",
@@ -25,11 +25,11 @@ TINY = [
 ]
 
 
-def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Run `python -m WORDS` in a folder as a user would; one thread, since tests run side by side."""
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run `python -m ARGUMENTS` in a folder, with one thread because tests run in parallel."""
     variables = {"OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", *arguments],
         cwd=cwd,
         env=os.environ | variables | environment,
         capture_output=True,
@@ -40,7 +40,7 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
-    """The run folder of a tiny U network, trained through the command line."""
+    """Return the run folder of a small uniform network."""
     folder = tmp_path_factory.mktemp("trained")
     done = run("sapnet", "train", *TINY, f"hydra.run.dir={folder}/run", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_nu(tmp_path_factory) -> Path:
-    """The same with a policy that samples."""
+    """Return the run folder of a small network with a policy."""
     folder = tmp_path_factory.mktemp("trained_nu")
     done = run("sapnet", "train", *TINY, "sampling=nu", f"hydra.run.dir={folder}/run", cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Values out of range and places that cannot be written, given to the real commands: one sentence, nothing built."""
+"""Commands with values out of range or paths that cannot be written end with a message and leave nothing behind."""
 
 import os
 import subprocess
@@ -32,18 +32,18 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_ends_in_one_sentence_before_anything_is_built(case, tmp_path):
-    words, sentence = CASES[case]
+def test_the_command_ends_with_a_message_and_leaves_nothing(case, tmp_path):
+    arguments, message = CASES[case]
     (tmp_path / "file").touch()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "controls").touch()
     photo(tmp_path / "p.png")
-    done = run(*words, cwd=tmp_path)
-    said = done.stderr.strip().splitlines()
-    assert done.returncode == 1 and len(said) == 1, done.stderr
-    assert sentence in said[0] and "Traceback" not in done.stderr
-    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert left <= {"file", "controls", "p.png", "config.yaml", "hydra.yaml", "overrides.yaml", f"{words[1]}.log"}
+    done = run(*arguments, cwd=tmp_path)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and len(lines) == 1, done.stderr
+    assert message in lines[0] and "Traceback" not in done.stderr
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert files <= {"file", "controls", "p.png", "config.yaml", "hydra.yaml", "overrides.yaml", f"{arguments[1]}.log"}
 
 
 LIMITED = """
@@ -55,25 +55,25 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
-def run_limited(limit: int, *words: str, cwd: Path) -> subprocess.CompletedProcess:
-    """Run `python -m WORDS` with files that cannot grow beyond `limit` bytes, which stands for a full disk."""
-    # Python would leave truncated bytecode behind.
+def run_limited(limit: int, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Run `python -m ARGUMENTS` with a maximum file size in bytes, which simulates a full disk."""
+    # Python would write truncated bytecode files.
     variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-c", LIMITED, str(limit), *words]
+    command = [sys.executable, "-c", LIMITED, str(limit), *arguments]
     return subprocess.run(command, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("limit", [3000, 100_000])
-def test_a_full_disk_ends_a_training_in_one_sentence(limit, tmp_path):
-    """At Hydra's configs, and at the checkpoint."""
+def test_a_full_disk_ends_a_training_with_a_message(limit, tmp_path):
+    """The limits stop Hydra's configs and the checkpoint."""
     done = run_limited(limit, "sapnet", "train", *TINY, "network.stages=1", "hydra.run.dir=run", cwd=tmp_path)
-    said = [line for line in done.stderr.strip().splitlines() if not line.startswith("step ")]
-    assert done.returncode == 1 and len(said) == 1, done.stderr
-    assert "File too large" in said[0] and "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("step ")]
+    assert done.returncode == 1 and len(lines) == 1, done.stderr
+    assert "File too large" in lines[0] and "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("*.ckpt")) and not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_full_disk_ends_a_restoration_in_one_sentence(trained, tmp_path):
+def test_a_full_disk_ends_a_restoration_with_a_message(trained, tmp_path):
     photo(tmp_path / "p.png")
     words = ["sapnet", "deblur", "p.png", "-o", "o.png", "-c", f"{trained}/checkpoints/last.ckpt"]
     done = run_limited(100, *words, cwd=tmp_path)

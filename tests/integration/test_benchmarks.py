@@ -1,4 +1,4 @@
-"""From a benchmark's folder to its result lines, as a user would go: train on one, evaluate on another."""
+"""Training on one published set and evaluation on another."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,7 @@ from tests.integration.conftest import TINY, run
 pytestmark = pytest.mark.slow
 
 
-def test_results_say_what_was_compromised_on_the_way(tmp_path: Path) -> None:
-    """A part of the set, the kind of blur, a choice on the test images: also where another command evaluates."""
+def test_results_record_partial_data_and_validation_on_test_images(tmp_path: Path) -> None:
     LAYOUTS["gopro"](tmp_path / "gopro", lambda path: picture(path, 40, 48))
     LAYOUTS["realblur_j"](tmp_path / "realblur", lambda path: picture(path, 40, 48))
     words = [word for word in TINY if not word.startswith("data.")] + ["data.crop=32", "data.workers=0"]

@@ -1,4 +1,4 @@
-"""The commands as a user runs them: what they leave behind, and how they end on bad input."""
+"""Outputs of the commands, and their behaviour on invalid input."""
 
 import csv
 import hashlib
@@ -32,7 +32,7 @@ def photo(path, height=20, width=30, seed=0):
     return path
 
 
-def test_training_leaves_config_checkpoints_curves_and_results(trained):
+def test_training_writes_config_checkpoints_metrics_and_results(trained):
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert config["steps"] == 3 and config["sampling"]["network"]["stem"] == 4, "resolved"
     assert (trained / "checkpoints" / "last.ckpt").is_file() and (trained / "checkpoints" / "best.ckpt").is_file()
@@ -46,7 +46,7 @@ def test_training_leaves_config_checkpoints_curves_and_results(trained):
     with open(trained / "metrics.csv") as file:
         validated = [line for line in csv.DictReader(file) if line["val/psnr"]]
     best = max(validated, key=lambda line: float(line["val/psnr"]))
-    assert [line["generator_steps"] for line in validated] == ["2", "3"], "the last step is validated too"
+    assert [line["generator_steps"] for line in validated] == ["2", "3"], "the last step is validated"
     assert steps["best"] == int(best["generator_steps"])
     assert {line["model"] for line in results} == {
         "network=small sampling=uniform_network network.stem=4 network.channels=[4,4,6]"
@@ -59,7 +59,7 @@ def test_training_leaves_config_checkpoints_curves_and_results(trained):
     assert "val/psnr" in (trained / "metrics.csv").read_text().splitlines()[0]
 
 
-def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, tmp_path):
+def test_an_interrupted_evaluation_is_resumed(trained, tmp_path):
     words = ["sapnet", "evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
     words += [word for word in TINY if word.startswith("data.")]
     done = run(*words, cwd=tmp_path)
@@ -67,16 +67,16 @@ def test_evaluation_agrees_with_training_and_goes_on_where_it_stopped(trained, t
     assert f"checkpoint: best, of step {steps_of(trained / 'checkpoints' / 'best.ckpt')}" in done.stdout + done.stderr
     first = lines(tmp_path / "results.jsonl")
     expected = lines(trained / "results.jsonl")
-    for ours, theirs in zip(first, expected, strict=True):
-        assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1e-9)
-    # An interruption after one image, in the middle of the next line.
+    for line, expected_line in zip(first, expected, strict=True):
+        assert line["stage_psnr"] == pytest.approx(expected_line["stage_psnr"], abs=1e-9)
+    # Interrupted after one image, in the middle of the next line.
     (tmp_path / "results.jsonl").write_text(json.dumps(first[0]) + "\n" + json.dumps(first[1])[:40])
     assert run(*words, cwd=tmp_path).returncode == 0
-    again = lines(tmp_path / "results.jsonl")
-    assert again[0] == first[0] and again[1]["stage_psnr"] == first[1]["stage_psnr"]
+    resumed = lines(tmp_path / "results.jsonl")
+    assert resumed[0] == first[0] and resumed[1]["stage_psnr"] == first[1]["stage_psnr"]
 
 
-def test_a_repeated_evaluation_writes_the_images_that_are_missing_and_nothing_else(trained, tmp_path):
+def test_a_repeated_evaluation_writes_only_missing_images(trained, tmp_path):
     (tmp_path / "results.jsonl").write_bytes((trained / "results.jsonl").read_bytes())
     words = ["sapnet", "evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
     words += [*(word for word in TINY if word.startswith("data.")), "save_images=true"]
@@ -87,14 +87,13 @@ def test_a_repeated_evaluation_writes_the_images_that_are_missing_and_nothing_el
     assert sorted(path.name for path in (folder / "test").iterdir()) == ["000000.png", "000001.png"]
     done = run(*words, "data.scene_seed=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    ours, other = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
-    assert [line["name"] for line in ours] == [line["name"] for line in other]
-    assert ours[0]["input_psnr"] != other[0]["input_psnr"], "other scenes of the same name are other data"
-    assert len(list((tmp_path / "images").iterdir())) == 2, "and their images are kept apart"
+    first, second = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
+    assert [line["name"] for line in first] == [line["name"] for line in second]
+    assert first[0]["input_psnr"] != second[0]["input_psnr"], "other scenes with the same names"
+    assert len(list((tmp_path / "images").iterdir())) == 2, "in separate folders"
 
 
-def test_another_window_is_another_result(trained_nu, tmp_path):
-    """Of the same checkpoint in the same folder, beside what training measured over whole images."""
+def test_results_of_different_windows_are_separate(trained_nu, tmp_path):
     (tmp_path / "results.jsonl").write_bytes((trained_nu / "results.jsonl").read_bytes())
     words = ["sapnet", "evaluate", f"checkpoint={trained_nu}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
     done = run(*words, *(word for word in TINY if word.startswith("data.")), "window=32", cwd=tmp_path)
@@ -102,13 +101,13 @@ def test_another_window_is_another_result(trained_nu, tmp_path):
     whole, local = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
     assert [line["window"] for line in whole + local] == [None, None, 32, 32]
     assert local[0]["model"].startswith("network=small sampling=nu policy=reinforce network.stem=4")
-    for ours, theirs in zip(local, whole, strict=True):
-        assert ours["stage_psnr"] != theirs["stage_psnr"]
-        assert ours["stage_psnr"] == pytest.approx(theirs["stage_psnr"], abs=1)
+    for local_line, whole_line in zip(local, whole, strict=True):
+        assert local_line["stage_psnr"] != whole_line["stage_psnr"]
+        assert local_line["stage_psnr"] == pytest.approx(whole_line["stage_psnr"], abs=1)
 
 
-def test_a_study_of_points_leaves_figures_a_picture_and_a_sentence(trained_nu, tmp_path):
-    """`study=points` of a policy trained for three steps; `study=true` goes on to mean the policy."""
+def test_a_study_of_points_writes_numbers_a_picture_and_a_summary(trained_nu, tmp_path):
+    """`study=true` is the study of the policy."""
     words = ["sapnet", "evaluate", f"checkpoint={trained_nu}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
     words += [word for word in TINY if word.startswith("data.")]
     done = run(*words, "study=points", cwd=tmp_path)
@@ -141,7 +140,7 @@ def test_deblur_writes_an_image_or_a_folder_of_them(trained, tmp_path):
     assert done.returncode == 1 and "--overwrite" in done.stderr
 
 
-def test_a_multirun_leaves_one_folder_per_job(tmp_path):
+def test_a_multirun_writes_one_folder_per_job(tmp_path):
     done = run(
         "sapnet", "train", "-m", "seed=0,1", *TINY, "evaluate=true", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path
     )
@@ -152,8 +151,8 @@ def test_a_multirun_leaves_one_folder_per_job(tmp_path):
         assert len(lines(folder / "results.jsonl")) == 2 and (folder / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_two_processes_train_together_and_share_the_evaluation(tmp_path):
-    """`trainer=ddp` as the documentation shows it, on CPUs: each test image is restored by one of the two."""
+def test_two_processes_share_training_and_evaluation(tmp_path):
+    """With `trainer=ddp` on CPUs each test image is restored by one of the processes."""
     words = [*TINY, "sampling=nu", "trainer=ddp", "trainer.devices=2", "data.test=5", f"hydra.run.dir={tmp_path}/run"]
     done = run("sapnet", "train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -162,24 +161,24 @@ def test_two_processes_train_together_and_share_the_evaluation(tmp_path):
     assert done.stderr.count("mean of 5 images") + done.stdout.count("mean of 5 images") == 2
 
 
-class Bomb:
+class Malicious:
     def __reduce__(self):
         import os
 
-        return os.system, ("touch exploded",)
+        return os.system, ("touch trace",)
 
 
-MISTAKES = {
+USER_ERRORS = {
     "a missing folder": (["sapnet", "train", "data=folder", "data.root=nowhere"], "nowhere"),
     "an unknown key": (["sapnet", "train", "stepz=3"], "stepz"),
     "an unknown option": (["sapnet", "train", "data=gorpo"], "gorpo"),
-    "no checkpoint": (["sapnet", "evaluate"], "checkpoint=PATH"),
-    "a checkpoint that is none": (["sapnet", "evaluate", "checkpoint=absent.ckpt"], "absent.ckpt"),
-    "a hostile pickle": (["sapnet", "evaluate", "checkpoint=bomb.ckpt"], "bomb.ckpt"),
-    "a photo that is none": (["sapnet", "deblur", "noise.jpg", "-o", "o.png", "-c", "CKPT"], "noise.jpg"),
+    "no checkpoint given": (["sapnet", "evaluate"], "checkpoint=PATH"),
+    "a missing checkpoint": (["sapnet", "evaluate", "checkpoint=absent.ckpt"], "absent.ckpt"),
+    "a malicious pickle": (["sapnet", "evaluate", "checkpoint=malicious.ckpt"], "malicious.ckpt"),
+    "not a photo": (["sapnet", "deblur", "noise.jpg", "-o", "o.png", "-c", "CKPT"], "noise.jpg"),
     "a truncated photo": (["sapnet", "deblur", "cut.jpg", "-o", "o.png", "-c", "CKPT"], "cut.jpg"),
     "images smaller than the crop": (["sapnet", "train", "data=folder", "data.root=small", "data.val_share=0"], "crop"),
-    "a study that is none": (["sapnet", "evaluate", "checkpoint=CKPT", "study=pionts"], "study=pionts"),
+    "an unknown study": (["sapnet", "evaluate", "checkpoint=CKPT", "study=pionts"], "study=pionts"),
     "a window without whole grids": (["sapnet", "evaluate", "checkpoint=CKPT", "window=250"], "multiple of 16"),
     "another architecture": (
         ["sapnet", "train", *TINY, "network.stem=5", "ckpt_path=CKPT"],
@@ -194,46 +193,46 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_ends_in_one_sentence(case, trained, tmp_path):
-    """One sentence that names what is wrong, a non-zero exit, no stack trace, nothing half-written."""
-    words, named = MISTAKES[case]
-    (tmp_path / "bomb.ckpt").write_bytes(pickle.dumps(Bomb()))
-    (tmp_path / "noise.jpg").write_bytes(b"no image at all")
-    whole = photo(tmp_path / "whole.jpg", 64, 64).read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+@pytest.mark.parametrize("case", USER_ERRORS)
+def test_a_user_error_ends_with_a_message(case, trained, tmp_path):
+    """The message is one line without a stack trace, the exit code is not zero, and no output is written."""
+    arguments, name = USER_ERRORS[case]
+    (tmp_path / "malicious.ckpt").write_bytes(pickle.dumps(Malicious()))
+    (tmp_path / "noise.jpg").write_bytes(b"not an image")
+    complete = photo(tmp_path / "complete.jpg", 64, 64).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(complete[: len(complete) // 2])
     for kind in ("blur", "sharp"):
         for split in ("train", "test"):
             photo(tmp_path / "small" / split / "seq" / kind / "000001.png", 40, 40)
-    words = [word.replace("CKPT", f"{trained}/checkpoints/last.ckpt") for word in words]
-    done = run(*words, cwd=tmp_path)
+    arguments = [argument.replace("CKPT", f"{trained}/checkpoints/last.ckpt") for argument in arguments]
+    done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 1
-    said = done.stderr.strip().splitlines()
-    assert named in said[-1] and "Traceback" not in done.stderr
-    assert len([line for line in said if not line.startswith("folder: ")]) == 1, done.stderr
-    assert not (tmp_path / "exploded").exists() and not (tmp_path / "o.png").exists()
+    output = done.stderr.strip().splitlines()
+    assert name in output[-1] and "Traceback" not in done.stderr
+    assert len([line for line in output if not line.startswith("folder: ")]) == 1, done.stderr
+    assert not (tmp_path / "trace").exists() and not (tmp_path / "o.png").exists()
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "deblur", "demo"])
-def test_help_is_enough(command, tmp_path):
+def test_help_is_printed(command, tmp_path):
     done = run("sapnet", command, "--help", cwd=tmp_path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) > 5
     assert "checkpoint" in done.stdout
 
 
-def test_the_demo_says_what_its_points_are_worth(tmp_path):
+def test_the_demo_reports_the_value_of_its_points(tmp_path):
     done = run("sapnet", "demo", *TINY, "data.size=64", "picture_scenes=1", "hydra.run.dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert {"learned", "random", "none"} <= summary["points_db"].keys() and summary["steps"] == 3
     assert {"gain_db", "policy_auc_error", "policy_auc_extent"} <= summary.keys()
-    assert f"{summary['seconds']:.3f} s per image" in done.stdout + done.stderr, "and not the time of the whole run"
+    assert f"{summary['seconds']:.3f} s per image" in done.stdout + done.stderr, "not the time of the whole run"
     assert summary["seconds"] < 1 < summary["run_seconds"] and summary["checkpoint_kind"] == "best"
     assert summary["policy"]["worth"]["words"] in done.stdout + done.stderr
     assert (tmp_path / "out" / "demo.png").stat().st_size > 1000
 
 
-def test_training_may_end_with_a_study(tmp_path):
+def test_a_study_follows_the_training(tmp_path):
     words = [*TINY, "sampling=nu", "data.size=64", "study=map", "evaluate_checkpoint=last", "hydra.run.dir=out"]
     done = run("sapnet", "train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

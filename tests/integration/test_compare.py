@@ -1,4 +1,4 @@
-"""Tables 1 and 2 as a user would ask for them, from a checkpoint and folders of a few images."""
+"""`sapnet compare` for Tables 1 and 2, with a checkpoint and folders of a few images."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sapnet.configs import EXPERIMENTS
-from sapnet.reporting.rows import read_study
+from sapnet.reporting.study import read_study
 from tests.contract.layouts import LAYOUTS, picture
 from tests.integration.conftest import run
 
@@ -14,12 +14,12 @@ pytestmark = pytest.mark.slow
 
 
 def table(folder: Path, number: int) -> tuple[str, list[dict]]:
-    found = folder / "outputs" / "compare" / f"table{number}"
-    assert (found / "table.csv").read_text().startswith("set,row,origin,")
-    return (found / "table.md").read_text(), json.loads((found / "table.json").read_text())["lines"]
+    outputs = folder / "outputs" / "compare" / f"table{number}"
+    assert (outputs / "table.csv").read_text().startswith("set,row,origin,")
+    return (outputs / "table.md").read_text(), json.loads((outputs / "table.json").read_text())["lines"]
 
 
-def test_what_is_there_is_measured_once_and_the_rest_is_said(tmp_path: Path, trained: Path) -> None:
+def test_available_data_is_measured_once_and_missing_data_is_reported(tmp_path: Path, trained: Path) -> None:
     LAYOUTS["gopro"](tmp_path / "data" / "GOPRO_Large", lambda path: picture(path, 40, 48))
     LAYOUTS["hide"](tmp_path / "data" / "HIDE", lambda path: picture(path, 40, 48))
     checkpoint = trained / "checkpoints" / "last.ckpt"
@@ -40,21 +40,21 @@ def test_what_is_there_is_measured_once_and_the_rest_is_said(tmp_path: Path, tra
     )
     assert done.returncode == 1 and "1 evaluations failed" in done.stderr.splitlines()[-1], done.stderr
     text, again = table(tmp_path, 1)
-    assert "failed: given" in text and measured in again, "the others are still rendered"
-    assert (folder / "results.jsonl").read_bytes() == results, "and not measured again"
+    assert "failed: given" in text and measured in again, "the other rows are rendered"
+    assert (folder / "results.jsonl").read_bytes() == results, "not measured again"
     kept = tmp_path / "outputs" / "reproduce" / "runs" / "c0ffee"
     (kept / "checkpoints").mkdir(parents=True)
     (kept / "checkpoints" / "last.ckpt").write_bytes(checkpoint.read_bytes())
-    told = read_study(EXPERIMENTS / "table2.yaml", "mini").overrides("Ours_nu", 0)
-    (kept / "done.json").write_text(json.dumps({"overrides": told, "command": "sapnet train", "commit": "abc"}))
+    overrides = read_study(EXPERIMENTS / "table2.yaml", "mini").overrides("Ours_nu", 0)
+    (kept / "done.json").write_text(json.dumps({"overrides": overrides, "command": "sapnet train", "commit": "abc"}))
     done = run("sapnet", "compare", "table=2", "data_root=data", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text, _ = table(tmp_path, 2)
     assert "| Ours_nu | 31.09 | 0.941 | mini scale, trained on synthetic, seed 0 | 4 of 2025 |" in text
-    assert text.count("holds no folder RealBlur") == 2
+    assert text.count("contains no folder RealBlur") == 2
 
 
-def test_real_official_images_are_told_from_derived_ones(real_data: Path, trained: Path, tmp_path: Path) -> None:
+def test_official_and_derived_images_are_separate(real_data: Path, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "GOPRO_Large").symlink_to((real_data / "GOPRO_Large").resolve())
     words = ["table=1", "data_root=data", f"checkpoints=[{trained / 'checkpoints' / 'last.ckpt'}]"]

@@ -1,4 +1,4 @@
-"""The commands that the documentation shows must at least compose: a renamed key would leave them wrong."""
+"""The commands in the documentation compose."""
 
 import re
 import shlex
@@ -16,13 +16,13 @@ COMMAND = re.compile(r"^(?:\$ )?(?:python -m )?sapnet (train|evaluate|demo|count
 
 
 def commands() -> list[tuple[str, str, str]]:
-    found = []
+    commands = []
     for page in PAGES:
         for line in page.read_text().splitlines():
             match = COMMAND.match(line.split("  #")[0].strip())
             if match:
-                found.append((page.name, *match.groups()))
-    return found
+                commands.append((page.name, *match.groups()))
+    return commands
 
 
 @pytest.mark.parametrize(("page", "name", "words"), commands())
@@ -38,5 +38,5 @@ def test_a_command_of_the_documentation_composes(page, name, words):
         hydra.compose(module_name(name), first, return_hydra_config=True)
 
 
-def test_the_documentation_shows_commands():
+def test_the_documentation_contains_commands():
     assert len(commands()) > 15

@@ -1,4 +1,4 @@
-"""Real photographs through the commands: training steps, evaluation, one whole HD photo."""
+"""Training, evaluation and restoration of real photographs."""
 
 import json
 
@@ -12,7 +12,7 @@ MODEL = [word for word in TINY if not word.startswith("data.")]
 
 
 @pytest.mark.parametrize("name", ["GOPRO_Large", "REDS_180p"])
-def test_a_folder_trains_and_evaluates(name, real_data, tmp_path):
+def test_training_and_evaluation_on_a_folder(name, real_data, tmp_path):
     folder = ["data=folder", f"data.root={real_data / name}", "data.workers=0"]
     train = ["data.crop=64", "data.batch=2", "evaluate=false", f"hydra.run.dir={tmp_path}/train"]
     done = run("sapnet", "train", *MODEL, *folder, *train, "sampling=nu", cwd=tmp_path)

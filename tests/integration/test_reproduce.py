@@ -1,3 +1,5 @@
+"""`sapnet reproduce`: training and rendering of studies, interruptions, launchers."""
+
 import csv
 import json
 import os
@@ -9,21 +11,21 @@ import time
 import pytest
 
 from sapnet.configs import EXPERIMENTS
-from sapnet.reporting.kept import read_table
-from sapnet.reporting.rows import read_study
-from sapnet.reporting.runs import Runs
+from sapnet.reporting.runs import RunStore
+from sapnet.reporting.saved_results import read_table
+from sapnet.reporting.study import read_study
 from tests.integration.conftest import ROOT, run
 
 pytestmark = pytest.mark.slow
 
 
 def folder_of(root, table, row, **more):
-    """Where the run of a row at scale smoke lies below a root."""
+    """Return the folder of a row's run at scale smoke."""
     study = read_study(EXPERIMENTS / f"{table}.yaml", "smoke")
-    return Runs(root / "runs").folder(study.overrides(row, 0), **more)
+    return RunStore(root / "runs").folder(study.overrides(row, 0), **more)
 
 
-def test_a_study_is_trained_rendered_and_not_repeated(tmp_path):
+def test_a_study_is_trained_once_and_rendered(tmp_path):
     words = [
         "sapnet",
         "reproduce",
@@ -42,13 +44,13 @@ def test_a_study_is_trained_rendered_and_not_repeated(tmp_path):
     lines = {line["row"]: line for line in json.loads((folder / "table.json").read_text())["lines"]}
     assert lines["NU-oracle"]["images"] == 3
     checkpoint = folder_of(tmp_path / "out", "controls", "NU-oracle") / "checkpoints" / "last.ckpt"
-    stamp = checkpoint.stat().st_mtime_ns
+    modified = checkpoint.stat().st_mtime_ns
     assert run(*words, cwd=tmp_path).returncode == 0
-    assert checkpoint.stat().st_mtime_ns == stamp
+    assert checkpoint.stat().st_mtime_ns == modified
 
 
-def test_a_study_goes_on_from_what_was_kept(tmp_path):
-    """Elsewhere the row is not trained again and renders the same."""
+def test_kept_results_are_not_trained_again(tmp_path):
+    """The tables are the same in another folder."""
     words, kept = ["sapnet", "reproduce", "table=1", "scale=smoke", "row=Ours_u_b"], f"results={tmp_path}/kept"
     done = run(*words, kept, f"root={tmp_path}/out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -65,21 +67,21 @@ def test_a_study_goes_on_from_what_was_kept(tmp_path):
     assert part.returncode == 1 and "leave out seeds, overrides" in part.stderr.splitlines()[-1]
 
 
-def test_tables_share_a_run_and_may_test_it_on_other_data(tmp_path):
-    """Net11 of Table 4 is NU of Table 5, whose test at this scale is on another synthetic set."""
+def test_tables_share_runs_and_may_test_on_other_data(tmp_path):
+    """Net11 of Table 4 is NU of Table 5, which tests on another synthetic set at this scale."""
     root = tmp_path / "out"
     words = ["scale=smoke", f"root={root}"]
     assert run("sapnet", "reproduce", "table=4", "row=Net11", *words, cwd=tmp_path).returncode == 0
     checkpoint = folder_of(root, "table4", "Net11") / "checkpoints" / "last.ckpt"
-    stamp = checkpoint.stat().st_mtime_ns
+    modified = checkpoint.stat().st_mtime_ns
     done = run("sapnet", "reproduce", "table=5", "row=NU", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(list((root / "runs").iterdir())) == 1 and checkpoint.stat().st_mtime_ns == stamp
+    assert len(list((root / "runs").iterdir())) == 1 and checkpoint.stat().st_mtime_ns == modified
     lines = {line["row"]: line for line in json.loads((root / "table5" / "smoke" / "table.json").read_text())["lines"]}
-    assert lines["NU"]["images"] == 4, "Table 4 tests on 3 images, Table 5 on 4 others"
+    assert lines["NU"]["images"] == 4, "Table 4 tests on 3 images, Table 5 on 4"
 
 
-def test_the_papers_scale_needs_the_data_and_says_where(tmp_path):
+def test_missing_data_of_the_paper_scale_is_a_user_error(tmp_path):
     words = ["sapnet", "reproduce", "table=4", "scale=paper", "row=Net9", f"root={tmp_path}/out"]
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 1 and "data_root=FOLDER" in done.stderr.splitlines()[-1]
@@ -87,7 +89,7 @@ def test_the_papers_scale_needs_the_data_and_says_where(tmp_path):
     assert done.returncode == 1 and "GOPRO_Large" in done.stderr.splitlines()[-1]
 
 
-def test_a_training_that_was_killed_is_not_taken_for_done(tmp_path):
+def test_a_failed_training_is_not_done(tmp_path):
     words = ["sapnet", "reproduce", "table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
     done = run(*words, 'overrides=["data.crop=512"]', cwd=tmp_path)
     assert done.returncode == 1 and "crop" in done.stderr.splitlines()[-1]
@@ -98,8 +100,8 @@ def test_a_training_that_was_killed_is_not_taken_for_done(tmp_path):
     assert "no result yet" not in (folder / "table.md").read_text().split("| U |")[1].split("|")[0]
 
 
-def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
-    """The training outlives whoever started it: the second start must wait for it, not train beside it."""
+def test_a_killed_study_is_resumed(tmp_path):
+    """The training continues without its parent process; the second start waits for it."""
     words = ["table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
     longer = 'overrides=["steps=600","validate_every=300"]'
     command = [sys.executable, "-m", "sapnet", "reproduce", *words, longer]
@@ -121,13 +123,13 @@ def test_a_killed_study_goes_on_and_repeats_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_study_and_its_run_with_a_checkpoint(tmp_path, signum, code):
-    """Not done, the row is gone on with where it stopped."""
+def test_a_signal_saves_a_checkpoint_and_ends_the_study(tmp_path, signum, code):
+    """The row is then resumed."""
     words = ["table=controls", "scale=smoke", f"root={tmp_path}/out", "seeds=[0]", "row=U"]
     longer = 'overrides=["steps=150","validate_every=150","trainer.log_every_n_steps=1"]'
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - a background job's children ignore it
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "preexec_fn": heed}
+    reset = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - children of background jobs ignore it
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "preexec_fn": reset}
     study = subprocess.Popen(
         [sys.executable, "-m", "sapnet", "reproduce", *words, longer], cwd=tmp_path, env=environment, **pipes
     )
@@ -138,7 +140,7 @@ def test_a_signal_ends_a_study_and_its_run_with_a_checkpoint(tmp_path, signum, c
     study.send_signal(signum)
     out, error = study.communicate(timeout=240)
     assert study.returncode == code and "Traceback" not in error, error
-    sentence = "0 of 1 runs have ended, and the same command goes on with the others."
+    sentence = "0 of 1 runs have ended; the same command continues with the others."
     assert error.splitlines()[-1].endswith(sentence)
     assert out.count("last.ckpt holds step") == 1, out
     saved = list((tmp_path / "out").glob("runs/*/checkpoints/last.ckpt"))
@@ -149,12 +151,12 @@ def test_a_signal_ends_a_study_and_its_run_with_a_checkpoint(tmp_path, signum, c
         assert (folder / "done.json").is_file()
         with open(folder / "metrics.csv") as file:
             steps = [int(line["generator_steps"]) for line in csv.DictReader(file) if line["train/loss"]]
-        assert steps == list(range(1, 151)), "it went on where it stopped, and repeated nothing"
+        assert steps == list(range(1, 151)), "no step is repeated"
 
 
 @pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]])
-def test_rows_go_through_a_hydra_launcher(launcher, tmp_path):
-    """Several processes here; SLURM's launcher by its local mode, which runs the same code."""
+def test_rows_are_trained_by_a_hydra_launcher(launcher, tmp_path):
+    """Several processes, and the local mode of the SLURM launcher."""
     words = ["--multirun", "table=4", "scale=smoke", "row=Baseline,Net9", f"root={tmp_path}/out", "jobs=1"]
     done = run("sapnet", "reproduce", *words, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Sweeps as a user launches them: every job in a folder of its own, a failed one stops no other."""
+"""Sweeps: each job has its own folder, and a failed job does not stop the others."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ from tests.integration.wandb_file import read_run
 
 pytestmark = pytest.mark.slow
 
-#: `TINY` without what a choice of network sets itself.
-TINY_DATA = [word for word in TINY if not word.startswith("network")] + ["network.stem=4", "network.channels=[4,4,4]"]
+#: `TINY` without the settings that the chosen model sets.
+TINY_DATA = [word for word in TINY if not word.startswith("model")] + ["network.stem=4", "network.channels=[4,4,4]"]
 
 
 def jobs(sweep: Path) -> dict[str, Path]:
-    """The folders of a sweep's jobs that came to results, by what tells the jobs apart."""
+    """Return the folders of the jobs with results, by their names."""
     return {path.parent.name: path.parent for path in sweep.glob("*/results.jsonl")}
 
 
-def test_models_and_settings_are_swept_and_failures_stop_nothing(tmp_path):
-    """Of eight jobs four have crops larger than their images and two diverge; the other two come to results."""
-    words = ["ablation=net5,net9", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
+def test_failed_jobs_do_not_stop_a_sweep(tmp_path):
+    """Of eight jobs, four have crops larger than their images and two diverge."""
+    words = ["network=net5,net9", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
     small = [word for word in TINY_DATA if not word.startswith("data.crop")]
     done = run(
         "sapnet", "train", "-m", *words, *small, "logger=wandb", f"hydra.sweep.dir={tmp_path}/monday", cwd=tmp_path
@@ -33,15 +33,15 @@ def test_models_and_settings_are_swept_and_failures_stop_nothing(tmp_path):
     assert len(jobs(tmp_path / "monday")) == 2
 
     runs = [read_run(path) for path in sorted(tmp_path.glob("monday/*/wandb/offline-run-*/run-*.wandb"))]
-    assert len({run.id for run in runs}) == len(runs), "no run of a sweep may merge with another"
-    # Each training, and the tests of those that ended well.
+    assert len({run.id for run in runs}) == len(runs), "separate W&B runs"
+    # Each training, and the tests of the successful ones.
     assert sorted(run.exit_code for run in runs if run.job_type == "train") == [0, 0, 1, 1]
     assert {run.group for run in runs} == {"monday"}
     assert sorted({tag for run in runs for tag in run.tags if tag.startswith("net")}) == ["net5", "net9"]
 
 
 def test_rows_of_table_4_are_swept_by_a_pattern(tmp_path):
-    """That each row composes and builds is tested in `tests/models/test_configurations.py`."""
+    """`tests/models/test_configurations.py` tests that each row composes and builds."""
     words = ["ablation=glob(net1*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4"]
     done = run("sapnet", "train", "-m", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

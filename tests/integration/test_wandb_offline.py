@@ -1,4 +1,4 @@
-"""Offline W&B runs hold what a researcher looks for, do not merge, and reach no network."""
+"""Content of offline W&B runs, without network access."""
 
 import ipaddress
 import socket
@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from sapnet.training.panels import PanelCallback
-from sapnet.training.tracking import run_id, tracked
+from sapnet.training.callbacks.panels import PanelCallback
+from sapnet.training.loggers.labels import run_id
+from sapnet.training.loggers.run import open_loggers
 from tests.integration.wandb_file import OfflineRun, read_run
 from tests.training.two_optimizers import TwoOptimizers, fit
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Connections to other machines fail; W&B's own process is reached through a local socket."""
+    """Refuse connections to other machines; W&B uses a local socket for its own process."""
     refused = []
 
     def local_only(connect):
@@ -40,19 +41,19 @@ def no_network(monkeypatch):
 
 
 def config(width: int) -> DictConfig:
-    logger = {"_target_": "sapnet.training.tracking.WandbLogger", "project": "sapnet", "offline": True}
+    logger = {"_target_": "sapnet.training.loggers.wandb_logger.WandbLogger", "project": "sapnet", "offline": True}
     content = {"logger": logger, "model": {"width": width, "again": "${model.width}"}, "data": {"sizes": [1, 2]}}
     labels = {"name": f"width {width}", "group": "widths", "tags": ["small", "noise"]}
     return OmegaConf.create(content | labels)
 
 
 def train(folder: Path) -> None:
-    with tracked(config(4), folder) as loggers:
+    with open_loggers(config(4), folder) as loggers:
         fit(TwoOptimizers(), logger=loggers, max_epochs=2, callbacks=[PanelCallback(folder / "panels")])
 
 
 def read_runs(folder: Path) -> list[OfflineRun]:
-    """The runs in a folder, oldest first; W&B's own process writes the last bytes a moment after the finish."""
+    """Return the runs in a folder, oldest first; W&B writes the last bytes shortly after the finish."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         runs = [read_run(path) for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))]
@@ -62,7 +63,7 @@ def read_runs(folder: Path) -> list[OfflineRun]:
     raise AssertionError(f"a run in {folder} was not finished")
 
 
-def test_a_run_holds_config_labels_curves_and_pictures(tmp_path):
+def test_a_run_contains_config_labels_metrics_and_pictures(tmp_path):
     train(tmp_path)
     (run,) = read_runs(tmp_path)
     assert (run.id, run.group, run.job_type, run.name) == (run_id(tmp_path), "widths", "train", "width 4")
@@ -72,7 +73,7 @@ def test_a_run_holds_config_labels_curves_and_pictures(tmp_path):
     assert run.exit_code == 0
 
     losses = {row["generator_steps"]: row["train/loss"] for row in run.history if "train/loss" in row}
-    assert list(losses) == [1, 2, 3, 4, 5, 6, 7, 8], "curves are to count generator steps, not both optimizers'"
+    assert list(losses) == [1, 2, 3, 4, 5, 6, 7, 8], "generator steps"
     assert all(row["_step"] == row["generator_steps"] for row in run.history)
     assert [row["generator_steps"] for row in run.history if "val/psnr" in row] == [4, 8]
 
@@ -84,11 +85,11 @@ def test_a_run_holds_config_labels_curves_and_pictures(tmp_path):
     assert not (tmp_path / "panels").exists()
 
 
-def test_two_jobs_of_one_process_do_not_merge_and_a_failed_one_is_marked(tmp_path):
-    with pytest.raises(ZeroDivisionError), tracked(config(1), tmp_path / "0") as (logger,):
+def test_two_jobs_of_a_process_are_separate_runs(tmp_path):
+    with pytest.raises(ZeroDivisionError), open_loggers(config(1), tmp_path / "0") as (logger,):
         logger.log_metrics({"train/loss": 1.0}, 5)
         raise ZeroDivisionError
-    with tracked(config(2), tmp_path / "1") as (logger,):
+    with open_loggers(config(2), tmp_path / "1") as (logger,):
         logger.log_metrics({"train/loss": 2.0}, 6)
     (first,), (second,) = read_runs(tmp_path / "0"), read_runs(tmp_path / "1")
     assert first.id != second.id
@@ -98,9 +99,9 @@ def test_two_jobs_of_one_process_do_not_merge_and_a_failed_one_is_marked(tmp_pat
     assert [row["train/loss"] for row in second.history] == [2.0]
 
 
-def test_a_resumed_run_goes_on_under_its_id_at_its_steps(tmp_path):
+def test_a_resumed_run_keeps_its_id_and_steps(tmp_path):
     for steps in ((1, 2), (3, 4)):
-        with tracked(config(1), tmp_path) as (logger,):
+        with open_loggers(config(1), tmp_path) as (logger,):
             for step in steps:
                 logger.log_metrics({"train/loss": 0.5, "generator_steps": float(step)}, 0)
     first, second = read_runs(tmp_path)

@@ -1,4 +1,4 @@
-"""The wheel alone, in a folder far from the checkout: code, configs, studies, and the operator's source."""
+"""The wheel contains code, configs, studies and the source of the operator."""
 
 import subprocess
 import sys
@@ -36,4 +36,4 @@ def test_the_wheel_trains_in_another_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (elsewhere / "run" / "checkpoints" / "last.ckpt").is_file()
     assert (tmp_path / "site" / "sapnet" / "experiments" / "controls.yaml").is_file()
-    assert list((tmp_path / "cache").rglob("*.so")), "the operator was compiled from the wheel's own source"
+    assert list((tmp_path / "cache").rglob("*.so")), "the operator is compiled from the source in the wheel"

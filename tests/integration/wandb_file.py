@@ -1,7 +1,7 @@
-"""A reader for the `.wandb` file of an offline run: what a run holds, told without W&B's help.
+"""Reader for the `.wandb` file of an offline run.
 
-The file is a header of 7 bytes, then blocks of 32768 bytes as LevelDB's log has them: chunks of a 7-byte head (CRC,
-length, type) and data; a record is one whole chunk or a first, middle ones and a last.
+The file has a header of 7 bytes and blocks of 32768 bytes in the format of LevelDB's log: chunks with a head of 7 bytes
+(CRC, length, type) and data. A record is one full chunk, or a first, middle and last chunks.
 """
 
 import json
@@ -19,7 +19,7 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 @dataclass
 class OfflineRun:
-    """What one file tells of a run."""
+    """Content of a run."""
 
     id: str = ""
     group: str = ""
@@ -34,7 +34,7 @@ class OfflineRun:
 
 
 def read_run(path: Path) -> OfflineRun:
-    """The run in the file at `path`."""
+    """Read the run in a file."""
     run = OfflineRun()
     metrics = []
     for data in records(path.read_bytes()):
@@ -69,20 +69,20 @@ def _row(items: Any) -> dict[str, Any]:
 
 
 def records(content: bytes) -> Iterator[bytes]:
-    """The records of a file, joined from their chunks."""
+    """Yield the records of a file, joined from their chunks."""
     parts: list[bytes] = []
-    at = HEADER
-    while at + HEAD.size <= len(content):
-        room = BLOCK - at % BLOCK
-        if room < HEAD.size:  # the rest of a block is filled up
-            at += room
+    offset = HEADER
+    while offset + HEAD.size <= len(content):
+        remaining = BLOCK - offset % BLOCK
+        if remaining < HEAD.size:  # padding at the end of a block
+            offset += remaining
             continue
-        _, length, kind = HEAD.unpack_from(content, at)
-        at += HEAD.size
-        parts.append(content[at : at + length])
-        at += length
+        _, length, kind = HEAD.unpack_from(content, offset)
+        offset += HEAD.size
+        parts.append(content[offset : offset + length])
+        offset += length
         if kind in (FULL, LAST):
             yield b"".join(parts)
             parts = []
         elif kind not in (FIRST, MIDDLE):
-            raise ValueError(f"byte {at}: a chunk of type {kind}")
+            raise ValueError(f"byte {offset}: unknown chunk type {kind}")

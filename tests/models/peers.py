@@ -4,9 +4,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sapnet.models.adaptive_network import AdaptiveNetwork
-from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
-from tests.training.test_adaptive import Adam, copies, fit, moved
+from sapnet.training.policy_gradient_module import PolicyGradientModule
+from tests.training.test_policy_gradient_module import Adam, copies, fit, moved
 
 
 def parameters_and_macs(make) -> tuple[int, float]:
@@ -46,7 +46,7 @@ def choose_everything(network):
 
 def train_two_steps(network, sampler: str) -> None:
     """Train two steps with the adaptive module; check that all weights change and that metrics are logged."""
-    module = AdaptiveModule(AdaptiveNetwork(network, sampler), StageLoss("mse"), Adam)
+    module = PolicyGradientModule(AdaptiveNetwork(network, sampler), StageLoss("mse"), Adam)
     generator, policy = copies(network), copies(module.network.samplers)
     trainer = fit(module, 2)
     assert module.generator_steps == 2 and moved(generator, network)

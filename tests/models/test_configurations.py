@@ -8,11 +8,11 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from sapnet.configs import CONFIG_DIR, network_config
+from sapnet.configs import CONFIG_DIR, compose_network
 from sapnet.evaluation.network_costs import count_config
 from sapnet.models.adaptive_network import AdaptiveNetwork
-from sapnet.reporting.rows import read_study
 from sapnet.reporting.runs import DATA
+from sapnet.reporting.study import read_study
 from sapnet.training.assemble import build_module
 
 #: Components of the rows of Table 4: Prog., SA, CA, CLA, Mask, V, Delta, PAS.
@@ -111,7 +111,7 @@ def test_policies_are_a_small_part_of_the_cost(sampling):
     """`network=mini` has a smaller policy by default; the command line takes precedence."""
     for model, width, stride in (("mini", 12, 2), ("sapnet", 16, 1)):
         config = compose(f"network={model}", f"sampling={sampling}", name="count")
-        built = network_config(config)
+        built = compose_network(config)
         assert built["policy_width"] == width and built["policy_stride"] == stride
         config.height = config.width = 64
         cost = count_config(config)

@@ -1,4 +1,4 @@
-"""The documentation's figures come from results files: a page that says something else than its files fails here."""
+"""Values in the documentation agree with the results files."""
 
 import json
 import re
@@ -8,8 +8,8 @@ import pytest
 
 from sapnet.data.images import read_image
 from sapnet.errors import UserError
-from sapnet.reporting.blocks import PICTURES, picture
 from sapnet.reporting.docs import RESULTS, ROOT, build, pages
+from sapnet.reporting.docs_tables import CHARTS, draw_chart
 
 #: Pages on which every measured figure has to stand in a mark; on the others figures are counted, or are settings.
 MEASURED = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "speed", "method"))]
@@ -25,31 +25,31 @@ _SETTING = re.compile(
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
-def test_page_and_results_files_agree(page):
-    """`make docs` repairs it. What `sapnet count` prints is compared by tests/cli/test_count.py."""
+def test_page_matches_results_files(page):
+    """`make docs` updates the pages. The output of `sapnet count` is tested by tests/cli/test_count.py."""
     assert build(page) == page.read_text(), f"{page.name}: run make docs"
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_picture_and_results_file_agree(name):
-    assert np.array_equal(read_image(ROOT / "docs" / name), picture(name, RESULTS)), f"docs/{name}: run make docs"
+@pytest.mark.parametrize("name", CHARTS)
+def test_chart_matches_results_file(name):
+    assert np.array_equal(read_image(ROOT / "docs" / name), draw_chart(name, RESULTS)), f"docs/{name}: run make docs"
 
 
 @pytest.mark.parametrize("page", MEASURED, ids=lambda page: page.name)
-def test_no_measured_figure_stands_outside_a_mark(page):
+def test_measured_values_are_marked(page):
     text = _SETTING.sub("", _MARKED.sub("", page.read_text()))
     found = [text[max(0, m.start() - 40) : m.end() + 20].replace("\n", " ") for m in _FIGURE.finditer(text)]
     assert not found
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
-def test_files_that_a_page_links_to_are_there(page):
+def test_linked_files_exist(page):
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
 def site(tmp_path, text):
-    """A page and two results files in a place of their own."""
+    """Create a page and two results files."""
     results = tmp_path / "experiments" / "results"
     results.mkdir(parents=True)
     rows = "row,psnr_db,gain_db,gain_ci95_low_db,gain_ci95_high_db,gain_by_seed_db\nA,30.5,,,,\n"
@@ -60,7 +60,7 @@ def site(tmp_path, text):
     return page
 
 
-def test_figures_in_prose_are_replaced_and_the_rest_is_left(tmp_path):
+def test_inline_values_are_replaced_and_other_text_is_kept(tmp_path):
     text = (
         "Text of 1.5. B is <!--= value a_rows.csv B psnr_db .1f -->?<!--/--> dB,"
         " by <!--= gain a_rows.csv B -->?<!--/-->\n(seeds <!--= by_seed a_rows.csv B -->0<!--/-->;"
@@ -77,7 +77,7 @@ def test_figures_in_prose_are_replaced_and_the_rest_is_left(tmp_path):
     assert build(page, tmp_path) == built
 
 
-def test_a_block_is_rebuilt_from_its_file(tmp_path):
+def test_block_is_rebuilt_from_its_file(tmp_path):
     results = "experiments/results/rates_rows.csv"
     page = site(tmp_path, f"<!-- from: {results}, block rates -->\n\nold\n\n<!-- end -->\nText.\n")
     (tmp_path / results).write_text("row,psnr_db,psnr_seed_sd_db\nU 1e-3,30,0.5\nNU 1e-3,31.25,\n")
@@ -96,20 +96,20 @@ def test_a_block_is_rebuilt_from_its_file(tmp_path):
         ("a <!--= gain gone.csv B -->0<!--/-->", "there is no results file .*gone.csv"),
         ("a <!--= gain a_rows.csv C -->0<!--/-->", "there is no row C"),
         ("a <!--= gain a_rows.csv A -->0<!--/-->", "row A has no gain_db"),
-        ("a <!--= gains a_rows.csv A -->0<!--/-->", "no figure gains; there are value"),
-        ("a <!--= value a_rows.csv A -->0<!--/-->", "value takes other words: missing"),
+        ("a <!--= gains a_rows.csv A -->0<!--/-->", "no value gains; there are value"),
+        ("a <!--= value a_rows.csv A -->0<!--/-->", "the arguments of value are wrong: missing"),
         ("a <!--= entry b.json psnr.7 .2f -->0<!--/-->", "there is no entry psnr.7"),
-        ("a <!--= gain a_rows.csv B -->0", "1 marks begin and 0 are whole"),
-        ("<!-- from: experiments/results/a_rows.csv, block rates -->\n", "1 marks begin and 0 are whole"),
-        ("a\n  <!--= gain a_rows.csv B -->0<!--/-->", "mark begins a line"),
+        ("a <!--= gain a_rows.csv B -->0", "0 of 1 marks are complete"),
+        ("<!-- from: experiments/results/a_rows.csv, block rates -->\n", "0 of 1 marks are complete"),
+        ("a\n  <!--= gain a_rows.csv B -->0<!--/-->", "mark of a value starts a line"),
     ],
 )
-def test_a_mark_that_leads_nowhere_is_named_with_its_page(tmp_path, text, sentence):
+def test_invalid_mark_raises_an_error_with_its_page(tmp_path, text, sentence):
     with pytest.raises(UserError, match=rf"^page\.md.*{sentence}"):
         build(site(tmp_path, text), tmp_path)
 
 
-def test_results_that_are_to_come_are_waited_for(tmp_path):
+def test_block_of_missing_results_can_be_optional(tmp_path):
     mark = "<!-- from: experiments/results/rates_rows.csv if measured, block rates -->"
     page = site(tmp_path, f"{mark}\n\n<!-- end -->\n")
     assert build(page, tmp_path) == f"{mark}\n\nNot measured yet.\n\n<!-- end -->\n"

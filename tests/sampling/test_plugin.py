@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sapnet.layers.hierarchy import join, split
 from sapnet.sampling.plugin import AdaptiveRefinement, PointConv, PointResBlock, refine_at_points, regroup_points
-from tests.training.test_adaptive import copies, fit, moved
+from tests.training.test_policy_gradient_module import copies, fit, moved
 
 DOC = Path(__file__).parents[2] / "docs" / "plugin.md"
 POINTS = torch.tensor([[0, 3, 8, 19], [5, 11, -1, -1]])

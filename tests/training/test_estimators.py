@@ -1,6 +1,6 @@
-"""The estimators `gate` and `paired` as training computes them, against expectations over every action of a toy stage.
+"""The estimators `gate` and `paired` against exact expectations over all actions of a toy stage.
 
-The whole path runs: `AdaptiveModule.losses` walks an `AdaptiveNetwork` whose generator is a toy with one sampled stage.
+The gradients are those of `PolicyGradientModule.losses` for an `AdaptiveNetwork` with a toy generator.
 """
 
 import functools
@@ -14,9 +14,9 @@ from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.sampling import learned
 from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
-from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient import PolicySettings
+from sapnet.training.policy_gradient_module import PolicyGradientModule
 from tests.reference.actions import Table, enumerate_actions, joint_probability
 
 HEIGHT, WIDTH = 2, 3
@@ -24,14 +24,14 @@ CELLS = HEIGHT * WIDTH
 
 
 class Toy(nn.Module):
-    """A first stage that does nothing and a second one whose points each take error away from all pixels.
+    """A generator whose first stage is the identity; each point of the second stage reduces the error of all pixels.
 
-    The truth is 0, so the image is the error. `linear`: the error is a product of one factor per point, so it is
-    linear in each gate; else it is an exponential of their sum, and a second point helps less than the first.
+    The ground truth is 0, so the image is the error.
 
     Args:
-        help: What a point (row) does to the error of a pixel (column).
-        linear: As above.
+        help: Effect of a point (row) on the error of a pixel (column).
+        linear: Whether the error is a product of one factor per point, and so linear in each gate. Otherwise it is an
+            exponential of their sum, and a second point helps less than the first.
     """
 
     supports_gates = supports_comparison = True
@@ -58,12 +58,12 @@ class Toy(nn.Module):
         slots = torch.where(index < 0, length, index)
         amount = blurred.new_zeros(len(index), length + 1).scatter(1, slots, values)[:, :-1]
         product = (1 - amount[:, :, None] * self.help).prod(dim=1)
-        left = product if self.linear else (-amount @ self.help).exp()
-        return blurred * left.view(-1, 1, *blurred.shape[-2:])
+        remaining = product if self.linear else (-amount @ self.help).exp()
+        return blurred * remaining.view(-1, 1, *blurred.shape[-2:])
 
 
-def tangled(seed=0, lowest=-0.3):
-    """Points that help or hurt every pixel, each in its own measure."""
+def random_help(seed=0, lowest=-0.3):
+    """Return random effects of points on pixels; negative effects increase the error."""
     rng = torch.Generator().manual_seed(seed)
     return lowest + (0.8 - lowest) * torch.rand(CELLS, CELLS, generator=rng, dtype=torch.float64)
 
@@ -83,12 +83,12 @@ def module(toy, policy, **settings):
     network.samplers["1"].policy = policy
     loss = StageLoss(progressive=False)
     optimizer = partial(torch.optim.Adam, lr=1e-2)
-    return AdaptiveModule(network, loss, optimizer, policy=PolicySettings(**settings)).train()
+    return PolicyGradientModule(network, loss, optimizer, policy=PolicySettings(**settings)).train()
 
 
 @functools.cache
 def every_action():
-    """All actions [n, h, w], and a function of a table's logits that gives their probabilities."""
+    """Return all actions [n, h, w]."""
     state = StageContext(1, (1, 1), (HEIGHT, WIDTH), None, images(1), images(1))
     probe = LearnedSampler(Table(logits(1)), scales=(2,))(state, "top")
     return enumerate_actions(probe)[2]
@@ -100,7 +100,7 @@ def probabilities(table):
 
 
 def exact_gradient(toy):
-    """Gradient of the expected restoration loss, which is minus J; every action is weighed by its probability."""
+    """Return the gradient of the expected restoration loss, which is minus J."""
     actions, table = every_action(), Table(logits(1))
     index = torch.arange(CELLS).expand(len(actions), -1)
     points = torch.where(actions.flatten(1), index, -1)
@@ -109,20 +109,20 @@ def exact_gradient(toy):
 
 
 def estimates(monkeypatch, toy, draws, **settings):
-    """Each image's gradient from `AdaptiveModule.losses`, where the draws are the given ones in turn."""
+    """Return the gradient of each image from `PolicyGradientModule.losses`, with fixed draws."""
     number, rows = len(draws[0]), iter(draws)
     monkeypatch.setattr(learned, "bernoulli", lambda p, generator: next(rows))
     table = Table(logits(number))
     batch = {"blurred": images(number), "sharp": torch.zeros_like(images(number))}
-    # The loss is a mean over the batch, and every image has logits of its own.
+    # The loss is a mean over the batch, and each image has its own logits.
     total = number * module(toy, table, **settings).losses(batch)[0]
-    found = torch.autograd.grad(total, table.logits)[0]
-    assert next(rows, None) is None, "as many draws as the estimator makes"
-    return found
+    gradients = torch.autograd.grad(total, table.logits)[0]
+    assert next(rows, None) is None, "the estimator uses all draws"
+    return gradients
 
 
 def moments(gradients, weights):
-    """Mean and total variance over actions."""
+    """Return mean and total variance over actions."""
     mean = (weights[:, None, None] * gradients).sum(0)
     return mean, (weights * (gradients - mean).square().sum((1, 2))).sum()
 
@@ -134,9 +134,9 @@ def both_draws():
 
 
 @pytest.mark.parametrize("linear", [True, False])
-def test_paired_is_exactly_unbiased_and_less_noisy_than_no_baseline(monkeypatch, linear):
-    """Over all pairs of draws; a second draw that shared the first one's randomness would be biased."""
-    toy, exact = Toy(tangled(), linear), exact_gradient(Toy(tangled(), linear))
+def test_paired_is_unbiased_and_has_less_variance_than_no_baseline(monkeypatch, linear):
+    """The expectation is over all pairs of independent draws."""
+    toy, exact = Toy(random_help(), linear), exact_gradient(Toy(random_help(), linear))
     first, second, i, j = both_draws()
     p = probabilities(Table(logits(1))).detach()
     paired = estimates(monkeypatch, toy, [first, second], baseline="paired", credit="global")
@@ -150,10 +150,10 @@ def test_paired_is_exactly_unbiased_and_less_noisy_than_no_baseline(monkeypatch,
 
 
 def test_paired_subtracts_the_error_of_the_second_draw(monkeypatch):
-    """Literally, pair by pair: `(|OP' - GT| - |OP - GT|) grad log pi`, with the mean over pixels (global credit)."""
-    toy = Toy(tangled(), False)
+    """The estimate is `(|OP' - GT| - |OP - GT|) grad log pi`, averaged over pixels (global credit)."""
+    toy = Toy(random_help(), False)
     first, second, i, j = both_draws()
-    found = estimates(monkeypatch, toy, [first, second], baseline="paired", credit="global", alpha=0.7)
+    gradients = estimates(monkeypatch, toy, [first, second], baseline="paired", credit="global", alpha=0.7)
     index = torch.arange(CELLS).expand(len(every_action()), -1)
     errors = toy.refine(images(len(index)), {2: torch.where(every_action().flatten(1), index, -1)})
     errors = errors.mean((1, 2, 3)).detach()
@@ -161,25 +161,25 @@ def test_paired_subtracts_the_error_of_the_second_draw(monkeypatch):
         table = Table(logits(1))
         log_pi = probabilities(table)[i[n]].log()
         reward = 0.7 * (errors[j[n]] - errors[i[n]])
-        assert torch.allclose(found[n], torch.autograd.grad(-reward * log_pi, table.logits)[0][0], atol=1e-12)
+        assert torch.allclose(gradients[n], torch.autograd.grad(-reward * log_pi, table.logits)[0][0], atol=1e-12)
 
 
-def test_gate_is_exactly_unbiased_where_the_loss_is_linear_in_each_gate(monkeypatch):
-    """Points help and hurt one another's pixels; what local credit leaves out is in the gates' gradients."""
-    toy = Toy(tangled(), True)
+def test_gate_is_unbiased_if_the_loss_is_linear_in_each_gate(monkeypatch):
+    """Unlike local credit, the gradients of the gates include the effects on other pixels."""
+    toy = Toy(random_help(), True)
     exact = exact_gradient(toy)
-    found = estimates(monkeypatch, toy, [every_action()], estimator="gate")
-    mean, variance = moments(found, probabilities(Table(logits(1))).detach())
+    gradients = estimates(monkeypatch, toy, [every_action()], estimator="gate")
+    mean, variance = moments(gradients, probabilities(Table(logits(1))).detach())
     assert exact.abs().max() > 1e-3 and variance > 0
     assert torch.allclose(mean, exact, rtol=0, atol=1e-12)
 
 
-def test_gate_is_biased_elsewhere_but_not_in_sign(monkeypatch):
-    """Where a second point helps less than the first, the gate's gradient is less than what the point is worth.
+def test_gate_has_the_right_sign_for_a_nonlinear_loss(monkeypatch):
+    """If a second point helps less than the first, the estimate is biased.
 
-    Measured on this toy: 0.73 of the exact gradient's length, cosine 0.946 to it, every component's sign right.
+    For this toy its norm is 0.73 of that of the exact gradient, and the cosine between them is 0.946.
     """
-    toy = Toy(tangled(lowest=0.1), False)
+    toy = Toy(random_help(lowest=0.1), False)
     p = probabilities(Table(logits(1))).detach()
     exact = exact_gradient(toy)
     mean, _ = moments(estimates(monkeypatch, toy, [every_action()], estimator="gate"), p)
@@ -190,23 +190,22 @@ def test_gate_is_biased_elsewhere_but_not_in_sign(monkeypatch):
 
 
 @pytest.mark.parametrize("settings", [{"estimator": "gate"}, {"baseline": "paired"}])
-def test_the_map_moves_to_where_points_help(settings):
-    """From a flat map; a sign error would move it away, and no gradient would leave it where it is."""
+def test_the_map_increases_at_helpful_points(settings):
     torch.manual_seed(0)
     size = 8
-    helped = torch.zeros(size, size, dtype=torch.bool)
-    helped[1:5, 2:6] = True  # as many positions as the budget buys
-    toy = Toy((0.6 * helped.flatten().double()).diag(), True)
+    helpful = torch.zeros(size, size, dtype=torch.bool)
+    helpful[1:5, 2:6] = True  # as many positions as the budget
+    toy = Toy((0.6 * helpful.flatten().double()).diag(), True)
     policy = Table(torch.zeros(8, size, size, dtype=torch.float64))
-    trained = module(toy, policy, **settings)
+    trained_module = module(toy, policy, **settings)
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
     blurred = torch.full((8, 3, size, size), 0.5, dtype=torch.float64)
     batch = {"blurred": blurred, "sharp": torch.zeros_like(blurred)}
     for _ in range(60):
         optimizer.zero_grad()
-        trained.losses(batch)[0].backward()
+        trained_module.losses(batch)[0].backward()
         optimizer.step()
     state = StageContext(1, (1, 1), (size, size), None, blurred, blurred)
-    g = trained.network.samplers["1"](state, "top").map
+    g = trained_module.network.samplers["1"](state, "top").map
     assert g.mean().item() == pytest.approx(0.25, abs=1e-4), "the budget is kept"
-    assert g[:, helped].mean() > 0.8 and g[:, ~helped].mean() < 0.07
+    assert g[:, helpful].mean() > 0.8 and g[:, ~helpful].mean() < 0.07

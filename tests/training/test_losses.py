@@ -5,7 +5,7 @@ from sapnet.training.losses import StageLoss
 
 
 @pytest.mark.parametrize(("kind", "values"), [("l1", (0.1, 0.3)), ("mse", (0.01, 0.09))])
-def test_known_values(kind, values):
+def test_values_of_known_errors(kind, values):
     sharp = torch.zeros(1, 3, 2, 2)
     outputs = [torch.full_like(sharp, 0.1), torch.full_like(sharp, -0.3)]
     torch.testing.assert_close(StageLoss(kind)(outputs, sharp), torch.tensor(sum(values) / 2))
@@ -18,7 +18,7 @@ def test_charbonnier_is_smooth_at_zero():
     assert output.grad.isfinite().all()
 
 
-def test_charbonnier_turns_from_the_squared_error_to_l1_at_epsilon():
+def test_charbonnier_is_quadratic_below_epsilon_and_linear_above():
     loss, sharp = StageLoss("charbonnier", epsilon=0.01), torch.zeros(1, 3, 2, 2, dtype=torch.float64)
     small, large = (loss([torch.full_like(sharp, d)], sharp).item() - 0.01 for d in (1e-4, 1.0))
     assert small == pytest.approx(1e-4**2 / 0.02, rel=1e-3) and large == pytest.approx(0.99, rel=1e-3)

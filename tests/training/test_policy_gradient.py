@@ -1,4 +1,4 @@
-"""The estimator against exact gradients: every action of a small map is enumerated, or many are drawn."""
+"""The policy gradient against exact gradients, by enumerating all actions of a small map or by many draws."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from sapnet.training.policy_gradient import policy_loss
 from tests.reference.actions import Table, enumerate_actions, joint_probability
 
 CONTROLS = ("calibrated", "indicator")
-BASELINES = (0.0, 0.7)  # the improvement adds what the actions cannot change; here any constant
+BASELINES = (0.0, 0.7)  # constants, since the baseline does not depend on the actions
 BETA = 0.5
 
 
@@ -29,8 +29,8 @@ def logits(height, width, batch=1, seed=0):
     return torch.randn(1, height, width, generator=rng, dtype=torch.float64).repeat(batch, 1, 1)
 
 
-def tangled_reward(actions, height, width, seed=1):
-    """Any reward of all actions of all scales: each pixel's depends on each action and on pairs of them."""
+def interacting_reward(actions, height, width, seed=1):
+    """Return rewards that depend on all actions of all scales and on pairs of them."""
     rng = torch.Generator().manual_seed(seed)
     a = torch.cat([x.flatten(1) for x in actions.values()], dim=1).double()
     n = a.shape[1]
@@ -38,8 +38,8 @@ def tangled_reward(actions, height, width, seed=1):
     return (a @ linear + ((a @ pairs) * a).sum(1, keepdim=True)).view(-1, height, width)
 
 
-def own_reward(actions, height, width, seed=2):
-    """A reward of each pixel that depends on the actions at that very pixel alone, whatever the scale."""
+def separable_reward(actions, height, width, seed=2):
+    """Return rewards that depend only on the actions at the same pixel, at all scales."""
     rng = torch.Generator().manual_seed(seed)
     reward = torch.zeros(())
     for a in actions.values():
@@ -50,7 +50,7 @@ def own_reward(actions, height, width, seed=2):
 
 
 def objective(sampling, actions, reward, control):
-    """J for every action: the mean reward, less each scale's penalty (uncentred, as Eq. 5 writes it)."""
+    """Return J for every action: the mean reward minus the penalty of each scale (Eq. 5, without the baseline)."""
     value = reward.mean((1, 2))
     if control == "indicator":
         for r, a in actions.items():
@@ -69,7 +69,7 @@ def exact_gradient(height, width, scales, control, reward_of, offset):
 
 
 def expected_estimate(height, width, scales, control, reward_of, offset, credit):
-    """Sum over all actions of their probability times the single-draw estimate."""
+    """Return the expectation of the single-draw estimate over all actions."""
     probe = LearnedSampler(Table(logits(height, width)), control, scales=scales)(blank(1, height, width), "top")
     actions = enumerate_actions(probe)
     number = len(next(iter(actions.values())))
@@ -87,33 +87,33 @@ def expected_estimate(height, width, scales, control, reward_of, offset, credit)
 @pytest.mark.parametrize("offset", BASELINES)
 @pytest.mark.parametrize("control", CONTROLS)
 @pytest.mark.parametrize(("size", "scales"), [((2, 3), (2,)), ((2, 4), (2, 4))])
-def test_global_credit_is_exactly_unbiased(size, scales, control, offset):
-    exact = exact_gradient(*size, scales, control, tangled_reward, offset)
-    estimate = expected_estimate(*size, scales, control, tangled_reward, offset, "global")
+def test_global_credit_is_unbiased(size, scales, control, offset):
+    exact = exact_gradient(*size, scales, control, interacting_reward, offset)
+    estimate = expected_estimate(*size, scales, control, interacting_reward, offset, "global")
     assert exact.abs().max() > 1e-3
     assert torch.allclose(estimate, exact, atol=1e-12)
 
 
 @pytest.mark.parametrize("offset", BASELINES)
 @pytest.mark.parametrize(("size", "scales"), [((2, 3), (2,)), ((2, 4), (2, 4))])
-def test_local_credit_is_exact_where_a_reward_is_its_own_actions(size, scales, offset):
-    exact = exact_gradient(*size, scales, "calibrated", own_reward, offset)
+def test_local_credit_is_unbiased_for_separable_rewards(size, scales, offset):
+    exact = exact_gradient(*size, scales, "calibrated", separable_reward, offset)
     assert exact.abs().max() > 1e-3
-    estimate = expected_estimate(*size, scales, "calibrated", own_reward, offset, "local")
+    estimate = expected_estimate(*size, scales, "calibrated", separable_reward, offset, "local")
     assert torch.allclose(estimate, exact, atol=1e-12)
 
 
-def test_local_credit_is_biased_where_points_help_others():
-    exact = exact_gradient(2, 3, (2,), "calibrated", tangled_reward, 0.0)
-    estimate = expected_estimate(2, 3, (2,), "calibrated", tangled_reward, 0.0, "local")
+def test_local_credit_is_biased_for_interacting_rewards():
+    exact = exact_gradient(2, 3, (2,), "calibrated", interacting_reward, 0.0)
+    estimate = expected_estimate(2, 3, (2,), "calibrated", interacting_reward, 0.0, "local")
     assert not torch.allclose(estimate, exact, atol=1e-2)
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_constants_are_free(control):
+def test_a_constant_reward_does_not_change_the_expectation(control):
     for credit in ("local", "global"):
         plain, shifted = (
-            expected_estimate(2, 3, (2,), control, tangled_reward, offset, credit) for offset in BASELINES
+            expected_estimate(2, 3, (2,), control, interacting_reward, offset, credit) for offset in BASELINES
         )
         assert torch.allclose(plain, shifted, atol=1e-12)
 
@@ -122,13 +122,13 @@ def test_constants_are_free(control):
 @pytest.mark.parametrize(
     ("credit", "control", "reward_of"),
     [
-        ("global", "calibrated", tangled_reward),
-        ("global", "indicator", tangled_reward),
-        # Not with the penalty: local credit leaves out on purpose that it depends on all actions.
-        ("local", "calibrated", own_reward),
+        ("global", "calibrated", interacting_reward),
+        ("global", "indicator", interacting_reward),
+        # Not with the penalty, which depends on all actions.
+        ("local", "calibrated", separable_reward),
     ],
 )
-def test_mean_of_single_draws_is_the_exact_gradient(credit, control, reward_of, offset):
+def test_the_mean_of_many_draws_is_the_exact_gradient(credit, control, reward_of, offset):
     number = 8000
     exact = exact_gradient(2, 4, (2, 4), control, reward_of, offset)
     table = Table(logits(2, 4, number))
@@ -139,11 +139,11 @@ def test_mean_of_single_draws_is_the_exact_gradient(credit, control, reward_of, 
     draws = -torch.autograd.grad(loss, table.logits)[0]
     z = (draws.mean(0) - exact[0]) / (draws.std(0) / number**0.5)
     assert z.abs().max() < 4
-    assert z.abs().max() > 0.05, "no scatter at all: these are no draws"
+    assert z.abs().max() > 0.05, "the draws differ"
 
 
-def test_padding_and_patches_are_left_out_of_the_mean():
-    # Two patches of 4x4 with 4x3 and 2x3 real pixels; the objective is the mean over patches of the mean over pixels.
+def test_the_mean_excludes_padding():
+    # Two patches of 4x4, with 4x3 and 2x3 valid pixels. The objective is the mean over patches of the mean over pixels.
     values = logits(8, 4)
     state = blank(1, 8, 4, size=(6, 3), grid=(2, 1))
     sampling = LearnedSampler(Table(values), scales=(2,))(state, "draw", torch.Generator().manual_seed(0))
@@ -161,34 +161,34 @@ def test_padding_and_patches_are_left_out_of_the_mean():
     assert torch.allclose(policy_loss(sampling, padded), expected)
 
 
-def test_learns_where_the_gain_is():
-    # Bright squares, more pixels than the budget pays for, gain from being sampled; nothing else does.
+def test_the_policy_learns_where_points_are_rewarded():
+    # Only bright squares, with more pixels than the budget, are rewarded.
     torch.manual_seed(0)
-    hidden = (torch.rand(8, 1, 2, 2) < 0.3).float()
-    hidden[..., 0, 0], hidden[..., 1, 1] = 1, 0
-    hidden = hidden.repeat_interleave(8, 2).repeat_interleave(8, 3)
-    blurred = (0.5 + 0.2 * hidden).expand(-1, 3, -1, -1)
+    bright = (torch.rand(8, 1, 2, 2) < 0.3).float()
+    bright[..., 0, 0], bright[..., 1, 1] = 1, 0
+    bright = bright.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    blurred = (0.5 + 0.2 * bright).expand(-1, 3, -1, -1)
     state = StageContext(1, (1, 1), (16, 16), None, torch.full((8, 3, 16, 16), 0.5), blurred)
     sampler = LearnedSampler(Policy(0), scales=(2,))
     optimizer = torch.optim.Adam(sampler.parameters(), lr=1e-2)
     rng = torch.Generator().manual_seed(0)
 
-    def hits():
-        return hidden.flatten(1).gather(1, sampler.eval()(state).points[2]).mean().item()
+    def share_of_bright_points():
+        return bright.flatten(1).gather(1, sampler.eval()(state).points[2]).mean().item()
 
-    assert hits() < 0.5
+    assert share_of_bright_points() < 0.5
     for _ in range(80):
         sampling = sampler.train()(state, rng=rng)
-        reward = 0.1 * hidden[:, 0] * sampling.actions[2]
+        reward = 0.1 * bright[:, 0] * sampling.actions[2]
         optimizer.zero_grad()
         policy_loss(sampling, reward).backward()
         optimizer.step()
-    assert hits() > 0.95
+    assert share_of_bright_points() > 0.95
     assert (sampling.drawn_counts(2) - 64).abs().max() < 4 * (256 * 0.25 * 0.75) ** 0.5
 
 
-def test_indicator_pulls_the_count_back_while_it_straddles_the_budget():
-    # No other reward: one logit for all, started at 20 of 64 points in the mean where 16 are paid for.
+def test_the_indicator_penalty_reduces_the_number_of_points():
+    # The penalty is the only reward. One logit for all positions starts at 20 of 64 points; the budget is 16.
     logit = nn.Parameter(torch.logit(torch.tensor(20 / 64)))
     policy = nn.Module()
     policy.forward = lambda state: logit.expand(64, 8, 8)
@@ -217,14 +217,14 @@ def test_saturated_probabilities_give_a_finite_loss_and_gradient():
             assert loss.isfinite() and gradient.isfinite().all()
 
 
-def test_the_reward_is_a_constant():
+def test_the_reward_gets_no_gradient():
     reward = torch.ones(1, 16, 16, requires_grad=True)
     state = StageContext(1, (1, 1), (16, 16), None, torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
     policy_loss(LearnedSampler(Policy(0))(state, "draw"), reward).backward()
     assert reward.grad is None
 
 
-def test_mistakes_are_named():
+def test_invalid_arguments_raise_errors():
     state = StageContext(1, (1, 1), (16, 16), None, torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
     sampling, reward = LearnedSampler(Policy(0))(state, "draw"), torch.zeros(1, 16, 16)
     with pytest.raises(UserError, match="credit"):

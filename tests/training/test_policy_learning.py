@@ -1,4 +1,4 @@
-"""How the policy may learn: estimators, warm start, settling."""
+"""Training of the policy: estimators, warm start, settling."""
 
 import copy
 import itertools
@@ -12,16 +12,16 @@ from sapnet.errors import UserError
 from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.dmphn import DMPHN
 from sapnet.sampling.samplers import make_sampler
-from sapnet.training.adaptive import AdaptiveModule
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient import PolicySettings
-from sapnet.training.warm_start import hardest, imitation_loss
+from sapnet.training.policy_gradient_module import PolicyGradientModule
+from sapnet.training.warm_start import hardest_pixels, imitation_loss
 from tests.sampling.contexts import make_context
-from tests.training.test_adaptive import Adam, Pairs, adaptive, copies, fit, moved
+from tests.training.test_policy_gradient_module import Adam, Pairs, adaptive, copies, fit, moved
 
 
 @pytest.mark.parametrize("estimator, baseline", [("gate", "improvement"), ("reinforce", "paired")])
-def test_each_estimator_reaches_the_policy_and_leaves_the_generator_s_gradient_alone(estimator, baseline):
+def test_estimators_change_only_the_gradient_of_the_policy(estimator, baseline):
     batch = next(iter(DataLoader(Pairs(), 2)))
     gradients = {}
     for name, settings in (
@@ -33,8 +33,8 @@ def test_each_estimator_reaches_the_policy_and_leaves_the_generator_s_gradient_a
             torch.nn.init.normal_(sampler.policy.head.weight, std=0.1)
         choose, draws = module.network.choose_points, itertools.count()
 
-        # The same first draw of each stage whatever else is drawn in between.
-        def seeded(state, mode, rng=None, choose=choose, draws=draws):
+        # The first draw of each stage has the same seed for all estimators.
+        def seeded(state, mode, generator=None, choose=choose, draws=draws):
             first = mode is None
             rng = torch.Generator().manual_seed(state.stage if first else 100 + next(draws))
             return choose(state, mode, rng)
@@ -45,14 +45,13 @@ def test_each_estimator_reaches_the_policy_and_leaves_the_generator_s_gradient_a
         gradients[name] = [
             [p.grad for p in part.parameters()] for part in (module.network.generator, module.network.samplers)
         ]
-    for ours, theirs in zip(gradients["other"][0], gradients["plain"][0], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
-    heads = [gradients[name][1] for name in ("plain", "other")]
-    assert all(g is not None and g.isfinite().all() for g in heads[1]) and heads[1][0].abs().sum() > 0
-    assert not torch.allclose(heads[0][0], heads[1][0])
+    torch.testing.assert_close(gradients["other"][0], gradients["plain"][0], rtol=1e-5, atol=1e-8)
+    plain, other = gradients["plain"][1], gradients["other"][1]
+    assert all(g is not None and g.isfinite().all() for g in other) and other[0].abs().sum() > 0
+    assert not torch.allclose(plain[0], other[0])
 
 
-def test_a_warm_start_imitates_the_error_and_then_stops():
+def test_a_warm_start_reduces_the_imitation_loss():
     module = adaptive(policy=PolicySettings(pretrain=0.5, warm_start="error", rate=10.0), steps=120)
     batch = next(iter(DataLoader(Pairs(), 4)))
     walk = module.network.trace(batch["blurred"], batch["sharp"], "top")
@@ -64,9 +63,9 @@ def test_a_warm_start_imitates_the_error_and_then_stops():
     assert not module.imitating and not any("imitation" in name for name in module.losses(batch)[1])
 
 
-def test_the_hardest_pixels_are_a_share_of_each_patch_and_none_of_the_padding():
+def test_the_hardest_pixels_are_a_share_of_each_patch_without_padding():
     state = make_context((27, 41), (32, 48))
-    chosen = hardest(state, 0.25, window=1)
+    chosen = hardest_pixels(state, 0.25, window=1)
     error = (state.restored[..., :27, :41] - state.sharp).abs().mean(dim=1)
     assert not chosen[:, 27:].any() and not chosen[..., 41:].any()
     for rows in (slice(0, 16), slice(16, 27)):
@@ -76,26 +75,25 @@ def test_the_hardest_pixels_are_a_share_of_each_patch_and_none_of_the_padding():
             assert values[i][inside[i]].min() >= values[i][~inside[i]].max()
 
 
-def test_a_wide_window_imitates_the_neighbourhood_of_an_error():
-    """A single wrong pixel is the target at a window of 1, and its surroundings too at a wider one."""
+def test_a_wide_window_includes_the_neighbourhood_of_an_error():
     state = make_context((32, 48), grid=(1, 1))
     sharp = state.restored.clone()
     sharp[..., 10, 20] += 0.5
     state = replace(state, sharp=sharp)
-    assert hardest(state, 0.25, window=1).sum().item() == len(sharp)
-    assert hardest(state, 0.25, window=7)[:, 7:14, 17:24].all()
+    assert hardest_pixels(state, 0.25, window=1).sum().item() == len(sharp)
+    assert hardest_pixels(state, 0.25, window=7)[:, 7:14, 17:24].all()
 
 
-def test_pixels_without_error_are_not_among_the_hardest():
-    """Where less than a quarter moves, the quarter's threshold is an error of 0, which all still pixels have."""
+def test_pixels_without_error_are_never_the_hardest():
+    """If less than a quarter of the pixels moves, the threshold of the quarter is an error of 0."""
     state = make_context((32, 48), grid=(1, 1))
     moving = torch.zeros(32, 48, dtype=torch.bool)
     moving[4:10, 8:20] = True
     state = replace(state, sharp=torch.where(moving, state.sharp, state.restored))
-    assert torch.equal(hardest(state, 0.25, window=1), moving.expand(len(state.sharp), -1, -1))
+    assert torch.equal(hardest_pixels(state, 0.25, window=1), moving.expand(len(state.sharp), -1, -1))
 
 
-def test_a_settled_policy_is_fixed_and_the_generator_sees_the_points_of_inference():
+def test_a_settled_policy_is_fixed_and_the_generator_gets_the_points_of_inference():
     module = adaptive(policy=PolicySettings(settle=0.5), steps=8)
     fit(module, 4)
     assert module.settled
@@ -109,14 +107,14 @@ def test_a_settled_policy_is_fixed_and_the_generator_sees_the_points_of_inferenc
     assert {mode for training, mode in modes if training} == {"top"}
 
 
-def test_a_predicted_error_learns_from_the_first_step_on():
+def test_a_predicted_error_learns_from_the_first_step():
     module = adaptive("predicted_error")
     before = copies(module.network.samplers)
     fit(module, 2)
     assert len(module.parameter_groups()) == 2 and moved(before, module.network.samplers)
 
 
-def test_a_second_draw_is_another_one_and_costs_no_gradient():
+def test_the_second_draw_is_independent_and_has_no_gradient():
     module = adaptive(policy=PolicySettings(baseline="paired")).train()
     batch = next(iter(DataLoader(Pairs(), 2)))
     walk, second = module._walk(batch)
@@ -127,7 +125,7 @@ def test_a_second_draw_is_another_one_and_costs_no_gradient():
 
 
 @pytest.mark.parametrize(
-    "settings, problem",
+    "settings, message",
     [
         ({"estimator": "reparam"}, "policy.estimator=reparam"),
         ({"warm_start": "blur"}, "policy.warm_start=blur"),
@@ -135,31 +133,31 @@ def test_a_second_draw_is_another_one_and_costs_no_gradient():
         ({"warm_start_window": 4}, "odd number"),
     ],
 )
-def test_impossible_settings_are_refused(settings, problem):
-    with pytest.raises(UserError, match=problem):
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
         PolicySettings(**settings)
 
 
 def test_a_network_without_gates_refuses_the_estimator():
     network = AdaptiveNetwork(DMPHN(2, (4, 4, 8), progressive=True, sampled=True))
-    for settings, problem in (({"estimator": "gate"}, "estimator=gate"), ({"baseline": "paired"}, "baseline=paired")):
-        with pytest.raises(UserError, match=problem):
-            AdaptiveModule(network, StageLoss(), Adam, policy=PolicySettings(**settings))
+    for settings, message in (({"estimator": "gate"}, "estimator=gate"), ({"baseline": "paired"}, "baseline=paired")):
+        with pytest.raises(UserError, match=message):
+            PolicyGradientModule(network, StageLoss(), Adam, policy=PolicySettings(**settings))
 
 
-def test_the_penalty_has_no_gate():
+def test_the_gate_estimator_refuses_the_indicator_penalty():
     network = copy.deepcopy(adaptive().network)
     network.settings["budget_control"] = "indicator"
     with pytest.raises(UserError, match="calibrated"):
-        AdaptiveModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
+        PolicyGradientModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
 
 
 def test_a_single_stage_samples_from_the_blurred_image():
-    from tests.training.test_adaptive import generator
+    from tests.training.test_policy_gradient_module import generator
 
     network = AdaptiveNetwork(generator(sampled=True, stages=1))
     torch.nn.init.normal_(network.generator.stages[0].head.weight, std=0.05)
-    module = AdaptiveModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
+    module = PolicyGradientModule(network, StageLoss(), Adam, policy=PolicySettings(estimator="gate"))
     before = copies(module.network.samplers)
     fit(module, 2)
     assert moved(before, module.network.samplers) and make_sampler("learned").policy.reduce is None

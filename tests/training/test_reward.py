@@ -11,7 +11,7 @@ def images():
     return [torch.rand(2, 3, 4, 5, generator=rng, dtype=torch.float64, requires_grad=True) for _ in range(3)]
 
 
-def test_without_baseline_it_is_the_first_term_of_equation_5():
+def test_without_baseline_the_reward_is_the_first_term_of_equation_5():
     restored, previous, sharp = images()
     reward = stage_reward(restored, previous, sharp, alpha=2.0, baseline="none")
     for b, y, x in ((0, 1, 2), (1, 3, 4)):
@@ -19,7 +19,7 @@ def test_without_baseline_it_is_the_first_term_of_equation_5():
         assert reward[b, y, x].item() == pytest.approx(-2 * sum(errors) / 3)
 
 
-def test_improvement_differs_by_what_the_stage_cannot_change():
+def test_the_improvement_baseline_does_not_depend_on_the_stage():
     restored, previous, sharp = images()
     shift = stage_reward(restored, previous, sharp) - stage_reward(restored, previous, sharp, baseline="none")
     other = torch.rand_like(restored)
@@ -30,20 +30,20 @@ def test_improvement_differs_by_what_the_stage_cannot_change():
     assert stage_reward(previous, previous, sharp).abs().max() == 0
 
 
-def test_reward_carries_no_gradient():
+def test_the_reward_has_no_gradient():
     assert not stage_reward(*images()).requires_grad
 
 
-def test_unknown_baseline_is_a_users_mistake():
+def test_an_unknown_baseline_is_a_user_error():
     with pytest.raises(UserError, match="baseline"):
         stage_reward(*images(), baseline="mean")
 
 
-def test_penalty_counts_draws_strictly_above_the_budget_and_is_centred():
+def test_the_penalty_counts_drawn_points_above_the_budget():
     actions = torch.zeros(3, 2, 2, dtype=torch.bool)
     actions[1, 0] = True
     actions[2] = True
-    # Only one point has a slot: what was drawn counts, not what was kept.
+    # Only one point has a slot, but all drawn points count.
     points = torch.zeros(3, 1, dtype=torch.int64)
     sampling = SampledPoints({2: points}, {2: (1, 2, 2)}, {2: 1}, torch.zeros(3, 2, 2), (1, 1), actions={2: actions})
     assert budget_penalty(sampling, 2, beta=0.5).tolist() == [-0.25, -0.25, 0.25]

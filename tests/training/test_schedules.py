@@ -1,4 +1,4 @@
-"""A schedule that is entered at a step has the rates of one that was stepped there."""
+"""Learning-rate schedules."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import MultiStepLR
 
-from sapnet.training.schedules import enter_at, halving, one_cycle
+from sapnet.training.schedules import advance_to, halving, one_cycle
 
 SCHEDULES = {
     "one_cycle": partial(one_cycle, steps=[9]),
@@ -16,28 +16,28 @@ SCHEDULES = {
 }
 
 
-def made(name):
+def create(name):
     optimizer = torch.optim.Adam([{"params": [torch.zeros(1)], "lr": rate} for rate in (1.0, 0.3)])
     return optimizer, SCHEDULES[name](optimizer)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("step", [0, 1, 4, 9, 11])
-def test_entered_or_stepped_is_the_same(name, step):
-    (optimizer, stepped), (other, entered) = made(name), made(name)
+def test_advancing_equals_stepping(name, step):
+    (optimizer, stepped), (other, advanced) = create(name), create(name)
     for _ in range(step):
         optimizer.step()
         stepped.step()
-    enter_at(entered, step)
+    advance_to(advanced, step)
     for _ in range(3):
-        assert entered.state_dict() == stepped.state_dict()
+        assert advanced.state_dict() == stepped.state_dict()
         assert [g["lr"] for g in other.param_groups] == [g["lr"] for g in optimizer.param_groups]
-        for each in (optimizer, stepped, other, entered):
+        for each in (optimizer, stepped, other, advanced):
             each.step()
 
 
-def test_the_rate_is_halved():
-    optimizer, schedule = made("halving")
+def test_halving_halves_the_rate():
+    optimizer, schedule = create("halving")
     rates = []
     for _ in range(5):
         rates.append(optimizer.param_groups[0]["lr"])

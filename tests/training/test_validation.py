@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sapnet.evaluation.metrics import psnr
-from tests.training.test_adaptive import adaptive
+from tests.training.test_policy_gradient_module import adaptive
 
 
 class Images(Dataset):

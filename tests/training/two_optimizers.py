@@ -1,4 +1,4 @@
-"""The smallest module with what callbacks and loggers rely on: two optimizers, steps counted, validation samples."""
+"""A small module with two optimizers, a step count and validation samples, for tests of callbacks and loggers."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from sapnet.training.checkpoints import stamp
+from sapnet.checkpoints.files import add_metadata
 
 MODEL = {"_target_": "sapnet.models.sapnet.SAPNet", "stem": 4, "channels": [4, 4, 8], "stages": 1}
 
@@ -24,14 +24,14 @@ class Pairs(Dataset):
 
 
 class TwoOptimizers(pl.LightningModule):
-    """A convolution and a bias, trained by an optimizer each: Lightning counts two steps where we count one."""
+    """A convolution and a bias with one optimizer each; Lightning counts two steps per generator step."""
 
-    def __init__(self, poison: int | None = None):
+    def __init__(self, nan_step: int | None = None):
         super().__init__()
         self.automatic_optimization = False
         self.network = nn.Conv2d(3, 3, 1)
         self.policy = nn.Parameter(torch.zeros(3))
-        self.poison = poison
+        self.nan_step = nan_step
         self.generator_steps = 0
         self.validation_samples: list[dict[str, Any]] = []
 
@@ -41,7 +41,7 @@ class TwoOptimizers(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         output = self.network(batch["blurred"]) + self.policy[:, None, None]
         loss = (output - batch["sharp"]).abs().mean()
-        if self.generator_steps + 1 == self.poison:
+        if self.generator_steps + 1 == self.nan_step:
             loss = loss * float("nan")
         for optimizer in self.optimizers():
             optimizer.zero_grad()
@@ -65,7 +65,7 @@ class TwoOptimizers(pl.LightningModule):
         self.log("generator_steps", float(self.generator_steps))
 
     def on_save_checkpoint(self, checkpoint):
-        stamp(checkpoint, MODEL, self.generator_steps)
+        add_metadata(checkpoint, MODEL, self.generator_steps)
 
     def on_load_checkpoint(self, checkpoint):
         self.generator_steps = checkpoint["sapnet"]["generator_steps"]

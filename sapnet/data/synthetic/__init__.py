@@ -1,4 +1,4 @@
-"""The embedded data set: procedural dynamic scenes with their true blur, drawn on the fly and free of any download."""
+"""Synthetic data set: procedural dynamic scenes with the true extent of their blur, rendered on the fly."""
 
 from sapnet.data.synthetic.dataset import SyntheticScenes
 from sapnet.data.synthetic.layout import read_extent, write_gopro_layout

@@ -20,23 +20,24 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write procedural dynamic scenes as OUT/SPLIT/SEQUENCE/{blur,sharp,extent}/NNNNNN.png.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("out", help="folder that will hold the splits")
-    parser.add_argument("--split", choices=SPLITS, default="train", help="each split has scenes of its own")
-    parser.add_argument("--scenes", type=int, default=100, help="how many")
+    parser.add_argument("out", help="parent folder of the splits")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="each split has different scenes")
+    parser.add_argument("--scenes", type=int, default=100, help="number of scenes")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), default=(128, 128), help="pixels")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another set of scenes")
+    parser.add_argument("--seed", type=int, default=0, help="each seed is a different set of scenes")
     parser.add_argument(
-        "--gamma", type=_gamma, default=2.2, help="average in linear light under this exponent, or `none`: as stored"
+        "--gamma",
+        type=_gamma,
+        default=2.2,
+        help="exponent of linear light for averaging, or `none` to average stored values",
     )
     parser.add_argument(
-        "--distribution", choices=DISTRIBUTIONS, default="synthetic", help="what moves: camera and objects, or objects"
+        "--distribution", choices=DISTRIBUTIONS, default="synthetic", help="camera and objects move, or only objects"
     )
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
-        dataset = SyntheticScenes(
-            given.split, given.scenes, tuple(given.size), given.seed, given.gamma, given.distribution
-        )
-        sequences = write_gopro_layout(dataset, given.out, progress=True)
+        dataset = SyntheticScenes(args.split, args.scenes, tuple(args.size), args.seed, args.gamma, args.distribution)
+        sequences = write_gopro_layout(dataset, args.out, progress=True)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

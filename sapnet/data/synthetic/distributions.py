@@ -1,4 +1,4 @@
-"""Named distributions of scenes: what moves, how far, and over how much of the image."""
+"""Named distributions of scenes: which parts move, how far, and over how much of the image."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -13,33 +13,33 @@ from sapnet.data.synthetic.shapes import SHAPES, draw_alpha
 from sapnet.errors import UserError
 
 MOVING = 1.0  # pixel: a surface whose path is longer counts as moving
-_DRAWS = 1000  # plans drawn for one scene at most; about two in three are accepted
+_DRAWS = 1000  # largest number of plans drawn for a scene; about two in three are accepted
 
 
 @runtime_checkable
 class Distribution(Protocol):
-    """A way to draw plans, and a test that a plan has to pass."""
+    """A distribution of plans, with a condition that a plan must meet."""
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Plan:
         """Draw a plan for an image of `size` (height, width)."""
         ...
 
     def accepts(self, extent: Float32[np.ndarray, "h w"]) -> bool:
-        """Return whether a plan with this blur extent (pixels) is kept."""
+        """Return whether a plan with this blur extent in pixels is accepted."""
         ...
 
 
 @dataclass(frozen=True)
 class CameraAndObjects:
-    """A camera from steady to shaking, and two to six objects from still to fast.
+    """A still or moving camera, and two to six still or moving objects.
 
-    Many images hold still and blurred regions both: before a still camera the first object moves, and a moving camera
+    Many images contain both still and blurred regions: with a still camera the first object moves, and a moving camera
     often follows it.
 
     Attributes:
-        camera: lengths of the camera's path.
-        objects: lengths of the objects' own paths, on top of the camera's.
-        longest: no visible surface moves farther than this during the exposure, in pixels.
+        camera: Lengths of the camera's path.
+        objects: Lengths of the objects' paths relative to the camera.
+        longest: Upper limit of the path of a visible surface during the exposure in pixels.
     """
 
     camera: PathLengths
@@ -70,14 +70,14 @@ class CameraAndObjects:
 
 @dataclass(frozen=True)
 class LocalMotion:
-    """A still camera and a still background; some of the objects move, some stand still.
+    """Moving and still objects before a still camera and a still background.
 
     Attributes:
-        moving: fewest and most objects that move.
-        standing: fewest and most objects that stand still.
-        path: shortest and longest path of a moving object's centre, in pixels.
-        area: smallest and largest share of the image that moving objects cover at the middle of the exposure.
-        extents: shortest and longest path of any point of a moving object, in pixels; objects turn and zoom.
+        moving: Smallest and largest number of moving objects.
+        standing: Smallest and largest number of still objects.
+        path: Shortest and longest path of the centre of a moving object in pixels.
+        area: Smallest and largest share of the image covered by moving objects at the middle of the exposure.
+        extents: Shortest and longest path of any point of a moving object in pixels; objects also rotate and zoom.
     """
 
     moving: tuple[int, int]
@@ -89,7 +89,7 @@ class LocalMotion:
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Plan:
         """Draw a plan for an image of `size` (height, width)."""
         moving, standing = (int(rng.integers(low, high + 1)) for low, high in (self.moving, self.standing))
-        # Squared radii share out the area; a shape fills about 0.6 of the circle of its radius, less what hides it.
+        # Squared radii divide the area. A shape fills about 0.6 of its circle, and other objects cover a part of it.
         parts = np.exp(0.5 * rng.standard_normal(moving))
         squares = rng.uniform(*self.area) * size[0] * size[1] * parts / parts.sum() / (0.55 * np.pi)
         movers = [_draw_mover(rng, size, float(np.sqrt(square)), rng.uniform(*self.path), 1.0) for square in squares]
@@ -105,7 +105,7 @@ class LocalMotion:
         return bool(self.extents[0] <= extent[moves].min() and extent[moves].max() <= self.extents[1])
 
 
-# Path lengths suit crops of 64x64: the blur of the paper's 256x256 crops, about 10 to 40 pixels, over 4.
+# Path lengths suit crops of 64x64: a quarter of the blur of about 10 to 40 pixels in the paper's 256x256 crops.
 DISTRIBUTIONS: dict[str, Distribution] = {
     "synthetic": CameraAndObjects(
         camera=PathLengths(still=0.25, median=3.0, spread=0.5, shortest=2.0, longest=10.0),
@@ -119,10 +119,15 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 
 
 def draw_plan(distribution: Distribution, rng: np.random.Generator, size: tuple[int, int]) -> Plan:
-    """Draw plans from `rng` until the distribution accepts one.
+    """Draw plans until the distribution accepts one.
+
+    Args:
+        distribution: The distribution.
+        rng: Random generator.
+        size: Height and width of the image in pixels.
 
     Raises:
-        UserError: hardly any plan of this size is accepted.
+        UserError: No plan of this size is accepted.
     """
     for _ in range(_DRAWS):
         plan = distribution.draw(rng, size)

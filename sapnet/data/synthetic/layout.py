@@ -1,4 +1,4 @@
-"""Synthetic scenes as files, in the folder layout of GoPro."""
+"""Synthetic scenes as files in the folder layout of GoPro."""
 
 import os
 from pathlib import Path
@@ -10,30 +10,34 @@ from tqdm import tqdm
 
 from sapnet.data.synthetic.dataset import EXTENT_STEP, SyntheticScenes
 from sapnet.errors import UserError
+from sapnet.files import write_atomically
 
-SEQUENCE = 100  # scenes in a folder, as in most of GoPro's
+SEQUENCE = 100  # scenes per sequence, as in most sequences of GoPro
 
 
 def write_gopro_layout(
     dataset: SyntheticScenes, root: str | os.PathLike, split: str | None = None, progress: bool = False
 ) -> list[Path]:
-    """Write every item as root/SPLIT/SEQUENCE/{blur,sharp,extent}/NNNNNN.png and return the sequences' folders.
+    """Write every item as root/SPLIT/SEQUENCE/{blur,sharp,extent}/NNNNNN.png.
 
-    Images are 8-bit RGB; the extent is a 16-bit grey image in units of 1/256 pixel. Read back they are the items,
-    exactly. A hundred scenes make a sequence. The folder is called `blur` whatever the gamma of the data set.
+    Images are 8-bit RGB, and the extent is a 16-bit grey image in units of 1/256 pixel, so the files contain the items
+    without loss. A sequence has a hundred scenes. The folder of the blurred images is `blur` for every gamma.
 
     Args:
-        dataset: the scenes.
-        root: the folder that holds (or will hold) the splits.
-        split: the folder to write to; the data set's own split if None. GoPro has "train" and "test".
-        progress: show a progress bar.
+        dataset: The scenes.
+        root: Parent folder of the splits.
+        split: Name of the split's folder; by default the split of the data set. GoPro has "train" and "test".
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The folders of the sequences.
 
     Raises:
-        UserError: the split's folder has something in it already, or cannot be written.
+        UserError: The split's folder is not empty or cannot be written.
     """
     folder = Path(root) / (split or dataset.split)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not an empty folder: remove it or name another one")
+        raise UserError(f"{folder} is not an empty folder: remove it or choose another one")
     sequences = []
     try:
         for index in tqdm(range(len(dataset)), desc=str(folder), unit="scene", disable=not progress):
@@ -51,14 +55,14 @@ def write_gopro_layout(
 
 
 def read_extent(path: str | os.PathLike) -> torch.Tensor:
-    """The blur's extent `[1, h, w]` in pixels, float32, from a file of the folder `extent`.
+    """Read the blur extent `[1, h, w]` in pixels from a file of a folder `extent`.
 
     Raises:
-        UserError: the file is missing or no 16-bit grey image.
+        UserError: The file is missing or is not a 16-bit grey image.
     """
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
     if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
-        raise UserError(f"{path} is no 16-bit grey image: name a file of a folder `extent`")
+        raise UserError(f"{path} is not a 16-bit grey image: choose a file of a folder `extent`")
     return torch.from_numpy(stored.astype(np.float32) * np.float32(EXTENT_STEP))[None]
 
 
@@ -68,10 +72,4 @@ def _pixels(image: torch.Tensor) -> np.ndarray:
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    try:
-        part.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, cv2.imencode(".png", pixels)[1].tobytes(), durable=False)

@@ -5,33 +5,34 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-MIDDLE = np.zeros(1)  # the instant of the sharp image; an exposure lasts from -1 to 1
+MIDDLE = np.zeros(1)  # time of the sharp image; the exposure lasts from -1 to 1
 
 
 @dataclass(frozen=True)
 class Path:
-    """Cubic motion over an exposure, zero at its middle.
+    """Cubic motion during an exposure, zero at its middle.
 
-    Row i of `coefficients` holds the factors of t, t^2, t^3 (t from -1 to 1) of x and y (pixels), the angle (radians)
-    and the logarithm of the zoom.
+    Attributes:
+        coefficients: Coefficients of t, t^2 and t^3 (t from -1 to 1) for x and y (pixels), the angle (radians) and the
+            logarithm of the zoom.
     """
 
     coefficients: Float[np.ndarray, "4 3"]
 
     def poses(self, times: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n 4"]:
-        """x, y, angle and log zoom at each of the times."""
+        """Return x, y, angle and log zoom at each time."""
         return times[:, None] ** np.arange(1, 4) @ self.coefficients.T
 
     @classmethod
     def still(cls) -> "Path":
-        """A path that stays where it is."""
+        """Return a path without motion."""
         return cls(np.zeros((4, 3)))
 
 
 def transforms(
     poses: Float[np.ndarray, "n 4"], centre: tuple[float, float] | Float[np.ndarray, "n 2"]
 ) -> Float[np.ndarray, "n 3 3"]:
-    """Homogeneous matrices that turn and zoom about `centre` (x, y) and then shift."""
+    """Return homogeneous matrices that rotate and zoom about `centre` (x, y) and then translate."""
     x, y, angle, zoom = poses.T
     cos, sin = np.exp(zoom) * np.cos(angle), np.exp(zoom) * np.sin(angle)
     cx, cy = np.broadcast_to(centre, (len(poses), 2)).T
@@ -49,11 +50,11 @@ class PathLengths:
     """Distribution of path lengths in pixels: at most 0.4 with probability `still`, otherwise log-normal, clipped.
 
     Attributes:
-        still: probability that nearly nothing moves.
-        median: of the log-normal part.
-        spread: standard deviation of the logarithm.
-        shortest: the log-normal part is clipped to this from below.
-        longest: and to this from above.
+        still: Probability of nearly no motion.
+        median: Median of the log-normal part.
+        spread: Standard deviation of the logarithm.
+        shortest: Lower limit of the log-normal part.
+        longest: Upper limit of the log-normal part.
     """
 
     still: float
@@ -72,16 +73,16 @@ class PathLengths:
 def draw_path(
     rng: np.random.Generator, length: float, spin: float, zoom: float, radius: float, *, bend: float, level: float
 ) -> Path:
-    """A random smooth path.
+    """Draw a random smooth path.
 
     Args:
-        rng: the random stream.
-        length: length of the centre's path in pixels.
-        spin: pixels that a point at `radius` turns, about.
-        zoom: pixels that a point at `radius` moves outwards or inwards, about.
-        radius: distance of the rim from the centre in pixels.
-        bend: strength of the curve; 0 is straight.
-        level: 0 for any direction; towards 1 the horizontal prevails.
+        rng: Random generator.
+        length: Length of the path of the centre in pixels.
+        spin: Approximate rotation of a point at `radius` in pixels.
+        zoom: Approximate radial motion of a point at `radius` in pixels.
+        radius: Distance of the rim from the centre in pixels.
+        bend: Curvature; 0 is straight.
+        level: Preference for horizontal motion, from 0 (any direction) to 1.
     """
     angle = rng.uniform(0.0, 2.0 * np.pi)
     ahead = np.array([np.cos(angle), (1.0 - level) * np.sin(angle)])

@@ -1,4 +1,4 @@
-"""The exposure: sub-frames at most a pixel apart, their mean, and the true extent of the blur."""
+"""Rendering of an exposure: sub-frames at most a pixel apart, their mean, and the true extent of the blur."""
 
 from typing import NamedTuple
 
@@ -9,11 +9,17 @@ from jaxtyping import Float, Float32, UInt8
 from sapnet.data.synthetic.motion import MIDDLE
 from sapnet.data.synthetic.scenes import Layer, Scene
 
-_FEWEST = 9  # sub-frames, where nothing moves fast
+_MIN_SUBFRAMES = 9
 
 
 class Exposure(NamedTuple):
-    """What a camera records of a scene: the mean of the sub-frames, the middle one, the blur's extent in pixels."""
+    """A rendered scene.
+
+    Attributes:
+        blurred: Mean of the sub-frames.
+        sharp: Middle sub-frame.
+        extent: Extent of the blur in pixels.
+    """
 
     blurred: UInt8[np.ndarray, "h w 3"]
     sharp: UInt8[np.ndarray, "h w 3"]
@@ -21,12 +27,12 @@ class Exposure(NamedTuple):
 
 
 def largest_step(scene: Scene, times: Float[np.ndarray, "n"]) -> float:
-    """The longest way in pixels that any point in the frame goes from one of the times to the next."""
+    """Return the largest motion in pixels of any point in the frame between neighbouring times."""
     height, width = scene.size
     longest = 0.0
     for number, layer in enumerate(scene.layers):
         moves = layer.placements(scene.camera, scene.size, times)
-        # A step is an affine function of the place, hence longest at a corner of what is seen.
+        # The motion is an affine function of the position, so it is largest at a corner of the visible region.
         if number == 0:
             points = np.linalg.inv(moves[:-1]) @ _corners(height, width)
         else:
@@ -37,8 +43,8 @@ def largest_step(scene: Scene, times: Float[np.ndarray, "n"]) -> float:
 
 
 def exposure_times(scene: Scene) -> Float[np.ndarray, "n"]:
-    """Evenly spaced instants from -1 to 1, odd in number and as few as keep every step within a pixel."""
-    count = _FEWEST
+    """Return the smallest odd number of evenly spaced times from -1 to 1 with steps of at most a pixel."""
+    count = _MIN_SUBFRAMES
     while True:
         times = np.linspace(-1.0, 1.0, count)
         times[count // 2] = 0.0
@@ -51,8 +57,12 @@ def exposure_times(scene: Scene) -> Float[np.ndarray, "n"]:
 def expose(scene: Scene, gamma: float | None) -> Exposure:
     """Render a scene.
 
-    Every sub-frame is rounded to 8 bits, as the frames of a video are. With `gamma` their mean is taken in linear
-    light, stored = linear^(1/gamma); with None it is the mean of the stored values.
+    Every sub-frame is rounded to 8 bits, like the frames of a video.
+
+    Args:
+        scene: The scene.
+        gamma: Exponent of linear light, stored = linear^(1/gamma), in which the mean is taken. None takes the mean of
+            the stored values.
     """
     times = exposure_times(scene)
     moves = [layer.placements(scene.camera, scene.size, times) for layer in scene.layers]
@@ -70,13 +80,13 @@ def expose(scene: Scene, gamma: float | None) -> Exposure:
 
 
 def extent_map(scene: Scene) -> Float32[np.ndarray, "h w"]:
-    """The blur's extent in pixels as `expose` returns it, without rendering the images."""
+    """Return the extent of the blur in pixels like `expose`, without rendering the images."""
     times = exposure_times(scene)
     return _extent(scene, [layer.placements(scene.camera, scene.size, times) for layer in scene.layers])
 
 
 def subframe(scene: Scene, moves: list[Float[np.ndarray, "3 3"]]) -> UInt8[np.ndarray, "h w 3"]:
-    """The scene at one instant, as an 8-bit image; `moves` places each layer (see `Layer.placements`)."""
+    """Render the scene at one time; `moves` contains a matrix of `Layer.placements` per layer."""
     height, width = scene.size
     ground = scene.layers[0].image
     frame = cv2.warpAffine(
@@ -107,7 +117,7 @@ def _patch(layer: Layer, move: Float[np.ndarray, "3 3"], box: tuple[slice, slice
 
 
 def _extent(scene: Scene, moves: list[Float[np.ndarray, "n 3 3"]]) -> Float32[np.ndarray, "h w"]:
-    """Length of the path of the surface that the sharp image shows at each pixel (alpha of at least one half)."""
+    """Return the length of the path of the visible surface (alpha of at least one half) at each pixel."""
     height, width = scene.size
     top = np.zeros((height, width), np.uint8)
     for number, layer in enumerate(scene.layers[1:], start=1):

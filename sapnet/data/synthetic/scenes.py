@@ -1,4 +1,4 @@
-"""A dynamic scene: what is in it, how it moves, and its textures."""
+"""Dynamic scenes: objects, motion and textures."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,15 @@ from sapnet.data.synthetic.textures import backdrop
 
 @dataclass(frozen=True)
 class Mover:
-    """Plan of one object: shape, opacity (0 to 1), centre (x, y) in pixels, own path, and how the camera moves it.
+    """An object without texture.
 
-    `share` is the part of the camera's motion that it takes on: 1 as the background, more if it is nearer, 0 if the
-    camera follows it.
+    Attributes:
+        shape: Kind of shape.
+        alpha: Opacity from 0 to 1.
+        centre: Centre (x, y) in pixels.
+        path: Motion relative to the camera.
+        share: Share of the camera's motion: 1 like the background, larger for nearer objects, 0 if the camera follows
+            the object.
     """
 
     shape: str
@@ -26,14 +31,20 @@ class Mover:
 
     @property
     def corner(self) -> tuple[int, int]:
-        """Where the first pixel (x, y) of `alpha` lies in the frame at the middle of the exposure."""
+        """Position (x, y) of the first pixel of `alpha` in the frame at the middle of the exposure."""
         x, y = self.centre
         return round(x - self.alpha.shape[1] / 2), round(y - self.alpha.shape[0] / 2)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that moves in a scene of `size` (height, width), without its textures."""
+    """A scene without textures.
+
+    Attributes:
+        size: Height and width of the frame in pixels.
+        camera: Motion of the camera.
+        movers: Objects from back to front.
+    """
 
     size: tuple[int, int]
     camera: Path
@@ -44,8 +55,11 @@ class Plan:
 class Layer:
     """One surface of a scene.
 
-    `image` holds RGB of 0 to 255, for an object multiplied by its alpha, which is the fourth channel (0 to 1); `corner`
-    is where its first pixel (x, y) lies in the frame at the middle of the exposure.
+    Attributes:
+        image: RGB from 0 to 255. The image of an object is multiplied by alpha, which is its fourth channel (0 to 1).
+        corner: Position (x, y) of the first pixel in the frame at the middle of the exposure.
+        path: Motion relative to the camera.
+        share: Share of the camera's motion.
     """
 
     image: Float32[np.ndarray, "h w c"]
@@ -56,7 +70,7 @@ class Layer:
     def placements(
         self, camera: Path, size: tuple[int, int], times: Float[np.ndarray, "n"]
     ) -> Float[np.ndarray, "n 3 3"]:
-        """Matrices from the image's pixels to the frame's pixels at each of the times."""
+        """Return the matrices from pixels of the image to pixels of the frame at each time."""
         height, width = self.image.shape[:2]
         place = np.eye(3)
         place[:2, 2] = self.corner
@@ -67,7 +81,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scene:
-    """Layers from back to front, the first one opaque and larger than the frame, under a moving camera."""
+    """A scene with textures.
+
+    Attributes:
+        size: Height and width of the frame in pixels.
+        camera: Motion of the camera.
+        layers: Surfaces from back to front. The first one is opaque and larger than the frame.
+    """
 
     size: tuple[int, int]
     camera: Path
@@ -75,7 +95,7 @@ class Scene:
 
 
 def unpainted(plan: Plan) -> Scene:
-    """The plan as a black scene: enough for the blur's extent, which depends on outlines and paths alone."""
+    """Return the plan as a black scene, which is sufficient to compute the extent of the blur."""
     layers = [Layer(np.zeros((*plan.size, 3), np.float32), (0, 0), Path.still(), 1.0)]
     for mover in plan.movers:
         image = np.zeros((*mover.alpha.shape, 4), np.float32)
@@ -85,7 +105,7 @@ def unpainted(plan: Plan) -> Scene:
 
 
 def paint(rng: np.random.Generator, plan: Plan) -> Scene:
-    """The plan with random textures on it; the background is as large as the camera's path makes it."""
+    """Return the plan with random textures; the size of the background depends on the camera's path."""
     height, width = plan.size
     margin = _margin(plan)
     ground = backdrop(rng, height + 2 * margin, width + 2 * margin)

@@ -1,4 +1,4 @@
-"""Objects: a shape with smooth edges cut out of a texture."""
+"""Objects: shapes with smooth edges that are cut out of a texture."""
 
 import cv2
 import numpy as np
@@ -12,9 +12,9 @@ _BOARD = (0.05, 0.15, 0.1, 0.65, 0.05)
 
 
 def draw_alpha(rng: np.random.Generator, shape: str, radius: float) -> Float32[np.ndarray, "side side"]:
-    """The opacity (0 to 1) of an object of about `radius` pixels.
+    """Draw the opacity (0 to 1) of an object of about `radius` pixels.
 
-    The border of the image is clear, so that it can be moved by parts of a pixel.
+    The border of the image is transparent, so that it can be moved by fractions of a pixel.
     """
     return cv2.GaussianBlur(_mask(rng, shape, radius), (3, 3), 0.5).astype(np.float32) / 255.0
 
@@ -22,7 +22,7 @@ def draw_alpha(rng: np.random.Generator, shape: str, radius: float) -> Float32[n
 def cut_out(
     rng: np.random.Generator, shape: str, alpha: Float32[np.ndarray, "side side"]
 ) -> Float32[np.ndarray, "side side 4"]:
-    """A textured object: RGB of 0 to 255 times `alpha`, and `alpha`."""
+    """Return a textured object: RGB from 0 to 255 multiplied by `alpha`, and `alpha`."""
     side = len(alpha)
     colours = surface(rng, side, side, _BOARD if shape == "board" else _WEIGHTS)
     ys, xs = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Opaque textures with the traits of photographs: strong edges, smooth regions, detail that falls off as 1/f."""
+"""Opaque textures with properties of photographs: strong edges, smooth regions, and a 1/f spectrum of details."""
 
 import string
 
@@ -12,7 +12,7 @@ _LETTERS = np.array(list(string.ascii_letters + string.digits + " "))
 
 
 def palette(rng: np.random.Generator, colours: int) -> Float[np.ndarray, "colours 3"]:
-    """Colours of one surface, 0 to 255: a common tint, mostly muted, from dark to light."""
+    """Draw the colours of a surface, 0 to 255, with a common tint and mostly low saturation."""
     tint = rng.random(3)
     value = rng.uniform(0.04, 1.0, (colours, 1))
     chroma = rng.beta(1.1, 2.8, (colours, 1))
@@ -22,7 +22,7 @@ def palette(rng: np.random.Generator, colours: int) -> Float[np.ndarray, "colour
 
 
 def clouds(rng: np.random.Generator, height: int, width: int, coarsest: int = 64) -> Float32[np.ndarray, "h w"]:
-    """Smooth noise of about unit deviation whose amplitude falls as 1/f from `coarsest` pixels down to 2."""
+    """Draw smooth noise of about unit deviation with a 1/f amplitude at scales from `coarsest` down to 2 pixels."""
     field = np.zeros((height, width), np.float32)
     step, power = coarsest, 0.0
     while step >= 2:
@@ -35,7 +35,7 @@ def clouds(rng: np.random.Generator, height: int, width: int, coarsest: int = 64
 
 
 def gradient(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """A smooth passage between two colours, as of sky, walls or water."""
+    """Draw a smooth gradient between two colours, as of sky, walls or water."""
     first, second = palette(rng, 2)
     mix = 0.5 + 0.2 * clouds(rng, height, width, 128)
     mix += rng.uniform(-0.5, 0.5) * np.linspace(-1, 1, height, dtype=np.float32)[:, None]
@@ -44,7 +44,7 @@ def gradient(rng: np.random.Generator, height: int, width: int) -> Picture:
 
 
 def outline(rng: np.random.Generator, kind: str) -> Float[np.ndarray, "points 2"]:
-    """A closed outline about the origin of about unit radius; kind: "ellipse", "box", "polygon" or "blob"."""
+    """Draw a closed outline around the origin of about unit radius; kind: "ellipse", "box", "polygon" or "blob"."""
     if kind == "box":
         side = rng.uniform(0.35, 1.0)
         points = np.array([[-1, -side], [1, -side], [1, side], [-1, side]])
@@ -67,7 +67,7 @@ def outline(rng: np.random.Generator, kind: str) -> Float[np.ndarray, "points 2"
 
 
 def leaves(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """Dead leaves: shapes whose radii follow r^-3, lying over each other on a smooth ground."""
+    """Draw dead leaves: overlapping shapes on a smooth background, with a density of radii of r^-3."""
     picture = gradient(rng, height, width)
     smallest, largest = rng.uniform(3.0, 8.0), rng.uniform(24.0, 56.0)
     area = 2.0 * np.pi * np.log(largest / smallest) / (smallest**-2 - largest**-2)
@@ -84,7 +84,7 @@ def leaves(rng: np.random.Generator, height: int, width: int) -> Picture:
 
 
 def facade(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """Rows of windows, tiles or bricks, with the lines between them, seen aslant."""
+    """Draw rows of windows, tiles or bricks in perspective."""
     wall, frame, *panes = palette(rng, 6)
     picture = np.empty((height, width, 3), np.uint8)
     picture[:] = wall
@@ -98,11 +98,11 @@ def facade(rng: np.random.Generator, height: int, width: int) -> Picture:
             cv2.rectangle(picture, box[:2], box[2:], panes[rng.integers(4)].tolist(), cv2.FILLED)
             if framed:
                 cv2.rectangle(picture, box[:2], box[2:], frame.tolist(), 1)
-    return _aslant(rng, picture)
+    return _perspective(rng, picture)
 
 
 def stripes(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """Bands of uneven width, as of fences, steps, shutters or zebra crossings."""
+    """Draw bands of different widths, as of fences, steps, shutters or zebra crossings."""
     colours = palette(rng, 4).astype(np.float32)
     angle = rng.choice([0.0, 0.5 * np.pi]) + rng.normal(0.0, 0.25)
     reach = int(np.hypot(height, width)) + 4
@@ -118,22 +118,22 @@ def stripes(rng: np.random.Generator, height: int, width: int) -> Picture:
 
 
 def lettering(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """Lines of text on a plain ground, as of signs, posters or shop windows."""
+    """Draw lines of text on a smooth background, as of signs, posters or shop windows."""
     picture = gradient(rng, height, width)
     dark = picture.mean() > 110
     y = 0
     while y < height:
         scale = rng.uniform(0.5, 1.8)
         y += int(34 * scale)
-        words = "".join(rng.choice(_LETTERS, int(width / (14 * scale)) + 2))
+        text = "".join(rng.choice(_LETTERS, int(width / (14 * scale)) + 2))
         colour = (palette(rng, 1)[0] * 0.35 if dark else 255 - 0.45 * palette(rng, 1)[0]).tolist()
         place = (int(rng.integers(-20, 10)), y)
         font = _FONTS[rng.integers(len(_FONTS))]
-        cv2.putText(picture, words, place, font, scale, colour, max(1, round(2 * scale)), cv2.LINE_AA)
-    return _aslant(rng, picture)
+        cv2.putText(picture, text, place, font, scale, colour, max(1, round(2 * scale)), cv2.LINE_AA)
+    return _perspective(rng, picture)
 
 
-def _aslant(rng: np.random.Generator, picture: Picture) -> Picture:
+def _perspective(rng: np.random.Generator, picture: Picture) -> Picture:
     height, width = picture.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     inner = corners + (rng.uniform(0.0, 0.18, (4, 2)) * (width, height) * np.sign((width / 2, height / 2) - corners))
@@ -142,7 +142,7 @@ def _aslant(rng: np.random.Generator, picture: Picture) -> Picture:
 
 
 def _finish(rng: np.random.Generator, picture: Picture) -> Float32[np.ndarray, "h w 3"]:
-    """Uneven light and a little fine grain over the drawn picture, then the softness of a lens."""
+    """Apply uneven light, fine grain and a slight blur."""
     height, width = picture.shape[:2]
     light = 1.0 + rng.uniform(0.02, 0.25) * clouds(rng, height, width, 128)
     grain = rng.uniform(0.0, 3.0) * clouds(rng, height, width, 8)
@@ -156,13 +156,20 @@ _KINDS = (leaves, facade, stripes, lettering, gradient)
 def surface(
     rng: np.random.Generator, height: int, width: int, weights: tuple[float, ...]
 ) -> Float32[np.ndarray, "h w 3"]:
-    """A texture of 0 to 255 for an object; `weights` of leaves, facade, stripes, lettering and gradient sum to 1."""
+    """Draw the texture of an object, 0 to 255.
+
+    Args:
+        rng: Random generator.
+        height: Height in pixels.
+        width: Width in pixels.
+        weights: Probabilities of leaves, facade, stripes, lettering and gradient.
+    """
     draw = _KINDS[rng.choice(len(_KINDS), p=weights)]
     return _finish(rng, draw(rng, height, width))
 
 
 def backdrop(rng: np.random.Generator, height: int, width: int) -> Float32[np.ndarray, "h w 3"]:
-    """A background of 0 to 255: one or several textures behind a skyline, poles and wires, lamps."""
+    """Draw a background, 0 to 255: one or several textures separated by a skyline, with poles, wires and lamps."""
     weights = (0.42, 0.18, 0.1, 0.1, 0.2)
     picture = _KINDS[rng.choice(len(_KINDS), p=weights)](rng, height, width)
     for _ in range(rng.integers(0, 3)):
@@ -173,11 +180,11 @@ def backdrop(rng: np.random.Generator, height: int, width: int) -> Float32[np.nd
         line = np.concatenate([[[0, height]], [[0, line[0, 1]]], line, [[width, line[-1, 1]]], [[width, height]]])
         cv2.fillPoly(mask, [np.rint(line * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         picture = cv2.copyTo(other, (mask > 127).astype(np.uint8), picture)
-    _thin_things(rng, picture)
+    _draw_thin_objects(rng, picture)
     return _finish(rng, picture)
 
 
-def _thin_things(rng: np.random.Generator, picture: Picture) -> None:
+def _draw_thin_objects(rng: np.random.Generator, picture: Picture) -> None:
     height, width = picture.shape[:2]
     for colour in palette(rng, int(rng.integers(0, 7))):
         ends = rng.uniform(-0.1, 1.1, (2, 2)) * (width, height)

@@ -1,0 +1,1 @@
+"""Loggers for metrics and pictures."""
