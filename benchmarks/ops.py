@@ -22,7 +22,7 @@ GOAL_MIB = 64
 
 def main() -> None:
     """Run all measurements."""
-    threads, served = torch.get_num_threads(), backend.choose("cpu").__name__
+    threads, served = torch.get_num_threads(), backend.get_backend("cpu").__name__
     print(f"{SIDE} x {SIDE} positions, {CHANNELS} channels in and out, {SIZE} x {SIZE} taps with V and offsets")
     print(f"torch {torch.__version__}, {threads} threads, backend {served}")
     floors = print_floor()

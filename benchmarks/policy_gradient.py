@@ -19,10 +19,10 @@ from benchmarks.tables import origin_line
 from sapnet.markdown import markdown_table
 from sapnet.provenance import provenance
 from sapnet.sampling.calibration import calibrate
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
-from sapnet.sampling.result import Sampling
-from sapnet.sampling.state import State
+from sapnet.sampling.sampled_points import SampledPoints
 from sapnet.training.gradient_noise import Moments
 from sapnet.training.policy_gradient import policy_loss
 from sapnet.training.reward import stage_reward
@@ -39,7 +39,7 @@ def gaussian(image: Tensor, sigma: float) -> Tensor:
     return F.conv2d(image, line.transpose(2, 3), padding=(reach, 0), groups=image.shape[1])
 
 
-def toy_state(size: int, rng: torch.Generator) -> State:
+def toy_state(size: int, rng: torch.Generator) -> StageContext:
     """Return the inputs of the toy model: a smooth image with the error described above."""
 
     def noise(channels):
@@ -50,10 +50,10 @@ def toy_state(size: int, rng: torch.Generator) -> State:
     error = (0.02 + 0.18 * blobs) * noise(3).sign()
     restored, blurred = sharp + error, sharp + 1.5 * error
     features = gaussian(torch.cat((blobs, noise(7)), dim=1), 1).movedim(1, -1)
-    return State(1, (1, 1), (size, size), features, restored, blurred, sharp)
+    return StageContext(1, (1, 1), (size, size), features, restored, blurred, sharp)
 
 
-def toy_stage(state: State, sampling: Sampling) -> Tensor:
+def toy_stage(state: StageContext, sampling: SampledPoints) -> Tensor:
     """Return `OP_k` of the toy model: the image with the error that remains after sampling."""
     remaining = torch.ones(len(state.blurred), 1, *state.size)
     for scale, actions in sampling.actions.items():
@@ -63,7 +63,7 @@ def toy_stage(state: State, sampling: Sampling) -> Tensor:
     return state.sharp + remaining * (state.restored - state.sharp)
 
 
-def toy_policy(state: State, rng: torch.Generator) -> Policy:
+def toy_policy(state: StageContext, rng: torch.Generator) -> Policy:
     """Return a random policy whose expected number of points equals the budget."""
     policy = Policy(state.features.shape[-1])
     with torch.no_grad():
@@ -143,7 +143,7 @@ def penalty_slope(args: argparse.Namespace, off: float) -> tuple[float, float, f
     policy.forward = lambda state: logit[:, None, None].expand(-1, args.size, args.size)
     image = torch.zeros(1, 3, args.size, args.size).expand(number, -1, -1, -1)
     sampler = LearnedSampler(policy, "indicator", scales=(2,))
-    state = State(1, (1, 1), (args.size, args.size), None, image, image)
+    state = StageContext(1, (1, 1), (args.size, args.size), None, image, image)
     sampling = sampler(state, "draw", torch.Generator().manual_seed(args.seed))
     loss = number * policy_loss(sampling, torch.zeros(number, args.size, args.size), "global", "indicator")
     (slope,) = torch.autograd.grad(-loss, logit)

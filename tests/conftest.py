@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Checks all arguments and results in the package against their annotations, including the shapes of tensors. As for
+# static type checkers (PEP 484), `float` includes `int`. It must be installed before the first import of the package.
+install_import_hook("sapnet", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")

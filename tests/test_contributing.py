@@ -47,9 +47,9 @@ row = read_study(here / "experiments" / "table4.yaml").rows["stages_1"]
 assert compose(*row).network.stages == 1
 
 contrast = build_module(compose("sampling=contrast", "network=mini", "network.stages=2"))
-sampling = contrast.network.walk(batch["blurred"], mode="top").samplings[1]
+sampling = contrast.network.trace(batch["blurred"], mode="top").sampled_points[1]
 assert type(contrast.network.samplers["1"]).__name__ == "ContrastSampler"
-assert sampling.kept(2).tolist() == list(sampling.counts[2])
+assert sampling.kept_counts(2).tolist() == list(sampling.counts[2])
 print("all four")
 """
 

@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from sapnet import __version__
-from sapnet.checkpoints.network_config import check_network_config
+from sapnet.checkpoints.network_config import check_network_config, update_targets
 from sapnet.errors import UserError
 from sapnet.files import write_atomically
 
@@ -133,6 +133,8 @@ def _read(path: Path, map_location: Any) -> dict[str, Any]:
         raise UserError(f"{path}: the checkpoint cannot be read ({error.strerror or error}).") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint but a {type(checkpoint).__name__}; use one that sapnet wrote.")
+    if isinstance(checkpoint.get(METADATA), dict):
+        checkpoint[METADATA] = update_targets(checkpoint[METADATA])
     return checkpoint
 
 

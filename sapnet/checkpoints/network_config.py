@@ -9,6 +9,8 @@ from sapnet.errors import UserError
 
 #: Packages whose classes a checkpoint may instantiate.
 _ALLOWED_PACKAGES = ("sapnet.models.", "sapnet.layers.", "sapnet.sampling.")
+#: Classes that have moved to another module, by their path in earlier checkpoints.
+_MOVED_TARGETS = {"sapnet.models.adaptive.AdaptiveNetwork": "sapnet.models.adaptive_network.AdaptiveNetwork"}
 _HYDRA_KEYS = frozenset({"_target_", "_args_", "_partial_", "_recursive_", "_convert_"})
 
 
@@ -36,6 +38,22 @@ def check_network_config(node: Any, key: str = "model") -> None:
         raise UserError(f"{key} contains the interpolation {node!r}, which a stored configuration cannot have.")
     elif node is not None and not isinstance(node, str | int | float):
         raise UserError(f"{key} contains a {type(node).__name__}, which a network configuration cannot have.")
+
+
+def update_targets(node: Any) -> Any:
+    """Replace the paths of classes that have moved since the checkpoint was written.
+
+    Args:
+        node: Configuration, or a part of it.
+    """
+    if isinstance(node, dict):
+        return {
+            key: _MOVED_TARGETS.get(value, value)
+            if key == "_target_" and isinstance(value, str)
+            else update_targets(value)
+            for key, value in node.items()
+        }
+    return [update_targets(value) for value in node] if isinstance(node, list) else node
 
 
 def _check_target(target: Any, key: str) -> None:

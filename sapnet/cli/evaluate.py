@@ -13,7 +13,7 @@ from sapnet.evaluation.network_evaluation import evaluate, evaluate_published
 from sapnet.evaluation.networks import check_choice, open_checkpoint
 from sapnet.evaluation.study_runner import chosen_study, report_study
 from sapnet.evaluation.summary import as_table
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 
 log = logging.getLogger(__name__)
 

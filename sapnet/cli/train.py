@@ -12,7 +12,7 @@ from sapnet.evaluation.network_evaluation import evaluate
 from sapnet.evaluation.networks import open_checkpoint
 from sapnet.evaluation.study_runner import chosen_study, report_study
 from sapnet.evaluation.summary import as_table
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.fitting import fit
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -123,7 +122,7 @@ def to_array(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 @contextmanager
-def _open(path: Path, file: IO[bytes]) -> Iterator[Image.Image]:
+def _open(path: Path, file: BytesIO | BufferedReader) -> Iterator[Image.Image]:
     try:
         with Image.open(file, formats=_FORMATS) as image:
             yield image

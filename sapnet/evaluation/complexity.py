@@ -11,14 +11,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 
 aten = torch.ops.aten
 
@@ -158,7 +158,7 @@ def count(network: nn.Module, height: int = 256, width: int = 256) -> Cost:
     return Cost(parameters, flops, moved, height, width)
 
 
-def restore(network: nn.Module, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+def restore(network: nn.Module, image: Float[Tensor, "b 3 h w"]) -> list[Tensor] | Tensor:
     """Run a network without ground truth; samplers that need it use the image instead."""
     return network(image, image, image[:, :1]) if isinstance(network, AdaptiveNetwork) else network(image)
 
@@ -176,7 +176,7 @@ class InnermostModuleHook:
         self.network, self.callback = network, callback
         self.active = [""]
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "InnermostModuleHook":
         """Register the hooks."""
         self.hooks = []
         for path, module in self.network.named_modules():

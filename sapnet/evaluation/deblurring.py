@@ -11,7 +11,7 @@ from sapnet.checks import check_writable
 from sapnet.data.images import SUFFIXES, read_image, to_array, to_tensor, write_image
 from sapnet.errors import UserError
 from sapnet.evaluation.pictures import with_points
-from sapnet.models.adaptive import AdaptiveNetwork, use_window
+from sapnet.models.adaptive_network import AdaptiveNetwork, use_window
 
 
 def pairs_of_paths(source: Path, target: Path, overwrite: bool) -> list[tuple[Path, Path]]:
@@ -55,9 +55,9 @@ def restore(network: nn.Module, image: Tensor, device: torch.device) -> tuple[Te
     blurred = image[None].to(device)
     if not isinstance(network, AdaptiveNetwork):
         return network(blurred)[-1][0].cpu(), {}
-    walk = network.walk(blurred)
+    walk = network.trace(blurred)
     pictures = {}
-    for stage, sampling in walk.samplings.items():
+    for stage, sampling in walk.sampled_points.items():
         chosen = sampling.mask(min(sampling.points))[0].cpu()
         pictures[stage + 1] = with_points(walk.outputs[stage - 1][0].cpu(), chosen)
     return walk.outputs[-1][0].cpu(), pictures

@@ -11,7 +11,7 @@ from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.errors import UserError
 from sapnet.evaluation.checkpoints import checkpoint_kind
 from sapnet.evaluation.runner import Restore
-from sapnet.models.adaptive import AdaptiveNetwork, use_window
+from sapnet.models.adaptive_network import AdaptiveNetwork, use_window
 from sapnet.models.weights import load_published
 
 

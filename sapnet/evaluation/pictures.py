@@ -14,7 +14,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 _WHITE = (255, 255, 255)
 _GAP = 6
@@ -38,7 +38,7 @@ class HeatMap:
     unit: str = ""
 
 
-Cell = Float[Tensor, "3 h w"] | HeatMap | Picture
+Cell = Float[Tensor, "3 _ _"] | HeatMap | Picture
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sapnet.evaluation.pictures import HeatMap, Picture, heat_map, panel, with_points
 from sapnet.evaluation.point_values import centre_crop, input_error, network_inputs
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 
 
 @torch.no_grad()
@@ -34,17 +34,17 @@ def draw(
     for i in range(rows):
         item = centre_crop(items[i])
         images = network_inputs(item, device)
-        walk = network.walk(**images, mode=network.inference)
+        walk = network.trace(**images, mode=network.inference)
         row = [("blurred", item["blurred"])]
         if "extent" in item:
             row.append(("blur extent", heat_map(item["extent"])))
-        for stage, sampling in walk.samplings.items():
+        for stage, sampling in walk.sampled_points.items():
             error = input_error(walk, stage, images["sharp"])[0].cpu()
             row.append((f"error before stage {stage + 1}", HeatMap(error, _top(error))))
             if i < len(values):
                 value = values[i][stage]
                 row.append((f"value of points {stage + 1}", HeatMap(value, _top(value))))
-            before = walk.states[stage].restored[0, :, : error.shape[0], : error.shape[1]].cpu()
+            before = walk.contexts[stage].restored[0, :, : error.shape[0], : error.shape[1]].cpu()
             chosen = sampling.mask(min(sampling.points))[0].cpu()
             row.append((f"points of stage {stage + 1}", with_points(before, chosen)))
         titles.append([title for title, _ in row])

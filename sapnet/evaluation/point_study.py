@@ -13,8 +13,8 @@ from sapnet.errors import UserError
 from sapnet.evaluation.metrics import psnr
 from sapnet.evaluation.point_values import Inputs, network_inputs, restore_sampling
 from sapnet.evaluation.statistics import paired_interval
-from sapnet.models.adaptive import AdaptiveNetwork
-from sapnet.sampling.state import State
+from sapnet.models.adaptive_network import AdaptiveNetwork
+from sapnet.sampling.context import StageContext
 
 #: Budget that denotes no points: only the regular layers of a sampled stage run.
 NO_POINTS = -1.0
@@ -26,7 +26,7 @@ NEGLIGIBLE_DB = 0.02
 def without_points(network: AdaptiveNetwork, blurred: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b 3 h w"]]:
     """Restore without points: the blocks of sampled stages refine no position, all other layers run."""
 
-    def choose(state: State) -> dict[int, Tensor]:
+    def choose(state: StageContext) -> dict[int, Tensor]:
         patches = state.grid[0] * state.grid[1] * len(state.blurred)
         none = torch.empty(patches, 0, dtype=torch.int64, device=state.blurred.device)
         return dict.fromkeys(network.sampler_of(state.stage).strides, none)
@@ -110,13 +110,13 @@ def _measure(
                 outputs = without_points(network, images["blurred"])
             else:
                 network.use_budget(budget)
-                outputs = network.walk(**images, mode=network.inference).outputs
+                outputs = network.trace(**images, mode=network.inference).outputs
             values["budget", budget] = value(outputs[-1])
             if budget == own_budget:
                 values |= {("stage", k): value(output) for k, output in enumerate(outputs, start=1)}
         for name, samplers in others.items():
             network.sampler, network.samplers = name, samplers
-            values["points", name] = value(network.walk(**images, mode="top").outputs[-1])
+            values["points", name] = value(network.trace(**images, mode="top").outputs[-1])
     return values
 
 

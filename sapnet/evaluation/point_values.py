@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from sapnet.evaluation.policy_study import auc_of_hardest, mean_agreement, rank_correlation
 from sapnet.layers.hierarchy import join
-from sapnet.models.adaptive import AdaptiveNetwork, Walk
-from sapnet.sampling.result import Sampling
+from sapnet.models.adaptive_network import AdaptiveNetwork, Trace
+from sapnet.sampling.sampled_points import SampledPoints
 
 #: Budget at which every position of every canvas is sampled.
 FULL_BUDGET = 3.0
@@ -58,7 +58,7 @@ def centre_crop(item: Mapping[str, Any], side: int = SIDE) -> dict[str, Any]:
 
 
 class Inputs(TypedDict):
-    """Images of an item, arguments of `AdaptiveNetwork.walk`."""
+    """Images of an item, arguments of `AdaptiveNetwork.trace`."""
 
     blurred: Float[Tensor, "1 3 h w"]
     sharp: Float[Tensor, "1 3 h w"]
@@ -71,13 +71,13 @@ def network_inputs(item: Mapping[str, Any], device: torch.device) -> Inputs:
     return Inputs(blurred=blurred, sharp=sharp, extent=item["extent"][None].to(device) if "extent" in item else None)
 
 
-def input_error(walk: Walk, stage: int, sharp: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+def input_error(walk: Trace, stage: int, sharp: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
     """Return the error of the image that a sampled stage refines, `|OP_{k-1} - GT|`, mean over RGB."""
     height, width = sharp.shape[-2:]
-    return (walk.states[stage].restored[..., :height, :width] - sharp).abs().mean(dim=1).detach()
+    return (walk.contexts[stage].restored[..., :height, :width] - sharp).abs().mean(dim=1).detach()
 
 
-def value_map(sampling: Sampling, values: Mapping[int, Float[Tensor, "p l"]]) -> Float[Tensor, "b h w"]:
+def value_map(sampling: SampledPoints, values: Mapping[int, Float[Tensor, "p _"]]) -> Float[Tensor, "b h w"]:
     """Distribute the values of points over the pixels of the joined, padded image and sum over scales.
 
     The value of a point is divided equally among the pixels of its canvas position, so that the sum is preserved.
@@ -104,7 +104,7 @@ def value_map(sampling: Sampling, values: Mapping[int, Float[Tensor, "p l"]]) ->
 @torch.enable_grad()
 def point_values(
     network: AdaptiveNetwork, item: Mapping[str, Any], device: torch.device, budget: float = FULL_BUDGET
-) -> tuple[Walk, dict[int, Float[Tensor, "h w"]]]:
+) -> tuple[Trace, dict[int, Float[Tensor, "h w"]]]:
     """Compute the first-order value of each point of one image: the reduction of the error by its update.
 
     Args:
@@ -122,14 +122,16 @@ def point_values(
     height, width = item["sharp"].shape[-2:]
     with restore_sampling(network), frozen(network):
         network.use_budget(budget)
-        walk = network.walk(**images, mode="top", gates="unit")
+        walk = network.trace(**images, mode="top", gates="unit")
         loss = (walk.outputs[-1] - images["sharp"]).abs().mean(dim=1).sum()
         keys = [(stage, scale) for stage, gates in walk.gates.items() for scale in gates]
         gradients = torch.autograd.grad(loss, [walk.gates[stage][scale] for stage, scale in keys])
     values: dict[int, dict[int, Tensor]] = defaultdict(dict)
     for (stage, scale), gradient in zip(keys, gradients, strict=True):
         values[stage][scale] = -gradient
-    maps = {stage: value_map(walk.samplings[stage], by_scale)[0, :height, :width] for stage, by_scale in values.items()}
+    maps = {
+        stage: value_map(walk.sampled_points[stage], by_scale)[0, :height, :width] for stage, by_scale in values.items()
+    }
     return walk, maps
 
 

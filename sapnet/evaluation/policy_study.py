@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from sapnet.evaluation.metrics import psnr
 from sapnet.evaluation.statistics import paired_interval
-from sapnet.models.adaptive import AdaptiveNetwork, Walk
+from sapnet.models.adaptive_network import AdaptiveNetwork, Trace
 from sapnet.sampling.samplers import make_sampler
 
 #: Samplers without training. `extent` needs the blur extent of every image.
@@ -48,7 +48,7 @@ def auc_of_hardest(score: Tensor, truth: Tensor, share: float = 0.25) -> float:
     return float((ranks[hard].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def agreement(walk: Walk, item: Mapping[str, Any]) -> list[dict[str, Any]]:
+def agreement(walk: Trace, item: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Compare two scores with two truths for each sampled stage of one image.
 
     The scores are the map that the points were chosen from and the image gradient of `OP_{k-1}`. The truths are the
@@ -56,8 +56,8 @@ def agreement(walk: Walk, item: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     rows = []
     height, width = item["sharp"].shape[-2:]
-    for stage, sampling in walk.samplings.items():
-        state = walk.states[stage]
+    for stage, sampling in walk.sampled_points.items():
+        state = walk.contexts[stage]
         before = state.restored[0, :, :height, :width].cpu()
         truths = {"error": (before - item["sharp"]).abs().mean(dim=0)}
         if "extent" in item:
@@ -108,7 +108,7 @@ def study(
         network.to(device)
         for item in tqdm(items, desc=f"sampler {name}", unit="image", disable=None, leave=False):
             images = {key: item[key][None].to(device) for key in ("blurred", "sharp", "extent") if key in item}
-            walk = network.walk(**images, mode=network.inference)
+            walk = network.trace(**images, mode=network.inference)
             values[name].append(float(psnr(walk.outputs[-1].cpu(), item["sharp"][None])))
             for row in agreement(walk, item) if name == own else ():
                 scores[row["stage"], row["score"], row["truth"]].append((row["rank_correlation"], row["auc"]))
@@ -128,7 +128,7 @@ def _by_inference(
     table = []
     for mode in ("top", "dither", "draw"):
         rng = torch.Generator().manual_seed(0)
-        outputs = [network.walk(item["blurred"][None].to(device), mode=mode, generator=rng).outputs for item in items]
+        outputs = [network.trace(item["blurred"][None].to(device), mode=mode, rng=rng).outputs for item in items]
         values = [float(psnr(o[-1].cpu(), item["sharp"][None])) for o, item in zip(outputs, items, strict=True)]
         table.append({"inference": mode, "psnr": float(np.mean(values))})
     return table

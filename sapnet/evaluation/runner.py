@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -54,6 +54,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+@runtime_checkable
 class Items(Protocol):
     """Test images, read one at a time."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sapnet.data.images import write_image
 from sapnet.evaluation import point_picture, point_study, point_values, policy_study
 from sapnet.evaluation.runner import usual_device
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.provenance import write_json
 from sapnet.training.gradient_noise import signal_to_noise
 
@@ -57,7 +57,7 @@ def study_points(network: AdaptiveNetwork, data: DictConfig, folder: Path) -> di
     device, items = usual_device(), module.whole_images("test")
     network.to(device)
     result, maps, skipped = point_study.study(network, items, device), [], []
-    if getattr(network.generator, "takes_gates", False):
+    if getattr(network.generator, "supports_gates", False):
         result["values"], maps = point_values.study_values(network, items, device)
     else:
         skipped.append(f"Values of points: {type(network.generator).__name__} does not take gates.")

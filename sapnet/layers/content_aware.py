@@ -1,4 +1,4 @@
-"""The content-aware processing module and the residual block around it: Sec. 3.2, Fig. 3, Eq. 19-20."""
+"""The content-aware processing module and its residual block (Sec. 3.2, Fig. 3, Eq. 19-20)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from sapnet.layers.attention import ClusterAttention, FullAttention, Normalisation
+from sapnet.layers.attention import ClusterAttention, FullAttention
 from sapnet.layers.filtering import PixelDependentFilter
 from sapnet.layers.windows import PointWindows
 from sapnet.ops import backend
@@ -18,25 +18,25 @@ from sapnet.ops.points import gather, overwrite, put, scatter, take
 
 @dataclass(frozen=True)
 class ContentAwareOptions:
-    """The switches of Table 4 and the variants of Sec. 4.3; the defaults are the paper's final network.
+    """Options of Table 4 and variants of Sec. 4.3; the defaults are the paper's final network.
 
-    A part that is switched off has no parameters.
+    A disabled part has no parameters.
 
     Attributes:
         self_attention: *SA*.
-        cross_attention: *CA*, from encoder to decoder; off: the additive skip alone.
+        cross_attention: *CA*, from encoder to decoder; off: only the additive skip connection.
         cross_level_attention: *CLA*, from the previous stage; off: that stage's features are added.
-        masks: *Mask*, ``M_S`` and ``M_C`` of Eq. 16.
+        masks: *Mask*, `M_S` and `M_C` of Eq. 16.
         kernel: *V* of Eq. 17.
         offsets: *Delta* of Eq. 17.
-        kernel_size: ``K``.
-        max_offset: ``Delta_max`` in canvas pixels.
-        depthwise: The literal Eq. 18 in place of a full filter weight.
-        normalisation: ``softmax``, ``elu_unnormalised`` (the paper's wording, -0.15 dB) or ``elu_normalised``, which
-            checkpoints of earlier versions call ``elu`` (`sapnet.layers.attention.ClusterAttention`).
-        full_attention: Standard softmax attention at the lowest resolution and none elsewhere, in place of *SA*.
-        fusion: ``mask`` (Eq. 20), or ``add`` or ``concat`` of the two branches.
-        full_size_q: ``Q`` from the whole canvas of a non-uniform stage instead of its regular grid.
+        kernel_size: `K`.
+        max_offset: `Delta_max` in canvas pixels.
+        depthwise: Literal Eq. 18 instead of a full filter weight.
+        normalisation: `softmax`, `elu_unnormalised` (the paper's wording, -0.15 dB) or `elu_normalised`, see
+            `sapnet.layers.attention.ClusterAttention`. `elu` in earlier checkpoints means `elu_normalised`.
+        full_attention: Standard softmax attention at the lowest resolution, and none elsewhere, instead of *SA*.
+        fusion: `mask` (Eq. 20), or `add` or `concat` of the two branches.
+        full_size_q: Whether `Q` is computed from the whole canvas of a non-uniform stage instead of its regular grid.
     """
 
     self_attention: bool = True
@@ -48,7 +48,7 @@ class ContentAwareOptions:
     kernel_size: int = 5
     max_offset: float = 8.0
     depthwise: bool = False
-    normalisation: Normalisation = "softmax"
+    normalisation: str = "softmax"
     full_attention: bool = False
     fusion: Literal["mask", "add", "concat"] = "mask"
     full_size_q: bool = False
@@ -59,10 +59,10 @@ class ContentAwareOptions:
 
 
 def regrid(canvas: Float[Tensor, "b h w c"], height: int, width: int) -> Float[Tensor, "b h2 w2 c"]:
-    """Bring a canvas to a grid n times coarser or finer: every n-th position, itself, or each position n times.
+    """Resample a canvas to a grid n times coarser or finer by taking every n-th position or repeating each one.
 
     Raises:
-        ValueError: If no whole number n, the same for height and width, leads from one to the other.
+        ValueError: The sizes are not related by one integer n for height and width.
     """
     size = tuple(canvas.shape[1:3])
     if size == (height, width):
@@ -76,13 +76,13 @@ def regrid(canvas: Float[Tensor, "b h w c"], height: int, width: int) -> Float[T
 
 
 class ContentAware(nn.Module):
-    """Global attention and local filter side by side, fused per position (Eq. 20).
+    """Global attention and a local filter in parallel, fused at each position (Eq. 20).
 
     Args:
-        channels: Width ``C``.
-        options: What is switched on.
-        cross: Whether this place in the network receives cross-attention; it is summed with self-attention.
-        lowest: Whether this is the lowest resolution, the only one with attention under ``full_attention``.
+        channels: Channels `C`.
+        options: Options of the module.
+        cross: Whether the module has cross-attention, which is added to self-attention.
+        lowest: Whether this is the lowest resolution, the only one with attention if `full_attention` is set.
     """
 
     def __init__(self, channels: int, options: ContentAwareOptions, cross: bool, lowest: bool):
@@ -113,31 +113,31 @@ class ContentAware(nn.Module):
         source: Float[Tensor, "b h2 w2 c"] | None,
         windows: PointWindows | None = None,
     ) -> Float[Tensor, "b l c"]:
-        """Return ``Y_GL`` at the points.
+        """Return `Y_GL` at the points.
 
         Args:
-            canvas: ``X``, where the filter reads its taps.
-            values: ``X_nu``, the canvas at the points.
-            points: Raster indices; None for every position.
-            grid: ``X_u``, the regular grid that global information is gathered from.
-            source: What cross-attention pools, on the same grid; unused where there is none.
-            windows: Of attention; None: it is global.
+            canvas: `X`, from which the filter reads its taps.
+            values: `X_nu`, the canvas at the points.
+            points: Raster indices; None: every position.
+            grid: `X_u`, the regular grid from which global information is pooled.
+            source: Features that cross-attention pools, on the same grid; unused without cross-attention.
+            windows: Windows of attention; None: global attention.
         """
         heads = self._heads()
-        made = apply_heads(values, heads.values(), self.filter.max_offset) if heads else []
-        of = dict(zip(heads, made, strict=True))
-        local = self.filter(canvas, values, points, made[: len(self.filter.heads)])
+        outputs = apply_heads(values, heads.values(), self.filter.max_offset) if heads else []
+        output_of = dict(zip(heads, outputs, strict=True))
+        local = self.filter(canvas, values, points, outputs[: len(self.filter.heads)])
         if self.fusion == "none":
             return local
-        if self._fuses(values, windows):
+        if self._can_fuse(values, windows):
             branches = [
-                getattr(self, name).branch(None if name == "self_attention" else source, of[name])
+                getattr(self, name).branch(None if name == "self_attention" else source, output_of[name])
                 for name in self._attentions()
             ]
-            return attend_and_fuse(grid, local, of["fusion"], branches)
+            return attend_and_fuse(grid, local, output_of["fusion"], branches)
         parts = []
         for name in self._attentions():
-            p = {"p": of[name]} if name in of else {}
+            p = {"p": output_of[name]} if name in output_of else {}
             pooled = grid if name == "self_attention" else source
             parts.append(getattr(self, name)(values, grid, pooled, windows, **p))
         attended = sum(parts[1:], parts[0])
@@ -145,24 +145,24 @@ class ContentAware(nn.Module):
             return attended + local
         if self.fusion == "concat":
             return self.f_fus(torch.cat([attended, local], dim=-1))
-        # In mixed precision the filter is computed in float32, the rest is not.
-        return torch.lerp(local, attended.to(local.dtype), of["fusion"].to(local.dtype))
+        # In mixed precision only the filter is computed in float32.
+        return torch.lerp(local, attended.to(local.dtype), output_of["fusion"].to(local.dtype))
 
     def _attentions(self) -> list[str]:
         return [name for name in ("self_attention", "cross_attention") if getattr(self, name) is not None]
 
-    def _fuses(self, values: Tensor, windows: PointWindows | None) -> bool:
-        # The compiled kernel has the default's attention alone: softmax, both masks, one global window, fusion by mask.
+    def _can_fuse(self, values: Tensor, windows: PointWindows | None) -> bool:
+        # The compiled kernel supports only the default attention: softmax, both masks, one global window, mask fusion.
         if self.fusion != "mask" or windows is not None or values.numel() == 0:
             return False
-        usual = all(
+        default = all(
             isinstance(a, ClusterAttention) and a.normalisation == "softmax" and a.mask_space is not None
             for a in (getattr(self, name) for name in self._attentions())
         )
-        return usual and backend.fuses(values)
+        return default and backend.can_fuse(values)
 
     def _heads(self) -> dict[str | int, Head]:
-        # All that is predicted from the points' own features: the filter's first, by number, then the others by name.
+        # All heads on the features at the points: those of the filter by number, then the others by name.
         heads: dict[str | int, Head] = dict(enumerate(self.filter.heads))
         for name in self._attentions():
             attention = getattr(self, name)
@@ -174,17 +174,17 @@ class ContentAware(nn.Module):
 
 
 class ContentAwareBlock(nn.Module):
-    """The network's residual block, ``x + conv1x1(relu(content_aware(x)))``, on a whole canvas or at points of it.
+    """The residual block `x + conv1x1(relu(content_aware(x)))`, on a whole canvas or at points of it.
 
-    At points, the refined features are put back into the canvas (Eq. 3) and all other positions keep their value.
-    The same weights serve both.
+    With points, the refined features are written back into the canvas (Eq. 3) and all other positions keep their value.
+    The weights are the same in both cases.
 
     Args:
-        channels: Width ``C``.
-        options: What is switched on.
-        cross: Whether this place in the network receives cross-attention.
+        channels: Channels `C`.
+        options: Options of the content-aware module.
+        cross: Whether the block has cross-attention.
         lowest: Whether this is the lowest resolution.
-        grid_stride: From one position of the regular grid to the next on a canvas that points are chosen on.
+        grid_stride: Stride of the regular grid on a canvas with points.
     """
 
     def __init__(
@@ -212,11 +212,11 @@ class ContentAwareBlock(nn.Module):
         """Refine the canvas.
 
         Args:
-            canvas: Features; of a non-uniform stage at ``grid_stride`` times the resolution of its regular grid.
+            canvas: Features; in a non-uniform stage with `grid_stride` times the resolution of the regular grid.
             points: Raster indices of the positions to refine; None: all, and the canvas is the regular grid.
-            source: Features that cross-attention reads, at any of the resolutions :func:`regrid` takes.
-            windows: Those that attention is limited to, made for this canvas and these points; None: it is global.
-            in_place: Whether refined points may be written into the canvas itself, where no gradients are wanted.
+            source: Features for cross-attention, at any resolution that `regrid` accepts.
+            windows: Windows of attention for this canvas and these points; None: global attention.
+            in_place: Whether to write refined points into the canvas itself, if no gradients are needed.
             gate: Factor of each point's update; None: 1. Its gradient at 1 is the first-order value of the point.
         """
         sampled = points is not None
@@ -239,12 +239,12 @@ class ContentAwareBlock(nn.Module):
     def source_grid(
         self, source: Float[Tensor, "b h2 w2 c"], canvas: Float[Tensor, "b h w c"], sampled: bool
     ) -> Float[Tensor, "b h3 w3 c"]:
-        """Bring a source to the grid that attention pools, once, where several blocks on a canvas read it.
+        """Resample a source to the grid that attention pools, so that several blocks can share the result.
 
         Args:
-            source: What :meth:`forward` takes; already on the grid, it is returned as it is.
-            canvas: The one to be refined.
-            sampled: Whether points of it are chosen.
+            source: Features for cross-attention, as in `forward`; returned unchanged if already on the grid.
+            canvas: The canvas to refine.
+            sampled: Whether points of the canvas are refined.
         """
         stride = self._stride(sampled)
         return regrid(source, canvas.shape[1] // stride, canvas.shape[2] // stride).contiguous()

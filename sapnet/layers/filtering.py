@@ -1,4 +1,4 @@
-"""The pixel-dependent filtering module: Sec. 3.2.4, Eq. 17-18."""
+"""The pixel-dependent filtering module (Sec. 3.2.4, Eq. 17-18)."""
 
 import math
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from sapnet.ops.heads import Head, apply_heads
 
 
 class PixelDependentFilter(nn.Module):
-    """Convolution whose taps are weighed and moved per position (Eq. 17).
+    """Convolution whose taps are weighted and shifted at each position (Eq. 17).
 
-    ``V`` (one value per position and tap) and the offsets (two) come from 1x1 heads on the position's own features
-    and are shared by all channels. Initially ``V = 1`` and offsets ``= 0``, a plain convolution; with both heads
-    switched off it *is* one.
+    `V` (one value per position and tap) and the offsets (two values) are predicted by 1x1 heads from the features of
+    the position, and are shared by all channels. Initially `V = 1` and the offsets are 0, which is a plain convolution.
+    Without both heads the module is a plain convolution.
 
     Args:
-        channels: Width ``C``.
-        kernel_size: ``K``, odd.
-        kernel: Whether ``V`` is predicted.
+        channels: Channels `C`.
+        kernel_size: `K`, odd.
+        kernel: Whether `V` is predicted.
         offsets: Whether the offsets are predicted.
-        max_offset: ``Delta_max`` in canvas pixels; offsets are ``max_offset * tanh(head)``.
-        depthwise: One ``K x K`` filter per channel, the literal Eq. 18, instead of a full ``C x C x K x K`` weight.
+        max_offset: `Delta_max` in canvas pixels; offsets are `max_offset * tanh(head)`.
+        depthwise: Whether to use one `K x K` filter per channel (literal Eq. 18) instead of a `C x C x K x K` weight.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class PixelDependentFilter(nn.Module):
 
     @property
     def heads(self) -> list[Head]:
-        """Those of ``V`` and of the offsets, as far as they are switched on."""
+        """The heads of `V` and of the offsets that are enabled."""
         kernel = [] if self.f_ker is None else [Head(self.f_ker)]
         return kernel if self.f_off is None else [*kernel, Head(self.f_off, "tanh")]
 
     def predict(
         self, values: Float[Tensor, "b l c"]
     ) -> tuple[Float[Tensor, "b l kk"] | None, Float[Tensor, "b l kk 2"] | None]:
-        """Return ``V`` and the offsets ``(dy, dx)`` in canvas pixels, None for what is switched off."""
+        """Return `V` and the offsets `(dy, dx)` in canvas pixels; None for a disabled head."""
         return self._named(apply_heads(values, self.heads, self.max_offset) if self.heads else [])
 
     def forward(
@@ -70,13 +70,13 @@ class PixelDependentFilter(nn.Module):
         points: Int64[Tensor, "b l"] | None = None,
         predicted: Sequence[Float[Tensor, "b l _"]] | None = None,
     ) -> Float[Tensor, "b l c"]:
-        """Filter the canvas at the points, or at every position if there are none.
+        """Filter the canvas at the points.
 
         Args:
-            canvas: Where the taps are read; 0 outside.
-            values: The canvas' features at the points.
-            points: Raster indices into the canvas.
-            predicted: What :attr:`heads` make of the values, where they were applied beside others.
+            canvas: Features from which the taps are read; 0 outside.
+            values: Features of the canvas at the points.
+            points: Raster indices into the canvas; None: every position.
+            predicted: Outputs of `heads`, if they were computed together with other heads.
         """
         kernel, offsets = self.predict(values) if predicted is None else self._named(predicted)
         return adaptive_filter(canvas, self.weight, kernel, offsets, points)

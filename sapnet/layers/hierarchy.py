@@ -1,22 +1,22 @@
-"""The patch hierarchy: an image cut into patches that are stacked on the batch axis, and put together again."""
+"""The patch hierarchy: splitting images into patches stacked on the batch axis, and joining them."""
 
 import torch
 from torch import Tensor
 
 
 def split(x: Tensor, rows: int, cols: int, height_dim: int = 2) -> Tensor:
-    """Cut each image of a batch into ``rows x cols`` equal patches, stacked on the batch axis.
+    """Split each image of a batch into `rows x cols` equal patches, stacked on the batch axis.
 
-    The patch at grid place ``(i, j)`` of image ``n`` stands at batch index ``(i * cols + j) * b + n``.
+    The patch at grid position `(i, j)` of image `n` has the batch index `(i * cols + j) * b + n`.
 
     Args:
-        x: ``[b, c, h, w]``, or a canvas ``[b, h, w, c]`` with ``height_dim=1``.
-        rows: Number of patches along the height, which it must divide.
-        cols: Number of patches along the width, which it must divide.
-        height_dim: Where the height stands; the width follows it.
+        x: `[b, c, h, w]`, or a canvas `[b, h, w, c]` with `height_dim=1`.
+        rows: Number of patches along the height, a divisor of the height.
+        cols: Number of patches along the width, a divisor of the width.
+        height_dim: Dimension of the height; the width is the next one.
 
     Raises:
-        ValueError: If the patches would not be equal.
+        ValueError: The image does not divide into equal patches.
     """
     height, width = x.shape[height_dim], x.shape[height_dim + 1]
     if height % rows or width % cols:
@@ -28,10 +28,10 @@ def split(x: Tensor, rows: int, cols: int, height_dim: int = 2) -> Tensor:
 
 
 def join(x: Tensor, rows: int, cols: int, height_dim: int = 2) -> Tensor:
-    """Put the patches of :func:`split` together: its exact inverse.
+    """Join the patches of `split`; its exact inverse.
 
     Raises:
-        ValueError: If the batch is no multiple of ``rows * cols``.
+        ValueError: The batch size is not a multiple of `rows * cols`.
     """
     if x.shape[0] % (rows * cols):
         raise ValueError(f"a batch of {x.shape[0]} does not hold whole grids of {rows}x{cols} patches")

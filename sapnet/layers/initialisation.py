@@ -1,4 +1,4 @@
-"""How the weights of a network start."""
+"""Initialisation of weights."""
 
 import torch
 from torch import nn
@@ -8,11 +8,11 @@ from sapnet.layers.filtering import PixelDependentFilter
 
 @torch.no_grad()
 def preserve_variance(network: nn.Module) -> None:
-    """Draw all weights so that a layer's output has the variance of its input, and set the biases to zero.
+    """Initialise all weights so that the output of a layer has the variance of its input, and the biases to zero.
 
-    PyTorch's own start shrinks a signal to 0.58 of its deviation at every layer, so that in a network of residual
-    blocks the branches begin with next to nothing and the network stays at the identity for long. Weights that are
-    zero stay zero, with their biases: heads whose layers chose to start that way.
+    PyTorch's default initialisation reduces the standard deviation to 0.58 at every layer. In a network of residual
+    blocks the branches then contribute very little at first, and the network stays near the identity for long. Weights
+    that are all zero are kept, with their biases, because such heads are initialised to zero on purpose.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | PixelDependentFilter):
@@ -24,8 +24,8 @@ def preserve_variance(network: nn.Module) -> None:
                 nn.init.zeros_(bias)
 
 
-def _fan_in(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear | PixelDependentFilter) -> float:
+def _fan_in(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear | PixelDependentFilter) -> int | float:
     if isinstance(module, nn.ConvTranspose2d):
-        # A result sums over every `stride`-th tap in each direction.
+        # Each output sums over every `stride`-th tap in each direction.
         return module.weight[:, 0].numel() / (module.stride[0] * module.stride[1])
     return module.weight[0].numel()

@@ -1,7 +1,7 @@
-"""Windows of the training size over larger images: what global operations see of them at inference.
+"""Windows that limit global operations on large images at inference to the size of the training crops.
 
-A network trained on crops has only ever pooled over a crop. Over a whole image the same pooling sees other statistics;
-windows of the crop's size give it those that it knows (test-time local aggregation, Chu et al., ECCV 2022).
+Global pooling has different statistics on a whole image than on the crops of training. Pooling in windows of the crop
+size restores the statistics of training (test-time local aggregation, Chu et al., ECCV 2022).
 """
 
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ Box = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Windows:
-    """Equal windows that cover a patch, overlapping where they do not tile it, and the cells they divide it into.
+    """Equal windows that cover a patch, overlapping if they do not tile it, and the partition of the patch into cells.
 
-    A position belongs to the cell of the window whose centre is nearest: so each cell lies inside its window. All sizes
-    are pixels of the patch, and all places multiples of the coarsest grid's step, so that every grid of the patch is
-    cut at the same places.
+    A position belongs to the cell of the window with the nearest centre, so each cell is inside its window. Sizes are
+    in pixels of the patch. Positions are multiples of the step of the coarsest grid, so all grids of the patch are cut
+    at the same positions.
 
     Attributes:
         size: Height and width of the patch.
         window: Height and width of every window.
         starts: First rows of the windows, and first columns.
-        edges: Rows at which cells begin and, last, the height; and the same of columns.
+        edges: Row boundaries of the cells from 0 to the height, and column boundaries.
     """
 
     size: tuple[int, int]
@@ -37,23 +37,23 @@ class Windows:
 
     @property
     def number(self) -> int:
-        """How many windows there are, and cells."""
+        """Number of windows and of cells."""
         return len(self.starts[0]) * len(self.starts[1])
 
     def windows(self, step: int) -> Iterator[Box]:
-        """Each window's place in raster order, on a grid with one position every `step` pixels."""
+        """Iterate over the slices of each window in raster order, on a grid with one position every `step` pixels."""
         (tall, wide), (rows, cols) = self.window, self.starts
         return (_box(y, y + tall, x, x + wide, step) for y in rows for x in cols)
 
     def cells(self, step: int) -> Iterator[Box]:
-        """Each window's cell, likewise; together they hold every position once."""
+        """Iterate over the slices of each window's cell, like `windows`; the cells are disjoint and cover the patch."""
         rows, cols = (list(pairwise(edges)) for edges in self.edges)
         return (_box(*y, *x, step) for y in rows for x in cols)
 
     def to_cells(self, maps: Shaped[Tensor, "p h w"]) -> Shaped[Tensor, "p2 h2 w2"]:
-        """Cut maps of the patch into cells, each at the corner of a map of its own; what is beyond a cell is 0.
+        """Split maps of the patch into cells, padded with 0 at the bottom and right to the size of the largest cell.
 
-        The cell at raster place `i` of map `n` of `p` stands at `i * p + n`.
+        Cell `i` in raster order of map `n` of `p` has the index `i * p + n`.
         """
         boxes = list(self.cells(self.size[0] // maps.shape[1]))
         tall, wide = (max(box[d].stop - box[d].start for box in boxes) for d in (0, 1))
@@ -63,7 +63,7 @@ class Windows:
         return parts.flatten(0, 1)
 
     def from_cells(self, parts: Shaped[Tensor, "p2 h2 w2"], step: int) -> Shaped[Tensor, "p h w"]:
-        """Put the cells of `to_cells` together again: its inverse, on a grid with that step."""
+        """Join the cells of `to_cells`, on a grid with one position every `step` pixels."""
         parts = parts.unflatten(0, (self.number, -1))
         maps = parts.new_empty(parts.shape[1], self.size[0] // step, self.size[1] // step)
         for i, (rows, cols) in enumerate(self.cells(step)):
@@ -72,15 +72,16 @@ class Windows:
 
 
 def cover(height: int, width: int, window: tuple[int, int], align: int) -> Windows | None:
-    """As few windows as cover a patch, evenly spread; None if one is enough, for then nothing is to be done.
-
-    Windows that tile the patch do not overlap.
+    """Cover a patch with the smallest number of evenly spread windows; windows that tile it do not overlap.
 
     Args:
         height: Rows of the patch, a multiple of `align`.
-        width: Its columns, likewise.
-        window: Height and width of a window, likewise; where the patch is smaller, its own.
-        align: Pixels that the places of windows and cells are multiples of.
+        width: Columns of the patch, a multiple of `align`.
+        window: Height and width of a window, multiples of `align`; limited to those of the patch.
+        align: All positions of windows and cells are multiples of this number of pixels.
+
+    Returns:
+        The windows, or None if a single window covers the patch.
     """
     if height <= window[0] and width <= window[1]:
         return None
@@ -91,13 +92,13 @@ def cover(height: int, width: int, window: tuple[int, int], align: int) -> Windo
 
 
 class PointWindows:
-    """The windows of a patch seen from one canvas of it: its points, each in the cell of its window.
+    """The windows of a patch on one of its canvases, with the points of the canvas grouped by cell.
 
     Args:
-        windows: Of the patch.
-        shape: Batch, height and width of the canvas.
+        windows: Windows of the patch.
+        shape: Batch size, height and width of the canvas.
         points: Raster indices into the canvas; None: every position.
-        device: Of the canvas.
+        device: Device of the canvas.
     """
 
     def __init__(
@@ -116,28 +117,28 @@ class PointWindows:
         if points is None:
             owner = cell.expand(batch, -1)
         else:
-            # Unused slots belong to a cell behind the last.
+            # Unused slots are assigned to an extra cell after the last one.
             owner = torch.where(points < 0, windows.number, cell[points.clamp(min=0)])
-        self._take, self._back = _order(owner, windows.number)
+        self._group_rows, self._ungroup_rows = _order(owner, windows.number)
 
     def cut(self, grid: Float[Tensor, "b h w c"]) -> Float[Tensor, "n hw c"]:
-        """Windows of a grid of the patch, copied, as tokens; window `i` of image `j` of `b` stands at `i * b + j`."""
+        """Copy the windows of a grid of the patch as tokens; window `i` of image `j` of `b` is at `i * b + j`."""
         boxes = self.windows.windows(self.windows.size[0] // grid.shape[1])
         return torch.cat([grid[:, rows, cols] for rows, cols in boxes]).flatten(1, 2)
 
     def group(self, values: Float[Tensor, "b l c"]) -> Float[Tensor, "n m c"]:
-        """Values at the points, cell by cell in the order of `cut`; cells with fewer points end in any values."""
-        rows = values.flatten(0, 1).index_select(0, self._take.flatten())
-        return rows.view(*self._take.shape, values.shape[2])
+        """Group values at the points by cell, in the order of `cut`; surplus slots hold arbitrary values."""
+        rows = values.flatten(0, 1).index_select(0, self._group_rows.flatten())
+        return rows.view(*self._group_rows.shape, values.shape[2])
 
     def ungroup(self, grouped: Float[Tensor, "n m c"]) -> Float[Tensor, "b l c"]:
-        """Inverse of `group`; unused slots get any values."""
-        rows = grouped.flatten(0, 1).index_select(0, self._back.flatten())
-        return rows.view(*self._back.shape, grouped.shape[2])
+        """Invert `group`; unused slots hold arbitrary values."""
+        rows = grouped.flatten(0, 1).index_select(0, self._ungroup_rows.flatten())
+        return rows.view(*self._ungroup_rows.shape, grouped.shape[2])
 
 
 def tokens(grid: Float[Tensor, "b h w c"], windows: PointWindows | None) -> Float[Tensor, "n hw c"]:
-    """The positions of a grid as tokens, of each window alone where there are windows."""
+    """Flatten the positions of a grid to tokens, separately for each window if there are windows."""
     return grid.flatten(1, 2) if windows is None else windows.cut(grid)
 
 
@@ -156,7 +157,7 @@ def _edges(starts: tuple[int, ...], window: int, length: int, align: int) -> tup
 
 
 def _order(owner: Int64[Tensor, "b l"], number: int) -> tuple[Int64[Tensor, "n m"], Int64[Tensor, "b l"]]:
-    # Which row of the values each slot of the groups takes, and which slot each value is found in again.
+    # The row of the values for each slot of the groups, and the slot of the groups for each value.
     batch, length = owner.shape
     owner, order = owner.sort(dim=1, stable=True)
     counts = owner.new_zeros(batch, number + 1).scatter_add_(1, owner, torch.ones_like(owner))
@@ -164,7 +165,7 @@ def _order(owner: Int64[Tensor, "b l"], number: int) -> tuple[Int64[Tensor, "n m
     rank = torch.arange(length, device=owner.device) - (counts.cumsum(dim=1) - counts).gather(1, owner)
     image = torch.arange(batch, device=owner.device)[:, None]
     slot = torch.where(owner < number, (owner * batch + image) * most + rank, number * batch * most)
-    take = owner.new_zeros(number * batch * most + 1)
-    take[slot.flatten()] = (image * length + order).flatten()
-    back = torch.empty_like(order).scatter_(1, order, slot.where(owner < number, 0))
-    return take[:-1].view(number * batch, most), back
+    group_rows = owner.new_zeros(number * batch * most + 1)
+    group_rows[slot.flatten()] = (image * length + order).flatten()
+    ungroup_rows = torch.empty_like(order).scatter_(1, order, slot.where(owner < number, 0))
+    return group_rows[:-1].view(number * batch, most), ungroup_rows

@@ -12,19 +12,20 @@ from torch import Tensor, nn
 from sapnet.layers.canvas import Conv, Up, to_canvas, to_image
 from sapnet.layers.padding import crop_to, pad_to_multiple
 from sapnet.ops.points import gather, scatter
-from sapnet.sampling.plugin import Choose, PointConv, PointResBlock
-from sapnet.sampling.state import State
+from sapnet.sampling.context import StageContext
+from sapnet.sampling.plugin import ChoosePoints, PointConv, PointResBlock
 
-#: By how much each scale's image is smaller than the input, coarsest first.
+#: Downsampling factor of each scale's image, coarsest first.
 FACTORS = (4, 2, 1)
-Points = dict[int, Tensor]
-Memory = tuple[Tensor, Tensor]
+Points = dict[int, Int64[Tensor, "_ _"]]
+#: Hidden state and cell state.
+Memory = tuple[Float[Tensor, "b _ _ _"], Float[Tensor, "b _ _ _"]]
 
 
 class ConvLSTM(nn.Module):
-    """Convolutional LSTM cell, 3x3, whose forget gate has 1 added as in the authors' library.
+    """Convolutional LSTM cell, 3x3, with 1 added to the forget gate as in the authors' library.
 
-    At points, hidden and cell state of all other positions keep what they have, which is the coarser scale's.
+    With points, the hidden and cell state of all other positions keep their value from the coarser scale.
     """
 
     def __init__(self, channels: int):
@@ -34,7 +35,7 @@ class ConvLSTM(nn.Module):
     def forward(
         self, x: Float[Tensor, "b h w c"], memory: Memory, points: Int64[Tensor, "b l"] | None = None
     ) -> Memory:
-        """Return the new hidden and cell state, `[b, h, w, c]` each; the hidden state is the cell's output."""
+        """Return the new hidden and cell state; the hidden state is the cell's output."""
         hidden, cell = memory
         both = torch.cat([x, hidden], dim=-1)
         if points is None:
@@ -44,16 +45,16 @@ class ConvLSTM(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """The one set of weights that all scales share: encoder, optional LSTM at the bottom, decoder with additive skips.
+    """Network shared by all scales: encoder, optional LSTM at the bottom, decoder with additive skip connections.
 
-    It works on the regular grid, or on canvases of twice the resolution whose residual blocks refine points. Then the
-    first convolution of stride 2 has stride 1, and before the last scale, where there is no resolution to double, a 3x3
-    convolution of its own stands in the place of the transposed one.
+    It works on the regular grid, or on canvases of twice the resolution whose residual blocks refine points. With
+    points, the first convolution of stride 2 has stride 1, and a separate 3x3 convolution replaces the last transposed
+    one, because the last two scales have the same resolution.
 
     Args:
-        channels: Widths at full, half and quarter resolution.
+        channels: Channels at full, half and quarter resolution.
         lstm: Whether there is an LSTM.
-        sampled: Whether it will be given points.
+        sampled: Whether points are used.
     """
 
     def __init__(self, channels: Sequence[int], lstm: bool, sampled: bool):
@@ -74,11 +75,11 @@ class EncoderDecoder(nn.Module):
 
         Args:
             x: The blurred image and the previous scale's restoration.
-            memory: The previous scale's LSTM state; None at the coarsest.
-            points: By position in `channels`, 1 for half and 2 for quarter resolution; None for the regular grid.
+            memory: LSTM state of the previous scale; None at the coarsest scale.
+            points: Points by index in `channels` (1: half, 2: quarter resolution); None: the regular grid.
 
         Returns:
-            The restored image, the last features and the LSTM's state.
+            The restored image, the last features and the LSTM state.
         """
         sampled, points, skips = points is not None, points or {}, []
         for i, blocks in enumerate(self.encoder):
@@ -107,21 +108,24 @@ class EncoderDecoder(nn.Module):
 
 
 class SRN(nn.Module):
-    """Restores an image at 1/4, 1/2 and full size by the same weights, each scale reading the one before.
+    """Restores an image at 1/4, 1/2 and full size with shared weights.
 
-    Every scale restores the image itself (there is no global residual) from the blurred image at its size and the
-    restoration before, enlarged bilinearly and without gradient; at the coarsest that is the blurred image again.
+    Every scale predicts the image itself, without a global residual, from the blurred image at its size and the
+    previous restoration, which is upsampled bilinearly and detached. At the coarsest scale the blurred image takes the
+    place of the previous restoration.
 
-    Each scale's image is an output, enlarged bilinearly to the input's size, so that a loss at every output supervises
-    every scale. The authors compare each scale at its own size instead. Weights start as PyTorch has them: under the
-    authors' Xavier initialisation the first images leave [0, 1] by an order of magnitude, too far for short runs.
+    The image of each scale is an output, upsampled bilinearly to the input's size, so a loss on all outputs supervises
+    every scale. The authors compare each scale at its own size instead. The weights have PyTorch's default
+    initialisation: with the authors' Xavier initialisation the first outputs exceed [0, 1] by an order of magnitude,
+    too far for short runs.
 
-    With `sampled` the coarsest scale stays uniform, and the others keep their features at half and quarter of their own
-    image's resolution on canvases of twice that, where the residual blocks and the LSTM work at chosen points.
+    With `sampled` the coarsest scale is uniform. The other scales store the features at half and quarter of their
+    image's resolution on canvases of twice that resolution, where the residual blocks and the LSTM refine chosen
+    points.
 
     Args:
-        channels: Widths at full, half and quarter resolution of a scale's image.
-        lstm: Whether a ConvLSTM at the bottom hands its state from scale to scale.
+        channels: Channels at full, half and quarter resolution of a scale's image.
+        lstm: Whether a ConvLSTM at the bottom passes its state from scale to scale.
         sampled: Whether the scales above the coarsest are non-uniform.
     """
 
@@ -130,36 +134,36 @@ class SRN(nn.Module):
         self.network = EncoderDecoder(channels, lstm, sampled)
         self.feature_channels, self.depth = channels[0], len(channels)
         self.sampled_stages = (1, 2) if sampled else ()
-        #: Of each non-uniform stage, in pixels of the whole image.
+        #: Scales of each non-uniform stage, in pixels of the whole image.
         self.scales = {k: tuple(FACTORS[k] * 2**i for i in range(1, self.depth)) for k in self.sampled_stages}
-        #: Sizes are padded to a multiple of this.
+        #: Image sizes are padded to a multiple of this.
         self.multiple = FACTORS[0] * 2 ** (self.depth - 1)
 
     def forward(
-        self, blurred: Float[Tensor, "b 3 h w"], choose: Choose | None = None
+        self, blurred: Float[Tensor, "b 3 h w"], choose_points: ChoosePoints | None = None
     ) -> list[Float[Tensor, "b 3 h w"]]:
         """Restore images of any size from 1x1 up.
 
         Args:
             blurred: RGB in [0, 1].
-            choose: Chooses the points of each non-uniform scale.
+            choose_points: Returns the points of each non-uniform scale.
 
         Returns:
             The restorations of all scales, coarsest first, each at the input's size; not clamped.
 
         Raises:
-            ValueError: If nobody chooses the points of non-uniform scales.
+            ValueError: The network has non-uniform scales and `choose_points` is missing.
         """
-        if choose is None and self.sampled_stages:
-            raise ValueError("a network with non-uniform scales needs `choose` to pick their points")
+        if choose_points is None and self.sampled_stages:
+            raise ValueError("a network with non-uniform scales needs `choose_points`")
         height, width = blurred.shape[-2:]
         padded = pad_to_multiple(blurred, self.multiple)
         restored, last, memory, outputs = padded, None, None, []
         for k, factor in enumerate(FACTORS):
             points = None
-            if k in self.sampled_stages and choose is not None:
-                chosen = choose(State(k, (1, 1), (height, width), last, outputs[-1], padded))
-                points = {i: chosen[factor * 2**i] for i in range(1, self.depth)}
+            if k in self.sampled_stages and choose_points is not None:
+                stage_points = choose_points(StageContext(k, (1, 1), (height, width), last, outputs[-1], padded))
+                points = {i: stage_points[factor * 2**i] for i in range(1, self.depth)}
             size = (padded.shape[-2] // factor, padded.shape[-1] // factor)
             pair = [_resize(padded, size), _resize(restored.detach(), size)]
             image, last, memory = self.network(to_canvas(torch.cat(pair, dim=1)), memory, points)
@@ -168,7 +172,9 @@ class SRN(nn.Module):
         return [crop_to(output, height, width) for output in outputs]
 
 
-def _lstm(gates: Tensor, cell: Tensor) -> Memory:
+def _lstm(
+    gates: Float[Tensor, "*shape _"], cell: Float[Tensor, "*shape c"]
+) -> tuple[Float[Tensor, "*shape c"], Float[Tensor, "*shape c"]]:
     new, candidate, forget, output = gates.chunk(4, dim=-1)
     cell = torch.sigmoid(forget + 1) * cell + torch.sigmoid(new) * torch.tanh(candidate)
     return torch.sigmoid(output) * torch.tanh(cell), cell

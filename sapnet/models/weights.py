@@ -1,4 +1,4 @@
-"""Published weights of DMPHN, read from the files that its authors distribute."""
+"""Import of the weights that the authors of DMPHN distribute."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,44 +14,44 @@ from sapnet.sampling.plugin import PointResBlock
 
 
 def load_published(network: nn.Module, folder: str | Path) -> str:
-    """Give a network its authors' weights; nothing is changed unless all of them fit.
+    """Load the authors' weights into a network; the network is not changed unless all weights fit.
 
-    There is one state dict for every encoder and decoder: `encoder_lv1.pkl` is the top level's, and a stack's are
-    called `encoder_s1_lv1.pkl`. They are read as tensors and plain values alone, so no file can run code; the prefix
-    `module.` of parallel training is taken off.
+    There is one file with a state dict for every encoder and decoder: `encoder_lv1.pkl` for the top level, and
+    `encoder_s1_lv1.pkl` and so on for stacks. Only tensors and plain values are read, so a file cannot execute code.
+    The prefix `module.` of parallel training is removed.
 
     Args:
-        network: `DMPHN` as published (of 3 or 4 levels), or `StackedDMPHN`.
-        folder: Where the files are.
+        network: `DMPHN` as published (3 or 4 levels), or `StackedDMPHN`.
+        folder: Folder with the files.
 
     Returns:
-        The first 12 hexadecimal digits of a SHA-256 over all files: which weights a result was made with.
+        The first 12 hexadecimal digits of a SHA-256 over all files, which identifies the weights in results.
 
     Raises:
         UserError: The network has no published weights, a file is missing, damaged or unsafe, or weights do not fit.
     """
     folder, digest = Path(folder), hashlib.sha256()
     if not folder.is_dir():
-        raise UserError(f"weights={folder}: there is no such folder; give the one that holds encoder_lv1.pkl.")
-    found = []
+        raise UserError(f"weights={folder}: no such folder; use the folder that contains encoder_lv1.pkl.")
+    states = []
     for name, part, layers in _parts(network):
         path = folder / f"{name}.pkl"
-        found.append((part, _fitting(path, _read(path), layers, part)))
+        states.append((part, _renamed(path, _read(path), layers, part)))
         digest.update(path.read_bytes())
-    for part, state in found:
+    for part, state in states:
         part.load_state_dict(state)
     return digest.hexdigest()[:12]
 
 
 def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, nn.Module]]]:
-    # Name of the file, what it fills, and that part's layers by their names in the file.
+    # Yields the name of each file, the module that it contains, and the module's layers by their names in the file.
     if isinstance(network, DMPHN) and not network.progressive and network.scales == (2, 4):
         stacks = {"": network}
     elif isinstance(network, StackedDMPHN) and network.typed_stacks[0].scales == (2, 4):
         stacks = {f"s{i}_": stack for i, stack in enumerate(network.typed_stacks, start=1)}
     else:
         raise UserError(
-            f"weights: none are published for this {type(network).__name__}; "
+            f"weights: no weights are published for this {type(network).__name__}; "
             "use network=dmphn_1_2_4, network=dmphn_1_2_4_8 or network=dmphn_stack4."
         )
     for prefix, stack in stacks.items():
@@ -76,31 +76,34 @@ def _read(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: there is no such file; the folder must hold one for every encoder and decoder."
+            f"{path}: no such file; the folder must contain one file for every encoder and decoder."
         ) from error
-    except Exception as error:  # torch has no error class of its own for a broken or unsafe file
+    except Exception as error:  # torch has no specific error class for a broken or unsafe file
         raise UserError(
-            f"{path}: not loaded, for it is damaged or holds more than tensors and plain values, which could run code."
+            f"{path}: not loaded, because it is damaged or contains objects other than tensors and plain values, which"
+            " could execute code."
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: not the weights of an encoder or decoder (a mapping of names to tensors).")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
-def _fitting(
+def _renamed(
     path: Path, state: Mapping[str, Tensor], layers: Mapping[str, nn.Module], part: nn.Module
 ) -> dict[str, Tensor]:
-    ours = {id(module): name for name, module in part.named_modules()}
-    fitting = {}
-    for theirs, module in layers.items():
+    names = {id(module): name for name, module in part.named_modules()}
+    renamed = {}
+    for stored_name, module in layers.items():
         for kind, parameter in module.named_parameters():
-            value = state.get(f"{theirs}.{kind}")
+            value = state.get(f"{stored_name}.{kind}")
             if value is None:
-                raise UserError(f"{path}: {theirs}.{kind} is missing, so these are not the weights of this network.")
+                raise UserError(f"{path}: {stored_name}.{kind} is missing: these weights belong to another network.")
             if value.shape != parameter.shape:
-                shapes = f"{tuple(value.shape)} where the network has {tuple(parameter.shape)}"
-                raise UserError(f"{path}: {theirs}.{kind} is {shapes}; set model.channels to the published widths.")
-            fitting[f"{ours[id(module)]}.{kind}"] = value
-    if len(state) > len(fitting):
-        raise UserError(f"{path}: holds {len(state)} tensors where this network has {len(fitting)}.")
-    return fitting
+                shapes = f"{tuple(value.shape)} but {tuple(parameter.shape)} in the network"
+                raise UserError(
+                    f"{path}: {stored_name}.{kind} is {shapes}; set network.channels to the published widths."
+                )
+            renamed[f"{names[id(module)]}.{kind}"] = value
+    if len(state) > len(renamed):
+        raise UserError(f"{path}: contains {len(state)} tensors, but the network has {len(renamed)}.")
+    return renamed

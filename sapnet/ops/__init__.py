@@ -1,4 +1,4 @@
-"""The filter at points, the one operator no library gives us."""
+"""The pixel-dependent filter at points, as a custom operator."""
 
 from sapnet.ops.operator import adaptive_filter
 

@@ -1,9 +1,10 @@
-// The pixel-dependent filter, the heads and the attention with their gradients on CPUs. Plain pointers, no torch: cpu.py
-// is the caller.
+// The pixel-dependent filter, the heads and the attention with their gradients on CPUs. The interface for cpu.py uses
+// plain pointers and does not depend on torch.
 //
-// Points are taken in tiles, taps in groups. The readings of a tile and a group (bilinear, times V) fill a buffer that
-// stays in the L1 or L2 cache, and one small matrix product mixes them by the fixed weight. Backward recomputes them.
-// A worker takes one run of neighbouring tiles, always the same for the same number of threads, so results repeat.
+// Points are processed in tiles and taps in groups. The samples of a tile and a group (bilinear, times V) fill a buffer
+// that stays in the L1 or L2 cache, and one small matrix product mixes them with the fixed weight. The backward pass
+// recomputes them. A worker processes one range of consecutive tiles, which depends only on the number of threads, so
+// results are reproducible.
 #include <atomic>
 #include <new>
 
@@ -21,13 +22,13 @@ template <typename T> Status forward(const Problem<T>& p, T* out) {
   Buffer<T> packed(packed_size(p)), cols(workers * cols_size), sums(workers * kTile * wide);
   const std::vector<T> zeros(p.c);
   std::vector<Tile<T>> tiles(workers, Tile<T>(p));
-  std::atomic<bool> right{true};
+  std::atomic<bool> valid{true};
   pack(p, packed.data);
   work(p.threads, workers, [&](long j) {
     Tile<T>& tile = tiles[j];
     T *read = cols.data + j * cols_size, *sum = sums.data + j * kTile * wide;
     for (long i = part(p.tiles(), j, workers); i < part(p.tiles(), j + 1, workers); i++) {
-      if (!tile.place(p, i)) right = false;
+      if (!tile.place(p, i)) valid = false;
       for (long k = 0; k < p.taps(); k += p.group()) {
         const long g = std::min(p.group(), p.taps() - k);
         with_channels(p.c, [&](auto c) { gather(p, tile, zeros.data(), k, g, c, read); });
@@ -40,7 +41,7 @@ template <typename T> Status forward(const Problem<T>& p, T* out) {
       }
     }
   });
-  return right ? kDone : kPointOutside;
+  return valid ? kDone : kPointOutside;
 }
 
 // shape: b, h, w, c, l, o, K, depthwise, threads.
@@ -51,7 +52,7 @@ Problem<T> problem(const T* canvas, const T* weight, const T* kernel, const T* o
           shape[3], shape[4], shape[5], shape[6], shape[7] != 0, static_cast<int>(shape[8])};
 }
 
-// No exception may leave for the caller, who is not C++.
+// Exceptions must not propagate to the caller, which is not C++.
 template <typename F> int guarded(F f) {
   try {
     return f();
@@ -62,14 +63,14 @@ template <typename F> int guarded(F f) {
 
 }  // namespace
 
-// shape: n, c, o, number of heads, threads; then each head's kind, then each head's width.
+// shape: n, c, o, number of heads, threads, the kind of each head, the width of each head.
 template <typename T> Heads<T> heads(const T* x, const T* weight, const T* bias, const int64_t* shape, double scale) {
   return {x, weight, bias, shape + 5, shape + 5 + shape[3], shape[3], shape[0], shape[1], shape[2],
           static_cast<T>(scale), static_cast<int>(shape[4])};
 }
 
-// shape: b, h, w, c, m, l, number of attentions, threads. inputs: grid, local, fusion; then each attention's in the order
-// of Branch, its source null where that is the grid.
+// shape: b, h, w, c, m, l, number of attentions, threads. inputs: grid, local, fusion, and those of each attention in the
+// order of Branch, with a null source if it is the grid.
 template <typename T> Attention<T> attention(const T* const* inputs, const int64_t* s, T* state) {
   Attention<T> p{s[0], s[1], s[2], s[3], s[4], s[5], s[6], static_cast<int>(s[7]), inputs[0], inputs[1], inputs[2], {}};
   for (long a = 0; a < p.count; a++) {
@@ -80,7 +81,7 @@ template <typename T> Attention<T> attention(const T* const* inputs, const int64
   return p;
 }
 
-// to: the gradients in the order of the inputs; a source's is null where it is not needed.
+// to: the gradients in the order of the inputs; null for a source if not needed.
 template <typename T>
 void attention_backward(const T* const* inputs, const int64_t* shape, T* state, const T* grad, T* const* to) {
   const Attention<T> p = attention(inputs, shape, state);
@@ -92,7 +93,7 @@ void attention_backward(const T* const* inputs, const int64_t* shape, T* state, 
   attention_backward(p, grad, gradients);
 }
 
-// kernel, offsets, points and, backward, the gradients may be null. Both return a Status.
+// kernel, offsets, points and, in the backward pass, the gradients may be null. All functions return a Status.
 #define EXPORT(T, SUFFIX)                                                                                            \
   extern "C" int forward_##SUFFIX(const T* canvas, const T* weight, const T* kernel, const T* offsets,               \
                                   const int64_t* points, const int64_t* shape, T* out) {                             \

@@ -1,7 +1,8 @@
 // The cluster attentions of one block (Eq. 10-16) and their fusion with the local branch (Eq. 20), forward:
 //   q = softmax over space of Q's logits, mask = sigmoid(M_S), raw = (q * mask)^T source, pooled = raw * M_C,
 //   out = local + fusion * (sum over the attentions of p pooled - local).
-// An image's grid is cut into pieces of whole rows, its points into as many: parts that do not depend on each other.
+// The grid of an image is divided into pieces of whole rows, and its points into the same number of pieces. The pieces
+// of all images are independent parts.
 #pragma once
 #include <limits>
 #include <numeric>
@@ -9,7 +10,7 @@
 #include "heads.hpp"
 
 constexpr long kSpace = 9;       // taps of M_S, 3x3
-constexpr long kAttentions = 2;  // in a block, at most
+constexpr long kAttentions = 2;  // maximum per block
 
 template <typename T> struct Branch {
   const T *source, *p;                       // [b][n][c], [b][l][m]
@@ -27,7 +28,7 @@ template <typename T> struct Attention {
   Branch<T> of[kAttentions];
 
   long n() const { return h * w; }
-  // Of the product that makes Q's logits and the taps of M_S of all attentions.
+  // Columns of the product that computes the logits of Q and the taps of M_S of all attentions.
   long columns() const { return m + kSpace; }
   long wide() const { return round_up(count * columns(), kHalf<T>); }
   long deep() const { return round_up(c, kHalf<T>); }
@@ -35,12 +36,12 @@ template <typename T> struct Attention {
   long pieces() const { return std::min(threads / std::gcd(b, static_cast<long>(threads)), h); }
   long parts() const { return b * pieces(); }
   long workers() const { return std::max(1L, std::min<long>(threads, parts())); }
-  // Numbers that a worker needs at once for a tile, in any phase.
+  // Elements that a worker needs for a tile in any phase.
   long scratch() const { return (kTile + maps() + 1) * (wide() + 2 * deep() + 2 * maps()); }
   long kept() const { return b * (n() * (m + 1) + m * (c + 1) + 2 * c); }
 
-  // Places what a branch keeps: q without its `scale`, [b][n][m] and [b][m]; mask [b][n]; raw [b][m][c]; gain (M_C) and
-  // the mean over space, [b][c].
+  // Sets the pointers to the saved results of each branch: q before its `scale`, [b][n][m] and [b][m]; mask [b][n]; raw
+  // [b][m][c]; gain (M_C) and the mean over space, [b][c].
   void keep(T* state) {
     for (Branch<T>* a = of; a < of + count; a++) {
       a->q = state, a->mask = a->q + b * n() * m, a->scale = a->mask + b * n(), a->raw = a->scale + b * m;
@@ -48,7 +49,7 @@ template <typename T> struct Attention {
     }
   }
 
-  // Runs f(worker, part, image, first, end) for every part; the latter two are rows of the grid or points of `length`.
+  // Runs f(worker, part, image, first, end) for every part; [first, end) are rows of the grid or points of `length`.
   template <typename F> void each_part(long length, F f) const {
     work(threads, workers(), [&](long j) {
       for (long i = part(parts(), j, workers()); i < part(parts(), j + 1, workers()); i++) {
@@ -64,7 +65,7 @@ template <typename F> void each_tile(long begin, long end, F f) {
   for (; begin < end; begin += kTile) f(begin, std::min(kTile, end - begin));
 }
 
-// Rows of c numbers for the right side of a product: themselves, or a copy that is padded to whole half vectors.
+// Rows of c elements for the right side of a product, copied and padded to whole half vectors if necessary.
 template <typename T> const T* padded(const T* from, long rows, long c, long deep, T* copy) {
   if (c == deep) return from;
   for (long t = 0; t < rows; t++) {
@@ -93,9 +94,10 @@ template <typename T> void pack_columns(const Attention<T>& p, T* to) {
   }
 }
 
-// Q's logits of some rows, the largest of each column, M_S's taps, [attention][image][tap][n], and sums over space.
+// For a range of rows: the logits of Q, the maximum of each column, the taps of M_S, [attention][image][tap][n], and
+// sums over space.
 template <typename T>
-void look(const Attention<T>& p, long image, long begin, long end, const T* packed, T* scratch, T* most, T* sum,
+void project(const Attention<T>& p, long image, long begin, long end, const T* packed, T* scratch, T* most, T* sum,
           T* taps) {
   const long n = p.n(), c = p.c, m = p.m, wide = p.wide();
   T *product = scratch, *some = product + kTile * wide;
@@ -126,7 +128,7 @@ void look(const Attention<T>& p, long image, long begin, long end, const T* pack
   });
 }
 
-// M_S of some rows, from the taps of the image.
+// M_S of a range of rows, from the taps of the image.
 template <typename T>
 void mask_rows(const Attention<T>& p, const Branch<T>& of, long image, long begin, long end, const T* taps) {
   const long n = p.n(), w = p.w;
@@ -145,7 +147,7 @@ void mask_rows(const Attention<T>& p, const Branch<T>& of, long image, long begi
   activate<T>(kSigmoid, T(1), end - begin, w, mask + begin * w);
 }
 
-// Exponentials of the logits of some rows, their sums, and what they and the mask pool of the source.
+// For a range of rows: the exponentials of the logits, their sums, and the source pooled with them and the mask.
 template <typename T>
 void pool(const Attention<T>& p, const Branch<T>& of, long image, long begin, long end, const T* most, T* scratch,
           T* total, T* pooled) {
@@ -174,7 +176,7 @@ void pool(const Attention<T>& p, const Branch<T>& of, long image, long begin, lo
     });
     add(m, some, total);
     const T* source = padded(of.source + (image * n + first) * c, rows, c, deep, copy);
-    // Summed up tile by tile: a single sum over a large image would lose digits.
+    // Accumulated tile by tile, because a single sum over a large image would lose precision.
     multiply<true>(m, deep, rows, share, m, source, deep, product, deep, false);
     add(m * deep, product, pooled);
   });
@@ -189,7 +191,7 @@ template <typename T> void gain_maps(const Attention<T>& p, const Branch<T>& of,
   }
 }
 
-// What the attentions give some points, [rows][deep]; pooled: of all attentions, [attention][b][m][deep].
+// Sum of all attentions at a range of points, [rows][deep]; pooled: [attention][b][m][deep].
 template <typename T>
 void distribute(const Attention<T>& p, long image, long first, long rows, const T* pooled, T* to) {
   for (long a = 0; a < p.count; a++) {
@@ -199,7 +201,7 @@ void distribute(const Attention<T>& p, long image, long first, long rows, const 
   }
 }
 
-// The parts' sums of an image put together: scale, raw, mean, M_C, and the pooled maps.
+// Combines the sums of the parts of an image: scale, raw, mean, M_C, and the pooled maps.
 template <typename T>
 void finish(const Attention<T>& p, const Branch<T>& of, long image, const T* sum, const T* total, const T* part_pooled,
             long step, T* pooled) {
@@ -232,7 +234,7 @@ template <typename T> void attention_forward(const Attention<T>& p, T* out) {
     Buffer<T> total(parts * p.count * m), part_pooled(parts * step);
     pack_columns(p, packed.data);
     p.each_part(p.h, [&](long j, long i, long image, long begin, long end) {
-      look(p, image, begin, end, packed.data, scratch.data + j * p.scratch(), most.data + i * wide, sum.data + i * c,
+      project(p, image, begin, end, packed.data, scratch.data + j * p.scratch(), most.data + i * wide, sum.data + i * c,
            taps.data);
     });
     p.each_part(p.h, [&](long j, long i, long image, long begin, long end) {

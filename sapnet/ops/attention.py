@@ -1,4 +1,4 @@
-"""The cluster attentions of one block and their fusion with the local branch: one compiled operator on the CPU."""
+"""Compiled CPU operator for the cluster attentions of a block and their fusion with the local branch."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,17 +13,17 @@ from sapnet.ops import cpu
 
 
 class Branch(NamedTuple):
-    """One attention: what it pools, the points' choices, and its weights.
+    """Inputs and weights of one attention.
 
     Attributes:
-        source: Features to be pooled, on the grid; None: the grid itself.
-        p: `P` at the points, already normalised.
+        source: Features to pool, on the grid; None: the grid itself.
+        p: Normalised `P` at the points.
         query: Weight of `f_q`.
-        query_bias: Its bias.
+        query_bias: Bias of `f_q`.
         space: Weight of the 3x3 convolution of `M_S`.
-        space_bias: Its bias.
+        space_bias: Bias of the convolution of `M_S`.
         channel: Weight of the linear layer of `M_C`.
-        channel_bias: Its bias.
+        channel_bias: Bias of the linear layer of `M_C`.
     """
 
     source: Float[Tensor, "b h w c"] | None
@@ -44,20 +44,20 @@ def attend_and_fuse(
 ) -> Float[Tensor, "b l c"]:
     """Return `lerp(local, sum of the attentions, fusion)` (Eq. 16 and 20), computed by the compiled kernel.
 
-    For tensors that `backend.fuses` accepts, all of one dtype. Differentiable once. Results are the same in every run
-    with the same number of threads.
+    All tensors must be accepted by `backend.can_fuse` and have the same dtype. Differentiable once. Results are
+    reproducible for the same number of threads.
 
     Args:
-        grid: The receiver's features on the regular grid, from which `Q` and the masks are made.
+        grid: The receiver's features on the regular grid, from which `Q` and the masks are computed.
         local: The local branch at the points.
         fusion: `M_fus` at the points.
         branches: One or two attentions.
 
     Raises:
-        UserError: A source is not of the grid's shape, or a tensor not of its dtype.
+        UserError: The shape of a source, or the dtype of a tensor, differs from that of the grid.
     """
     inputs = (grid, local, fusion, *(x for branch in branches for x in branch))
-    # The kernel sees addresses alone.
+    # The kernel receives only addresses and cannot check dtypes.
     for x in inputs:
         if x is not None and x.dtype != grid.dtype:
             raise UserError(f"the grid is {grid.dtype}, another tensor of the attention {x.dtype}: convert one of them")
@@ -79,6 +79,6 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         *inputs, state = ctx.saved_tensors
-        # All but the sources' cost next to nothing.
+        # Only the gradients of the sources are expensive enough to be skipped.
         needed = [x is not None and (i % 8 != 3 or ctx.needs_input_grad[i]) for i, x in enumerate(inputs)]
         return tuple(cpu.attention_backward(grad, inputs, state, needed))

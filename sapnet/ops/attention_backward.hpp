@@ -11,7 +11,7 @@ template <typename T> struct AttentionGradients {
   BranchGradients<T> of[kAttentions];
 };
 
-// The gradients at the points, and the pooled maps' from some points, part_pooled[attention][m][deep].
+// The gradients at a range of points, and their contribution to the pooled maps, part_pooled[attention][m][deep].
 template <typename T>
 void from_points(const Attention<T>& p, long image, long begin, long end, const T* grad, const T* pooled,
                  const T* across, T* scratch, T* part_pooled, const AttentionGradients<T>& to) {
@@ -41,15 +41,15 @@ void from_points(const Attention<T>& p, long image, long begin, long end, const 
 #pragma omp simd
           for (long k = 0; k < m; k++) back[t * m + k] = shares[t * maps + k];
       });
-      const T* given = p.of[a].p + at * m;
-      multiply<true>(m, deep, rows, given, m, attended, deep, part_pooled + a * m * deep, deep, true);
+      const T* weights = p.of[a].p + at * m;
+      multiply<true>(m, deep, rows, weights, m, attended, deep, part_pooled + a * m * deep, deep, true);
     }
   });
 }
 
-// Through M_C and the softmax's scale. pooled: in, the gradient of the pooled maps, [m][deep]; out, that of q^T source
-// before the scale; across: the same, transposed; dot: of q with its gradient over space, times the scale; mean: what
-// each position's gradient gets, added.
+// Backward pass of M_C and of the scale of the softmax. pooled: on entry the gradient of the pooled maps, [m][deep], on
+// return that of q^T source before the scale; across: its transpose; dot: dot product of q with its gradient over space,
+// times the scale; mean: the gradient through the mean, added at every position.
 template <typename T>
 void from_maps(const Attention<T>& p, const Branch<T>& of, long image, T* pooled, T* across, T* dot, T* mean,
                const BranchGradients<T>& to) {
@@ -78,9 +78,10 @@ void from_maps(const Attention<T>& p, const Branch<T>& of, long image, T* pooled
   }
 }
 
-// to[rows][c] (+)= a[rows, depth] b[depth, deep]; `copy` takes what is wider than c.
+// to[rows][c] (+)= a[rows, depth] b[depth, deep]; `copy` is a buffer for rows that are wider than c.
 template <typename T>
-void put(long rows, long c, long depth, const T* a, long lda, const T* b, long deep, T* copy, T* to, bool adds) {
+void multiply_rows(long rows, long c, long depth, const T* a, long lda, const T* b, long deep, T* copy, T* to,
+                   bool adds) {
   if (c == deep) return multiply<false>(rows, deep, depth, a, lda, b, deep, to, deep, adds);
   multiply<false>(rows, deep, depth, a, lda, b, deep, copy, deep, false);
   for (long t = 0; t < rows; t++) {
@@ -89,8 +90,8 @@ void put(long rows, long c, long depth, const T* a, long lda, const T* b, long d
   }
 }
 
-// At some rows of the grid: the source's gradient, added to what is there if `adds`; that of Q's logits, in columns of
-// the rows of `columns`; and that of M_S's logits, inside the border of `frame`, [h + 2][w + 2].
+// For a range of rows of the grid: the gradient of the source, accumulated if `adds`; that of the logits of Q, in
+// `columns`; and that of the logits of M_S, inside the border of `frame`, [h + 2][w + 2].
 template <typename T>
 void from_pool(const Attention<T>& p, const Branch<T>& of, long image, long begin, long end, const T* pooled,
                const T* across, const T* dot, T* scratch, T* columns, T* frame, T* to_source, bool adds) {
@@ -100,7 +101,7 @@ void from_pool(const Attention<T>& p, const Branch<T>& of, long image, long begi
     const long at = image * n + first;
     const T *q = of.q + at * m, *mask = of.mask + at;
     multiply<false>(rows, maps, c, of.source + at * c, c, across, maps, shares, maps, false);
-    // Where the tile begins in the frame; a row of the grid is followed by two numbers of the border.
+    // Start of the tile in the frame; each row of the grid is followed by two elements of the border.
     T* to_frame = frame + (first / w + 1) * (w + 2) + first % w + 1;
     with_maps(m, [&](auto m) {
       for (long t = 0, x = first % w; t < rows; t++) {
@@ -116,11 +117,11 @@ void from_pool(const Attention<T>& p, const Branch<T>& of, long image, long begi
         if (++x == w) x = 0, to_frame += 2;
       }
     });
-    if (to_source) put(rows, c, m, weights, m, pooled, deep, back, to_source + at * c, adds);
+    if (to_source) multiply_rows(rows, c, m, weights, m, pooled, deep, back, to_source + at * c, adds);
   });
 }
 
-// What a worker sums up of the weights of Q and M_S and of their biases, for all attentions.
+// Sums of a worker for the gradients of the weights and biases of Q and M_S of all attentions.
 template <typename T> struct ColumnSums {
   Buffer<T> weight, bias;
   ColumnSums(long wide, long deep) : weight(wide * deep), bias(wide) {
@@ -128,7 +129,7 @@ template <typename T> struct ColumnSums {
   }
 };
 
-// The columns' gradients put through the product that made them, at some rows of the grid.
+// Backward pass of the product that computes the columns, for a range of rows of the grid.
 template <typename T>
 void from_columns(const Attention<T>& p, long image, long begin, long end, const T* frames, const T* packed,
                   const T* mean, T* scratch, T* columns, ColumnSums<T>& sums, T* to_grid, bool adds) {
@@ -152,12 +153,13 @@ void from_columns(const Attention<T>& p, long image, long begin, long end, const
     const T* x = padded(p.grid + (image * n + first) * c, rows, c, deep, copy);
     multiply<true>(depth, deep, rows, gradient, wide, x, deep, sums.weight.data, deep, true);
     T* to = to_grid + (image * n + first) * c;
-    put(rows, c, depth, gradient, wide, packed, deep, copy, to, adds);
+    multiply_rows(rows, c, depth, gradient, wide, packed, deep, copy, to, adds);
     for (long t = 0; t < rows; t++) add(c, mean, to + t * c);
   });
 }
 
-// The workers' sums, taken apart into each attention's gradients; M_S's bias is seen by its middle tap alone.
+// Combines the sums of the workers and splits them into the gradients of each attention; the bias of M_S has the same
+// gradient as the sum of its middle tap.
 template <typename T>
 void unpack_columns(const Attention<T>& p, const std::vector<std::unique_ptr<ColumnSums<T>>>& all, long a,
                     const BranchGradients<T>& to) {
@@ -204,7 +206,7 @@ template <typename T> void attention_backward(const Attention<T>& p, const T* gr
                 mean.data + image * c, to.of[a]);
     }
   }
-  // The grid is a source too: its gradient begins with the first attention that pools it.
+  // The grid can be a source too; the first attention that pools it initialises its gradient.
   bool begun = false;
   std::fill_n(frames.data, count * b * frame, T(0));
   for (long a = 0; a < count; a++) {

@@ -1,4 +1,4 @@
-"""Which code computes the operators: compiled for this CPU, or plain torch."""
+"""Selection of the implementation of the operators: the compiled CPU kernel or plain PyTorch."""
 
 import functools
 import os
@@ -15,21 +15,21 @@ from sapnet.ops.build import BuildError
 
 
 @functools.cache
-def choose(device: str) -> ModuleType:
-    """The module whose `forward` and `backward` serve tensors of a device type, decided once per process.
+def get_backend(device: str) -> ModuleType:
+    """Return the module with the `forward` and `backward` for a device type; selected once per process.
 
-    The environment variable `SAPNET_OPS` forces one: `reference` (plain torch) or `cpu` (compiled). Without it the
-    compiled one serves the CPU; where it cannot be built plain torch takes its place, with one warning that says why.
-    Other devices are served by plain torch.
+    The environment variable `SAPNET_OPS` forces `reference` (plain PyTorch) or `cpu` (compiled). By default the
+    compiled kernel is used on the CPU. If it cannot be built, plain PyTorch is used with one warning that states the
+    reason. Plain PyTorch is used on all other devices.
 
     Raises:
-        UserError: `SAPNET_OPS` has another value, or asks for the compiled kernel where it cannot be had.
+        UserError: `SAPNET_OPS` has another value, or requires a compiled kernel that is not available.
     """
     forced = os.environ.get("SAPNET_OPS", "")
     if forced not in ("", "reference", "cpu"):
-        raise UserError(f"SAPNET_OPS is {forced!r}: set it to 'reference' or 'cpu', or leave it out")
+        raise UserError(f"SAPNET_OPS is {forced!r}: set it to 'reference' or 'cpu', or unset it")
     if forced == "cpu" and device != "cpu":
-        raise UserError(f"SAPNET_OPS is 'cpu', the tensors are on {device}: leave it out")
+        raise UserError(f"SAPNET_OPS is 'cpu', the tensors are on {device}: unset it")
     if forced == "reference" or device != "cpu":
         return reference
     try:
@@ -38,21 +38,21 @@ def choose(device: str) -> ModuleType:
         if forced:
             raise UserError(f"SAPNET_OPS is 'cpu', but the kernel cannot be built: {error}") from error
         warnings.warn(
-            f"the filter runs in plain torch, several times slower, as its kernel cannot be built: {error}",
+            f"the filter runs in plain PyTorch, several times slower, because its kernel cannot be built: {error}",
             stacklevel=2,
         )
         return reference
     return cpu
 
 
-def fuses(features: Tensor) -> bool:
-    """Return whether the compiled kernel takes the place of several usual operators on these features.
+def can_fuse(features: Tensor) -> bool:
+    """Return whether the compiled kernel can replace several standard operators on these features.
 
-    It does in float32 and float64 on the CPU, but neither under autocast nor while operators are counted or traced, so
-    that counts and traces show the usual operators in the layers they belong to.
+    It can in float32 and float64 on the CPU. It is not used under autocast, or while operators are counted or traced,
+    so that counts and traces show the standard operators in their own layers.
     """
     if features.device.type != "cpu" or features.dtype not in (torch.float32, torch.float64):
         return False
     if torch.is_autocast_enabled("cpu") or is_in_torch_dispatch_mode():
         return False
-    return choose("cpu") is cpu
+    return get_backend("cpu") is cpu

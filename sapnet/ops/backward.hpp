@@ -1,4 +1,4 @@
-// Gradients of the filter. Positions and readings are computed again: forward saves nothing.
+// Gradients of the filter. Positions and samples are recomputed, because the forward pass saves nothing.
 #pragma once
 #include <atomic>
 #include <type_traits>
@@ -29,7 +29,7 @@ inline __attribute__((always_inline)) typename Short<T>::type totals(const typen
 #endif
 }
 
-// Halves a vector until four lanes are left.
+// Adds the halves of a vector until four lanes remain.
 template <typename T, typename V> inline __attribute__((always_inline)) typename Short<T>::type fold(V v) {
   if constexpr (sizeof(V) > 4 * sizeof(T)) {
     typedef T Half __attribute__((vector_size(sizeof(V) / 2)));
@@ -43,13 +43,13 @@ template <typename T, typename V> inline __attribute__((always_inline)) typename
   }
 }
 
-// The dot products of a row with N others, summed up piece by piece.
+// The dot products of a row with N others, accumulated piece by piece.
 template <int N, typename T, typename C> struct Dots {
   using V = typename Row<T, C>::type;
   using S = typename Short<T>::type;
   V wide[N] = {};
   S four[N] = {};
-  // Apart from the others, which would leave their registers if single lanes of them were added to.
+  // Separate from the others: adding to single lanes of a vector would move it out of its register.
   T one[4] = {};
 
   template <typename A> inline __attribute__((always_inline)) void add(int m, A a, A b) {
@@ -67,12 +67,12 @@ template <int N, typename T, typename C> struct Dots {
   }
 };
 
-// What `back`, the gradient of the taps [k, k + g) before V, gives: added to the canvas' gradient (`to`) at the pixels
-// that were read; its dot products with them, dots[point][tap][pixel]; and the readings times V, cols[point][tap][c].
-// All three read the same pixels, so they are made together; a null pointer leaves one out.
+// From `back`, the gradient of the taps [k, k + g) before V, computes three results that need the same pixels: adds to
+// the gradient of the canvas (`to`) at the sampled pixels; the dot products with these pixels, dots[point][tap][pixel];
+// and the samples times V, cols[point][tap][c]. A null pointer skips a result.
 template <typename T, typename C, typename P>
-void pull(const Problem<T>& p, const Tile<T>& tile, const T* zeros, const P& to, long k, long g, C c, const T* back,
-          long wide, bool canvas, T* dots, T* cols) {
+void backward_taps(const Problem<T>& p, const Tile<T>& tile, const T* zeros, const P& to, long k, long g, C c,
+                   const T* back, long wide, bool canvas, T* dots, T* cols) {
   const auto from = pixels_of(p, zeros, c);
   const Arrays<T> at(tile);
   if (cols) clear_padded(tile, g * c, cols);
@@ -115,7 +115,7 @@ void pull(const Problem<T>& p, const Tile<T>& tile, const T* zeros, const P& to,
   });
 }
 
-// <back, pixel> for the pixels of a reading give the gradients of V (weighted) and of the offset (differences).
+// The gradients of V (weighted sums) and of the offsets (differences) from <back, pixel> at the corners of a sample.
 template <typename T>
 void to_kernel_and_offsets(const Problem<T>& p, const Tile<T>& tile, const T* dots, const Gradients<T>& to) {
   const Arrays<T> at(tile);
@@ -142,7 +142,7 @@ void to_kernel_and_offsets(const Problem<T>& p, const Tile<T>& tile, const T* do
   if (offsets) clear_padded(tile, 2 * tile.taps, offsets);
 }
 
-// One worker's share of everything but the collection of what the workers have summed up apart.
+// The computations of one worker, before the separate sums of all workers are collected.
 template <typename T> class Worker {
   const Problem<T>& p_;
   const Gradients<T>& to_;
@@ -152,22 +152,22 @@ template <typename T> class Worker {
   Tile<T> tile_;
 
  public:
-  Buffer<T> weight;  // its gradient from this worker's points, packed like the weight
+  Buffer<T> weight;  // gradient of the weight from this worker's points, packed like the weight
 
   Worker(const Problem<T>& p, const Gradients<T>& to)
       : p_(p), to_(to), wide_(mixed_width(p)), back_wide_(spread_width(p)), gradient_(kTile * wide_),
-        cols_(kTile * p.group() * p.c), back_(kTile * back_wide_), dots_(4 * kTile * p.taps()), zeros_(p.c), dump_(p.c), tile_(p),
-        weight(to.weight ? packed_size(p) : 0) {}
+        cols_(kTile * p.group() * p.c), back_(kTile * back_wide_), dots_(4 * kTile * p.taps()), zeros_(p.c),
+        dump_(p.c), tile_(p), weight(to.weight ? packed_size(p) : 0) {}
 
-  // Tiles [i, end); `rows` are those of the canvas gradient. False if a point lies outside the canvas.
+  // Processes the tiles [i, end); `rows` are those of the canvas gradient. Returns false if a point is outside.
   template <typename Rows> bool run(long i, long end, const T* grad, const T* packed, Rows rows) {
-    bool right = true;
+    bool valid = true;
     T* dots = to_.kernel || to_.offsets ? dots_.data : nullptr;
     T* cols = to_.weight ? cols_.data : nullptr;
     const bool needs_back = to_.canvas || dots;
     if (to_.weight) std::fill_n(weight.data, packed_size(p_), T(0));
     for (; i < end; i++) {
-      right &= tile_.place(p_, i);
+      valid &= tile_.place(p_, i);
       take(grad);
       for (long k = 0; k < p_.taps(); k += p_.group()) {
         const long g = std::min(p_.group(), p_.taps() - k);
@@ -175,7 +175,8 @@ template <typename T> class Worker {
           spread(p_, tile_, k, g, gradient_.data, packed, back_.data);
           with_channels(p_.c, [&](auto c) {
             const Pixels to{int(p_.h), int(p_.w), c, dump_.data(), rows};
-            pull(p_, tile_, zeros_.data(), to, k, g, c, back_.data, back_wide_, to_.canvas != nullptr, dots, cols);
+            backward_taps(p_, tile_, zeros_.data(), to, k, g, c, back_.data, back_wide_, to_.canvas != nullptr, dots,
+                          cols);
           });
         } else if (to_.weight) {
           with_channels(p_.c, [&](auto c) { gather(p_, tile_, zeros_.data(), k, g, c, cols); });
@@ -184,11 +185,11 @@ template <typename T> class Worker {
       }
       if (dots) to_kernel_and_offsets(p_, tile_, dots, to_);
     }
-    return right;
+    return valid;
   }
 
  private:
-  // The tile's rows of the output's gradient, padded; zeros in padded slots.
+  // Copies the tile's rows of the output's gradient, padded; zeros in padded slots.
   void take(const T* grad) {
     std::fill_n(gradient_.data, kTile * wide_, T(0));
     for (long t = 0; t < tile_.count; t++)
@@ -204,7 +205,7 @@ template <typename T> Status backward(const Problem<T>& p, const T* grad, const 
   pack_to_spread(p, packed.data);
   std::vector<std::unique_ptr<Worker<T>>> all(workers);
   for (auto& worker : all) worker = std::make_unique<Worker<T>>(p, to);
-  std::atomic<bool> right{true};
+  std::atomic<bool> valid{true};
   work(p.threads, workers, [&](long j) {
     const long begin = part(p.tiles(), j, workers), end = part(p.tiles(), j + 1, workers);
     bool ok;
@@ -214,7 +215,7 @@ template <typename T> Status backward(const Problem<T>& p, const T* grad, const 
     } else {
       ok = all[j]->run(begin, end, grad, packed.data, [](long) { return static_cast<T*>(nullptr); });
     }
-    if (!ok) right = false;
+    if (!ok) valid = false;
   });
   work(p.threads, workers, [&](long j) {
     if (bands) bands->collect(j);
@@ -224,5 +225,5 @@ template <typename T> Status backward(const Problem<T>& p, const T* grad, const 
       for (long m = begin; m < end; m++) all[0]->weight.data[m] += all[i]->weight.data[m];
   });
   if (to.weight) unpack(p, all[0]->weight.data, to.weight);
-  return right ? kDone : kPointOutside;
+  return valid ? kDone : kPointOutside;
 }

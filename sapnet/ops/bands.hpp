@@ -1,4 +1,4 @@
-// The gradient of the canvas, added to by several workers without a race and in an order that repeats.
+// Accumulation of the canvas gradient by several workers, without races and in a reproducible order.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -7,25 +7,25 @@
 #include "taps.hpp"
 #include "work.hpp"
 
-// What all workers' spills may take together where a canvas takes less.
+// Limit of the total size of all spills for canvases that are smaller than this.
 constexpr long kSpillBytes = 32L << 20;
 
-// Each worker owns some rows of the gradient and adds to them in place. What its taps reach beyond, it adds to a spill
-// of its own, which the owners collect in the end, worker after worker. Points in raster order spill only as many rows
-// as the taps reach; where a random order would spill more than is allowed, fewer workers are used.
+// Each worker owns a range of rows of the gradient and adds to them in place. Contributions to other rows are added to
+// a separate spill buffer, and the owners collect them at the end, worker by worker. Points in raster order spill only
+// as many rows as the taps reach. If a random order would spill more than the limit, fewer workers are used.
 template <typename T> class Bands {
   struct Band {
-    long own = 0, own_end = 0, low = 0, high = 0;  // rows among the rows of all images; low to high are reached
-    long spilled = 0;  // numbers in the spill
+    long own = 0, own_end = 0, low = 0, high = 0;  // among the rows of all images; the taps reach [low, high)
+    long spilled = 0;  // elements of the spill
     std::unique_ptr<Buffer<T>> spill;
-    std::vector<T*> rows;  // from low on: in place or in the spill
+    std::vector<T*> rows;  // rows from `low` on, in place or in the spill
 
     bool owns(long row) const { return row >= own && row < own_end; }
     bool reaches(long row) const { return row >= low && row < high; }
   };
   const Problem<T>& p_;
   T* gradient_;
-  long width_;  // numbers in a row
+  long width_;  // elements of a row
   std::vector<Band> bands_;
 
  public:
@@ -37,26 +37,26 @@ template <typename T> class Bands {
 
   long workers() const { return static_cast<long>(bands_.size()); }
 
-  // Address of a row for a worker, which asks only for rows that its taps reach.
+  // Addresses of the rows for a worker, defined for rows that its taps reach.
   auto rows_of(long worker) const {
     const Band& band = bands_[worker];
     T* const* rows = band.rows.data() - band.low;
     return [rows](long row) { return rows[row]; };
   }
 
-  // Before a worker's first addition.
+  // Call before a worker's first addition.
   void clear(long worker) const {
     const Band& band = bands_[worker];
     std::fill(gradient_ + band.own * width_, gradient_ + band.own_end * width_, T(0));
     std::fill_n(band.spill->data, band.spilled, T(0));
   }
 
-  // After every worker's last addition.
+  // Call after the last addition of all workers.
   void collect(long worker) const {
-    const Band& mine = bands_[worker];
+    const Band& band = bands_[worker];
     for (const Band& other : bands_) {
-      if (&other == &mine) continue;
-      for (long r = std::max(mine.own, other.low); r < std::min(mine.own_end, other.high); r++) {
+      if (&other == &band) continue;
+      for (long r = std::max(band.own, other.low); r < std::min(band.own_end, other.high); r++) {
         const T* from = other.rows[r - other.low];
         T* to = gradient_ + r * width_;
         for (long i = 0; i < width_; i++) to[i] += from[i];
@@ -65,7 +65,7 @@ template <typename T> class Bands {
   }
 
  private:
-  // Plans for n workers; how many numbers the spills take.
+  // Divides the rows among n workers; returns the total number of elements of the spills.
   long divide(long n) {
     bands_ = std::vector<Band>(n);
     work(p_.threads, n, [&](long j) { scan(j, n); });
@@ -78,18 +78,18 @@ template <typename T> class Bands {
     return spilled;
   }
 
-  // Finds the rows a worker's taps reach; it begins to own where its first point lies.
+  // Determines the rows that a worker's taps reach; the rows it owns start at its first point.
   void scan(long j, long n) {
     Band& band = bands_[j];
     band.own = 0, band.low = p_.b * p_.h, band.high = 0;
-    bool found = false;
+    bool started = false;
     const long end = std::min(p_.positions(), part(p_.tiles(), j + 1, n) * kTile);
     for (long i = part(p_.tiles(), j, n) * kTile; i < end; i++) {
       long index;
       p_.point(i, index);
       if (index < 0) continue;
       const long image = i / p_.l * p_.h, row = index / p_.w;
-      if (!found) band.own = image + row, found = true;
+      if (!started) band.own = image + row, started = true;
       T least = 0, most = 0;
       if (p_.offsets) {
         const T* shift = p_.offsets + i * p_.taps() * 2;

@@ -1,4 +1,4 @@
-"""Compiles the CPU kernel once per machine, into the user's cache folder."""
+"""Compilation of the CPU kernel, once per machine, into the user's cache folder."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ SOURCES = (
     *("taps.hpp", "weight.hpp", "work.hpp"),
 )
 
-# No -ffast-math: NaN and infinity must pass through.
+# No -ffast-math, because NaN and infinity must propagate.
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fopenmp", "-shared", "-fPIC"),
@@ -24,21 +24,20 @@ FLAGS = (
 
 
 class BuildError(Exception):
-    """The kernel cannot be compiled or loaded here; the message says why."""
+    """The kernel cannot be compiled or loaded; the message states the reason."""
 
 
 def library() -> Path:
-    """Path of the shared library for this machine, compiled on the first call and found in the cache afterwards.
+    """Return the path of the shared library for this machine, compiling it on the first call.
 
-    The folder is `SAPNET_CACHE`, or `sapnet` in the user's cache folder. The file's name is a hash of the sources, the
-    compiler's version, its flags and the processor, so a change of any of them compiles anew. Processes that start
-    together wait for the one that compiles.
+    The file name is a hash of the sources, the compiler's version, its flags and the processor, so a change of any of
+    them triggers a new compilation. Concurrent processes wait for the one that compiles.
 
     Raises:
-        BuildError: No compiler, a failed compilation, or a folder that cannot be written.
+        BuildError: No compiler is installed, the compilation failed, or the cache folder cannot be written.
     """
     if sys.platform == "win32":
-        raise BuildError("it is not built on Windows")
+        raise BuildError("Windows is not supported")
     compiler = find_compiler()
     folder = cache_folder()
     target = folder / f"adaptive_filter-{_key(compiler)}.so"
@@ -50,30 +49,32 @@ def library() -> Path:
             if not target.exists():
                 _compile(compiler, target)
     except OSError as error:
-        raise BuildError(f"the cache folder {folder} cannot be used ({error}): set SAPNET_CACHE to another") from error
+        raise BuildError(f"the cache {folder} cannot be used ({error}): set SAPNET_CACHE to another folder") from error
     return target
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: `SAPNET_CACHE`, else `$XDG_CACHE_HOME/sapnet`, else `~/.cache/sapnet`."""
-    if chosen := os.environ.get("SAPNET_CACHE"):
-        return Path(chosen)
+    """Return the folder of compiled kernels: `SAPNET_CACHE`, `$XDG_CACHE_HOME/sapnet` or `~/.cache/sapnet`."""
+    if folder := os.environ.get("SAPNET_CACHE"):
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path("~/.cache").expanduser()) / "sapnet"
 
 
 def find_compiler() -> list[str]:
-    """The compiler's command: `CXX` if set, else the first of c++, g++ and clang++ on the path.
+    """Return the command of the compiler: `CXX` if set, otherwise the first of c++, g++ and clang++ on the path.
 
     Raises:
-        BuildError: There is none.
+        BuildError: There is no compiler.
     """
-    wanted = os.environ.get("CXX")
-    for command in [wanted] if wanted else ["c++", "g++", "clang++"]:
-        words = shlex.split(command)
-        if words and shutil.which(words[0]):
-            return words
-    raise BuildError(f"CXX is {wanted!r}: no such program" if wanted else "no C++ compiler (c++, g++ or clang++) found")
+    configured = os.environ.get("CXX")
+    for command in [configured] if configured else ["c++", "g++", "clang++"]:
+        arguments = shlex.split(command)
+        if arguments and shutil.which(arguments[0]):
+            return arguments
+    raise BuildError(
+        f"CXX is {configured!r}: no such program" if configured else "no C++ compiler (c++, g++ or clang++) found"
+    )
 
 
 def _key(compiler: list[str]) -> str:
@@ -90,9 +91,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
         return platform.processor()
-    # What -march=native looks at; not the clock, which changes.
-    wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU part")
-    return "\n".join(line for line in lines if line.split(":")[0].strip() in wanted)
+    # The fields that -march=native depends on.
+    fields = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU part")
+    return "\n".join(line for line in lines if line.split(":")[0].strip() in fields)
 
 
 def _compile(compiler: list[str], target: Path) -> None:
@@ -106,14 +107,14 @@ def _compile(compiler: list[str], target: Path) -> None:
 
 
 def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        raise BuildError(f"`{shlex.join(command)}` failed:\n{done.stderr.strip()[-2000:]}")
-    return done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if process.returncode:
+        raise BuildError(f"`{shlex.join(command)}` failed:\n{process.stderr.strip()[-2000:]}")
+    return process.stdout
 
 
 class _lock:
-    # The system lets go of it when the process ends, however it ends.
+    # The operating system releases it when the process ends for any reason.
     def __init__(self, path: Path) -> None:
         self.path = path
 

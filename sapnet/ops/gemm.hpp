@@ -1,4 +1,4 @@
-// Matrix products of tiles that fit the caches, in registers, by the compiler's vector types.
+// Register-blocked matrix products of tiles that fit into the caches, with the compiler's vector types.
 #pragma once
 #include <cstring>
 
@@ -14,7 +14,7 @@ constexpr int kBytes = 16, kRegisters = 16;
 
 template <typename T> constexpr int kWidth = kBytes / sizeof(T);
 template <typename T> struct Vector { typedef T type __attribute__((vector_size(kBytes))); };
-// Half a vector, where that is no less than four lanes of a float: rows need no more padding than to a multiple of it.
+// Half a vector, but at least four floats; rows are padded to a multiple of it.
 constexpr int kHalfBytes = kBytes > 16 ? kBytes / 2 : kBytes;
 template <typename T> constexpr int kHalf = kHalfBytes / sizeof(T);
 template <typename T> struct Half { typedef T type __attribute__((vector_size(kHalfBytes))); };
@@ -34,13 +34,13 @@ inline long round_up(long n, long step) { return (n + step - 1) / step * step; }
 
 constexpr int kHalves = kBytes / kHalfBytes;  // in a vector
 
-// c[MR, N halves] (+)= a[MR, depth] b[depth, N halves]. Either the rows of `a` lie `lda` apart and its columns are
-// neighbours, or (Across) the other way round.
+// c[MR, N halves] (+)= a[MR, depth] b[depth, N halves]. `a` is stored row by row with stride `lda`, or column by column
+// (Across).
 template <typename T, int MR, int N, bool Across>
 void block(long depth, const T* a, long lda, const T* b, long ldb, T* c, long ldc, bool add) {
   using V = typename Vector<T>::type;
   using H = typename Half<T>::type;
-  constexpr int NV = N / kHalves;  // whole vectors; a half follows them if N is odd
+  constexpr int NV = N / kHalves;  // whole vectors, followed by a half if N is odd
   constexpr bool kOdd = N % kHalves != 0;
   constexpr long kRest = NV * kWidth<T>;
   V sum[MR][NV + 1];
@@ -49,7 +49,7 @@ void block(long depth, const T* a, long lda, const T* b, long ldb, T* c, long ld
     for (int j = 0; j < NV; j++) sum[i][j] = add ? load<V>(c + i * ldc + j * kWidth<T>) : V{};
     if constexpr (kOdd) rest[i] = add ? load<H>(c + i * ldc + kRest) : H{};
   }
-  // One pointer for three rows: the addresses 0, lda and 2 lda past it cost no register.
+  // One pointer for three rows: offsets of 0, lda and 2 lda need no further register.
   const T* row[(MR + 2) / 3];
   for (int i = 0; i < (MR + 2) / 3; i++) row[i] = a + 3 * i * lda;
   for (long k = 0; k < depth; k++, b += ldb) {
@@ -79,14 +79,14 @@ void strip(long m, long depth, const T* a, long lda, const T* b, long ldb, T* c,
   }
 }
 
-// Rows of a block that is N halves wide: as many as the registers hold sums of.
+// Number of rows of a block that is N halves wide, limited by the registers for the sums.
 constexpr int height(int n) {
   const int vectors = (n + kHalves - 1) / kHalves;
   if (kRegisters < 32) return vectors == 2 ? 6 : 12;
   return vectors == 4 ? 6 : vectors == 3 ? 8 : 12;
 }
 
-// The strip that is `take` <= N halves wide.
+// Computes the strip that is `take` <= N halves wide.
 template <int N, bool Across, typename T>
 void strip_of(long take, long m, long depth, const T* a, long lda, const T* b, long ldb, T* c, long ldc, bool add) {
   if (take == N) return strip<T, height(N), N, Across>(m, depth, a, lda, b, ldb, c, ldc, add);

@@ -1,5 +1,5 @@
-// Linear heads on the same features with their activations, and the gradients: one matrix product for all of them,
-// whose results stay in the caches until they are activated.
+// Linear heads with activations on shared features, and their gradients. One matrix product computes all heads, and its
+// results stay in the caches until they are activated.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -14,7 +14,7 @@ enum Activation { kPlain = 0, kTanh = 1, kSigmoid = 2, kSoftmax = 3 };
 
 template <typename T> struct Heads {
   const T *x, *weight, *bias;        // [n][c], [o][c], [o]
-  const int64_t *kinds, *widths;     // of each head; the widths add up to o
+  const int64_t *kinds, *widths;     // of each head; the sum of the widths is o
   long count, n, c, o;
   T scale;  // of tanh
   int threads;
@@ -25,8 +25,8 @@ template <typename T> struct Heads {
   long deep() const { return round_up(c, kHalf<T>); }
 };
 
-// Within 2 ulp, and 0 below -87, for what is less than a normal number slows down all that is computed from it; NaN
-// stays. The compiler vectorises it, which it does not do to the library's without -ffast-math.
+// Accurate to 2 ulp; 0 below -87, because subnormal numbers slow down all later computations; NaN propagates. Unlike
+// the library function, it is vectorised without -ffast-math.
 inline __attribute__((always_inline)) float exponential(float x) {
   const bool none = x < -87.0f;
   x = x > 88.0f ? 88.0f : x < -87.0f ? -87.0f : x;
@@ -52,7 +52,7 @@ inline __attribute__((always_inline)) float hyperbolic(float x) {
 }
 inline double hyperbolic(double x) { return std::tanh(x); }
 
-// Runs f with the number of maps: as a constant where it is small, so that short loops over maps unroll.
+// Runs f with the number of maps, as a constant for common small numbers so that short loops over maps unroll.
 template <typename F> void with_maps(long maps, F f) {
   switch (maps) {
     case 8: return f(std::integral_constant<long, 8>{});
@@ -63,7 +63,7 @@ template <typename F> void with_maps(long maps, F f) {
   }
 }
 
-// A head's activation of `rows` rows, in place.
+// Applies the activation of a head to `rows` rows in place.
 template <typename T> void activate(int64_t kind, T scale, long rows, long width, T* y) {
   const long n = rows * width;
   if (kind == kTanh) {
@@ -97,7 +97,7 @@ template <typename T> void activate(int64_t kind, T scale, long rows, long width
   }
 }
 
-// to[row][width], rows `stride` apart, = the gradient before the activation from the results and their gradient.
+// to[row][width], with rows `stride` apart, = gradient before the activation, from the outputs and their gradient.
 template <typename T>
 void deactivate(int64_t kind, T scale, long rows, long width, const T* y, const T* grad, T* to, long stride) {
   if (kind == kSoftmax) {
@@ -124,7 +124,7 @@ void deactivate(int64_t kind, T scale, long rows, long width, const T* y, const 
   }
 }
 
-// out: the heads one after another, each [n][its width].
+// out: the outputs of the heads one after another, each [n][width].
 template <typename T> void heads_forward(const Heads<T>& p, T* out) {
   const long wide = p.wide(), workers = p.workers();
   Buffer<T> packed(p.c * wide), products(workers * kTile * wide);
@@ -146,7 +146,7 @@ template <typename T> void heads_forward(const Heads<T>& p, T* out) {
   });
 }
 
-// out: the results; grads: of each head, null for none.
+// out: the outputs of `heads_forward`; grads: the gradient of each head, null for zeros.
 template <typename T>
 void heads_backward(const Heads<T>& p, const T* out, const T* const* grads, T* to_x, T* to_weight, T* to_bias) {
   const long wide = p.wide(), deep = p.deep(), workers = p.workers();

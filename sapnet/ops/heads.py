@@ -1,4 +1,4 @@
-"""Linear heads on the same features, each with its activation: one matrix product for all of them on the CPU."""
+"""Linear heads with activations on shared features, computed with one matrix product on the CPU."""
 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -15,30 +15,30 @@ _KINDS: dict[Activation, int] = {"none": 0, "tanh": 1, "sigmoid": 2, "softmax": 
 
 
 class Head(NamedTuple):
-    """A linear layer and what follows it; `tanh` is multiplied by the scale, `softmax` runs over the last dimension."""
+    """A linear layer and its activation; `tanh` is multiplied by a scale, `softmax` is over the last dimension."""
 
     linear: nn.Linear
     activation: Activation = "none"
 
 
 def apply_heads(
-    features: Float[Tensor, "b l c"], heads: Iterable[Head], scale: float = 1.0
-) -> list[Float[Tensor, "b l _"]]:
+    features: Float[Tensor, "*batch c"], heads: Iterable[Head], scale: float = 1.0
+) -> list[Float[Tensor, "*batch _"]]:
     """Apply each head to the features.
 
-    In float32 and float64 on the CPU the heads are computed together by the compiled kernel; elsewhere, under autocast
-    and while operations are counted, one by one.
+    The compiled kernel computes all heads together if `backend.can_fuse` accepts the features; otherwise they are
+    computed one by one.
 
     Args:
-        features: What all heads read.
-        heads: At least one, each with a bias.
-        scale: Factor of `tanh`, above 0.
+        features: Input of all heads.
+        heads: At least one head, each with a bias.
+        scale: Positive factor of `tanh`.
 
     Returns:
-        The results in the order of the heads.
+        The outputs in the order of the heads.
     """
     heads = list(heads)
-    if not backend.fuses(features):
+    if not backend.can_fuse(features):
         return [activate(head.linear(features), head.activation, scale) for head in heads]
     weight = torch.cat([head.linear.weight for head in heads])
     bias = torch.cat([head.linear.bias for head in heads])
@@ -47,7 +47,7 @@ def apply_heads(
 
 
 def activate(logits: Tensor, activation: Activation, scale: float = 1.0) -> Tensor:
-    """Apply a head's activation."""
+    """Apply the activation of a head."""
     match activation:
         case "tanh":
             return scale * torch.tanh(logits)
@@ -75,12 +75,12 @@ class _Heads(torch.autograd.Function):
         kinds, widths, scale = ctx.settings
         if not torch.is_grad_enabled():
             return *cpu.heads_backward(grads, features, weight, bias, flat, kinds, widths, scale), None, None, None
-        # Differentiated again: from the inputs, by torch.
+        # For second derivatives the heads are recomputed with differentiable operators.
         names: dict[int, Activation] = {number: name for name, number in _KINDS.items()}
         logits = F.linear(features, weight, bias).split(widths, -1)
         outputs = [activate(part, names[kind], scale) for part, kind in zip(logits, kinds, strict=True)]
-        wanted = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]
+        defined = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]
         inputs = [x for x, needed in zip((features, weight, bias), ctx.needs_input_grad[:3], strict=True) if needed]
-        outputs, grads = zip(*wanted, strict=True)
-        found = iter(torch.autograd.grad(outputs, inputs, grads, create_graph=True))
-        return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None, None
+        outputs, grads = zip(*defined, strict=True)
+        gradients = iter(torch.autograd.grad(outputs, inputs, grads, create_graph=True))
+        return *(next(gradients) if needed else None for needed in ctx.needs_input_grad[:3]), None, None, None

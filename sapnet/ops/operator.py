@@ -1,7 +1,7 @@
-"""The pixel-dependent filter (Eq. 17-18) as one `torch.library` operator: checks, autograd, meta kernel, backends.
+"""The pixel-dependent filter (Eq. 17-18) as a `torch.library` operator: checks, autograd and meta kernel.
 
-Two operators are registered, `sapnet::adaptive_filter` and `sapnet::adaptive_filter_backward`. The first saves nothing
-for the second but its inputs, so a network pays no memory for the taps between its forward and its backward pass.
+The registered operators are `sapnet::adaptive_filter` and `sapnet::adaptive_filter_backward`. The forward operator
+saves only its inputs, so the sampled taps take no memory between the forward and the backward pass.
 """
 
 from types import ModuleType
@@ -21,30 +21,30 @@ def adaptive_filter(
     offsets: Float[Tensor, "b l k*k 2"] | None = None,
     points: Int64[Tensor, "b l"] | None = None,
 ) -> Float[Tensor, "b l o"]:
-    """Pixel-dependent filter with learned offsets, at chosen points or at every position (Eq. 17-18).
+    """Apply the pixel-dependent filter with learned offsets at chosen points or at every position (Eq. 17-18).
 
     `out[b, l, o] = sum_j kernel[b, l, j] * sum_c weight[o, c, j] * canvas[b][p_l + j + offsets[b, l, j]][c]`, where
     `p_l` is the l-th point, `j` runs over the K x K taps one pixel apart in raster order (dy slow, dx fast), and
-    reading between pixels is bilinear. With `canvas` alone it equals `conv2d(padding=K // 2)` without bias.
+    the canvas is interpolated bilinearly. Without kernel and offsets it equals `conv2d(padding=K // 2)` without bias.
 
-    Each of the four pixels of a bilinear reading that lies outside the canvas counts as 0. They are `floor(q)` and
-    `floor(q) + 1` also where q is an integer, so the gradient there is the right-hand one. The offset is split before
-    it is added to the point, so a position loses no digits on a large canvas. NaN in any input reaches the output.
+    Pixels outside the canvas count as 0. The corners of the interpolation at `q` are `floor(q)` and `floor(q) + 1` also
+    for integer q, so the gradient there is the right-hand derivative. The integer and fractional parts of an offset are
+    separated before it is added to the point, so no precision is lost on large canvases. NaN propagates.
 
-    Differentiable once in all of canvas, weight, kernel and offsets. Float32 or float64; under autocast float32.
-    Results are the same in every run with the same number of threads.
+    Differentiable once with respect to canvas, weight, kernel and offsets. Computed in float32 or float64; under
+    autocast in float32. Results are reproducible for the same number of threads.
 
     Args:
         canvas: Features, channels last.
-        weight: The fixed weight, `d = c`; or `d = 1` and `o = c`: depthwise, one K x K filter a channel. K is odd.
-        kernel: The pixel-dependent weight V of every tap, shared by all channels; None is all ones.
-        offsets: (dy, dx) of every tap in canvas pixels; None is all zeros.
-        points: Raster indices `y * w + x` in any order, ascending is fastest; -1 marks a padded slot, which gives a
-            zero row and no gradient. None is every position, `l = h * w`.
+        weight: Fixed weight with `d = c`, or depthwise with `d = 1` and `o = c`. K is odd.
+        kernel: Pixel-dependent weight V of every tap, shared by all channels; None: ones.
+        offsets: (dy, dx) of every tap in canvas pixels; None: zeros.
+        points: Raster indices `y * w + x` in any order, fastest in ascending order. -1 marks an unused slot, whose
+            output is 0 and which has no gradient. None: every position, `l = h * w`.
 
     Raises:
-        UserError: Shapes, dtypes or devices do not fit together, or a point lies outside the canvas (seen on the CPU
-            only: elsewhere the check would wait for the device).
+        UserError: Shapes, dtypes or devices do not match, or a point is outside the canvas (checked only on the CPU,
+            because elsewhere the check would synchronise with the device).
     """
     _check(canvas, weight, kernel, offsets, points)
     return _forward(canvas, weight, kernel, offsets, points)
@@ -67,12 +67,12 @@ def _backward(
     points: Tensor | None,
     needed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    # Gradients of canvas, weight, kernel, offsets; one that is not needed is an empty tensor.
+    # Gradients of canvas, weight, kernel and offsets; empty tensors for those that are not needed.
     return _implementation(canvas).backward(grad, canvas, weight, kernel, offsets, points, needed)
 
 
 def _implementation(canvas: Tensor) -> ModuleType:
-    return backend.choose(canvas.device.type)
+    return backend.get_backend(canvas.device.type)
 
 
 @_forward.register_fake
@@ -84,7 +84,7 @@ def _(canvas, weight, kernel, offsets, points):
 @_backward.register_fake
 def _(grad, canvas, weight, kernel, offsets, points, needed):
     inputs = (canvas, weight, kernel, offsets)
-    return tuple(canvas.new_empty(x.shape if wanted else (0,)) for x, wanted in zip(inputs, needed, strict=True))
+    return tuple(canvas.new_empty(x.shape if is_needed else (0,)) for x, is_needed in zip(inputs, needed, strict=True))
 
 
 def _save_inputs(ctx, inputs, output):
@@ -94,16 +94,16 @@ def _save_inputs(ctx, inputs, output):
 def _differentiate(ctx, grad):
     needed = list(ctx.needs_input_grad[:4])
     gradients = _backward(grad, *ctx.saved_tensors, needed)
-    return *(g if wanted else None for g, wanted in zip(gradients, needed, strict=True)), None
+    return *(g if is_needed else None for g, is_needed in zip(gradients, needed, strict=True)), None
 
 
-def _refuse(ctx, *grads):
-    raise UserError("adaptive_filter is differentiable once: use it without create_graph=True")
+def _raise_second_derivative(ctx, *grads):
+    raise UserError("adaptive_filter is differentiable only once: use it without create_graph=True")
 
 
 _forward.register_autograd(_differentiate, setup_context=_save_inputs)
-_backward.register_autograd(_refuse)
-# Positions need more digits than half precision has.
+_backward.register_autograd(_raise_second_derivative)
+# Half precision is too coarse for positions.
 _forward.register_autocast("cpu", torch.float32)
 _forward.register_autocast("cuda", torch.float32)
 flops.register()
@@ -129,10 +129,10 @@ def _check(
         raise UserError(f"kernel must be {[b, length, size * size]}, not {list(kernel.shape)}")
     if offsets is not None and offsets.shape != (b, length, size * size, 2):
         raise UserError(f"offsets must be {[b, length, size * size, 2]}, not {list(offsets.shape)}")
-    _check_kind(canvas, weight=weight, kernel=kernel, offsets=offsets, points=points)
+    _check_dtypes_and_devices(canvas, weight=weight, kernel=kernel, offsets=offsets, points=points)
 
 
-def _check_kind(canvas: Tensor, **others: Tensor | None) -> None:
+def _check_dtypes_and_devices(canvas: Tensor, **others: Tensor | None) -> None:
     device = canvas.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if canvas.dtype not in (torch.float32, torch.float64) and not autocast:

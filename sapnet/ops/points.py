@@ -1,4 +1,4 @@
-"""Rows of a canvas read and replaced at points, with gradients that exploit that points are distinct."""
+"""Reading and writing a canvas at points, with gradients that rely on distinct points."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -7,9 +7,9 @@ from torch.autograd.function import once_differentiable
 
 
 def gather(canvas: Float[Tensor, "b h w c"], points: Int64[Tensor, "b l"]) -> Float[Tensor, "b l c"]:
-    """Read the canvas at the points (Eq. 2); rows of padded slots are 0.
+    """Read the canvas at the points (Eq. 2); unused slots read 0.
 
-    Differentiable any number of times. Points of one image must be distinct: the gradient is written, not added.
+    Differentiable any number of times. Points of an image must be distinct, because gradients are not accumulated.
     """
     batch, height, width, channels = canvas.shape
     rows = _flat_rows(points, batch, height * width)
@@ -19,10 +19,10 @@ def gather(canvas: Float[Tensor, "b h w c"], points: Int64[Tensor, "b l"]) -> Fl
 def scatter(
     canvas: Float[Tensor, "b h w c"], values: Float[Tensor, "b l c"], points: Int64[Tensor, "b l"]
 ) -> Float[Tensor, "b h w c"]:
-    """Copy of the canvas whose rows at the points are the given values (Eq. 3); padded slots write nowhere.
+    """Return a copy of the canvas with values written at the points (Eq. 3); unused slots are ignored.
 
-    Differentiable any number of times in canvas and values. Points of one image must be distinct. Values are converted
-    to the canvas's type.
+    Differentiable any number of times in canvas and values. Points of an image must be distinct. Values are converted
+    to the dtype of the canvas.
     """
     batch, height, width, channels = canvas.shape
     rows = _flat_rows(points, batch, height * width)
@@ -33,22 +33,22 @@ def scatter(
 def take(
     canvas: Float[Tensor, "b h w c"], points: Int64[Tensor, "b l"], stride: int
 ) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b h2 w2 c"], Float[Tensor, "b h w c"]]:
-    """What a block reads of a canvas that it refines at the points: `gather` and `scatter` with one gradient for both.
+    """Read the inputs of a block from a canvas that it refines at points; `put` writes the results back.
 
-    Apart, the gradients of the values, the grid and what was not replaced are three canvases, mostly of zeros, that are
-    added up. Differentiable once.
+    With `gather`, slicing and `scatter`, the gradients of the values, the grid and the remaining positions would be
+    three mostly empty canvases that are added. `take` and `put` compute a single one. Differentiable once.
 
     Args:
-        canvas: Features; both sides are multiples of the stride.
-        points: Distinct within an image; -1 in padded slots.
-        stride: From one position of the regular grid to the next.
+        canvas: Features; height and width are multiples of the stride.
+        points: Points that are distinct within an image; -1 in unused slots.
+        stride: Stride of the regular grid.
 
     Returns:
-        The canvas at the points, 0 in padded slots; its regular grid, copied; and the canvas for `put`, and for nothing
-        else: the gradient of its rows at the points is not used.
+        The canvas at the points, 0 in unused slots; a copy of its regular grid; and the canvas for use in `put` only,
+        because the gradient of its rows at the points is ignored.
 
     Raises:
-        ValueError: The sides are no multiples of the stride.
+        ValueError: Height or width is not a multiple of the stride.
     """
     _, height, width, channels = canvas.shape
     if height % stride or width % stride:
@@ -61,7 +61,7 @@ def take(
 def put(
     rest: Float[Tensor, "b h w c"], values: Float[Tensor, "b l c"], points: Int64[Tensor, "b l"]
 ) -> Float[Tensor, "b h w c"]:
-    """`scatter` into what `take` left of the canvas, at the same points."""
+    """Write values into the canvas that `take` returned, at the same points."""
     batch, height, width, channels = rest.shape
     rows = _flat_rows(points, batch, height * width)
     return _Put.apply(rest, values.reshape(-1, channels).to(rest.dtype), rows)
@@ -71,18 +71,18 @@ def put(
 def overwrite(
     canvas: Float[Tensor, "b h w c"], values: Float[Tensor, "b l c"], points: Int64[Tensor, "b l"]
 ) -> Float[Tensor, "b h w c"]:
-    """Write the values into the canvas itself, which is returned: `scatter` without its copy, and without gradients.
+    """Write values at the points in place and return the canvas: `scatter` without a copy and without gradients.
 
     Args:
-        canvas: Contiguous.
-        values: Rows to write, converted to the canvas's type.
-        points: Distinct within an image; padded slots write nowhere.
+        canvas: A contiguous canvas.
+        values: Values to write, converted to the dtype of the canvas.
+        points: Points that are distinct within an image; unused slots are ignored.
     """
     batch, height, width, channels = canvas.shape
     rows = _flat_rows(points, batch, height * width)
     values = values.reshape(-1, channels).to(canvas.dtype)
     used = rows < batch * height * width
-    # A canvas without data has none to look at.
+    # Meta tensors have no data to test.
     if not (canvas.is_meta or used.all()):
         rows, values = rows[used], values[used]
     canvas.view(-1, channels).index_copy_(0, rows, values)
@@ -90,22 +90,22 @@ def overwrite(
 
 
 def _flat_rows(points: Tensor, batch: int, size: int) -> Tensor:
-    # Raster index over the whole batch; padded slots name the dump row, one past the end.
+    # Raster indices over the whole batch; unused slots refer to an extra row after the last one.
     first = torch.arange(batch, device=points.device).mul_(size)[:, None]
     return torch.where(points < 0, batch * size, points + first).flatten()
 
 
 class _Gather(torch.autograd.Function):
-    # index_select whose gradient is a copy into zeros: autograd's own adds with atomics or a sort.
+    # index_select with a gradient that is copied into zeros; the built-in one accumulates with atomics or a sort.
     @staticmethod
     def forward(ctx, canvas, rows):
         ctx.save_for_backward(rows)
         ctx.shape = canvas.shape
-        dump = len(canvas)
-        if dump == 0:
+        extra_row = len(canvas)
+        if extra_row == 0:
             return canvas.new_zeros(len(rows), canvas.shape[1])
-        values, padded = canvas.index_select(0, rows.clamp(max=dump - 1)), rows == dump
-        # Elsewhere than on the CPU, to look would take longer than to fill.
+        values, padded = canvas.index_select(0, rows.clamp(max=extra_row - 1)), rows == extra_row
+        # On other devices the test would take longer than the masked fill.
         if rows.device.type != "cpu" or padded.any():
             values.masked_fill_(padded[:, None], 0)
         return values
@@ -130,8 +130,8 @@ class _Scatter(torch.autograd.Function):
         (rows,) = ctx.saved_tensors
         grad_canvas = grad_values = None
         if ctx.needs_input_grad[0]:
-            nothing = grad.new_zeros(()).expand(len(rows), grad.shape[1])
-            grad_canvas = _Scatter.apply(grad, nothing, rows)
+            zeros = grad.new_zeros(()).expand(len(rows), grad.shape[1])
+            grad_canvas = _Scatter.apply(grad, zeros, rows)
         if ctx.needs_input_grad[1]:
             grad_values = _Gather.apply(grad, rows)
         return grad_canvas, grad_values, None
@@ -144,7 +144,7 @@ class _Take(torch.autograd.Function):
         ctx.shape, ctx.stride = canvas.shape, stride
         ctx.set_materialize_grads(False)
         values = _Gather.apply(canvas.reshape(-1, canvas.shape[3]), rows)
-        # Contiguous even where there is a single position: an output may not be a view of the canvas.
+        # A copy even of a single position, because an output must not be a view of the canvas.
         grid = canvas[:, ::stride, ::stride].clone(memory_format=torch.contiguous_format)
         return values, grid, canvas.view_as(canvas)
 
@@ -152,11 +152,11 @@ class _Take(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_values, grad_grid, grad_rest):
         (rows,) = ctx.saved_tensors
-        known = next(g for g in (grad_values, grad_grid, grad_rest) if g is not None)
+        defined = next(g for g in (grad_values, grad_grid, grad_rest) if g is not None)
         if grad_rest is None:
-            grad_rest = known.new_zeros(()).expand(ctx.shape)
+            grad_rest = defined.new_zeros(()).expand(ctx.shape)
         if grad_values is None:
-            grad_values = known.new_zeros(()).expand(len(rows), ctx.shape[3])
+            grad_values = defined.new_zeros(()).expand(len(rows), ctx.shape[3])
         grad = _Scatter.apply(grad_rest.reshape(-1, ctx.shape[3]), grad_values, rows).view(ctx.shape)
         if grad_grid is not None:
             grad[:, :: ctx.stride, :: ctx.stride] += grad_grid

@@ -1,6 +1,6 @@
-"""The filter in plain torch: what the fast kernels are held against, and what runs where they cannot.
+"""Reference implementation of the filter in plain PyTorch, also used where no compiled kernel is available.
 
-Points are taken in chunks, so the taps of all points never exist at once.
+Points are processed in chunks, so the taps of all points are never stored at once.
 """
 
 from collections.abc import Iterator
@@ -13,41 +13,43 @@ from torch import Tensor
 from sapnet.errors import UserError
 
 CHUNK = 1 << 20
-"""Numbers in one chunk's taps (points x taps x channels): 4 MiB in float32."""
+"""Maximum number of elements in the taps of a chunk (points x taps x channels): 4 MiB in float32."""
 
 FAR = 1e9
-"""Offsets are cut here: outside any canvas, and an int64 can still hold the position."""
+"""Limit of the offsets: beyond any canvas, and small enough for int64 positions."""
 
 
 class Taps(NamedTuple):
-    """The pixels that the taps of some points read, and how much of each."""
+    """Pixels and interpolation weights of the taps of a chunk of points."""
 
     rows: slice
-    """Which of the `b * l` points these are."""
+    """Range of the chunk among the `b * l` points."""
     valid: Bool[Tensor, " n"]
-    """False for padded slots."""
+    """False for unused slots."""
     index: Int64[Tensor, "n k corners"]
-    """Row of the flattened canvas; one past its end stands for "outside"."""
+    """Row of the flattened canvas; the row after the last one stands for pixels outside."""
     share: Float[Tensor, "n k corners"]
     """Bilinear weight of each corner: (0, 0), (0, 1), (1, 0), (1, 1) in (y, x)."""
     fraction: Float[Tensor, "n k 2"]
-    """Position minus its floor, (y, x)."""
+    """Fractional part of the position, (y, x)."""
 
 
 def forward(
     canvas: Tensor, weight: Tensor, kernel: Tensor | None, offsets: Tensor | None, points: Tensor | None
 ) -> Tensor:
-    """See `sapnet.ops.adaptive_filter`."""
+    """Compute `sapnet.ops.adaptive_filter`."""
     b, _, _, c = canvas.shape
     matrix = _as_matrix(weight, c)
     pixels = _with_outside(canvas)
     length = _length(canvas, points)
     out = canvas.new_zeros(b * length, weight.shape[0])
     for taps in _chunks(canvas, weight, offsets, points):
-        read = _read(pixels, taps)
+        values = _sample(pixels, taps)
         if kernel is not None:
-            read = read * kernel.flatten(0, 1)[taps.rows, :, None]
-        mixed = torch.einsum("nkc,kc->nc", read, matrix) if matrix.ndim == 2 else read.flatten(1) @ matrix.flatten(0, 1)
+            values = values * kernel.flatten(0, 1)[taps.rows, :, None]
+        mixed = (
+            torch.einsum("nkc,kc->nc", values, matrix) if matrix.ndim == 2 else values.flatten(1) @ matrix.flatten(0, 1)
+        )
         out[taps.rows] = torch.where(taps.valid[:, None], mixed, 0)
     return out.view(b, length, len(weight))
 
@@ -61,7 +63,7 @@ def backward(
     points: Tensor | None,
     needed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of canvas, weight, kernel and offsets; an empty tensor for one that is not needed."""
+    """Compute the gradients of canvas, weight, kernel and offsets; empty tensors for those that are not needed."""
     b, _, _, c = canvas.shape
     length = _length(canvas, points)
     matrix, pixels, grad = _as_matrix(weight, c), _with_outside(canvas), grad.flatten(0, 1)
@@ -69,23 +71,23 @@ def backward(
     to_kernel = canvas.new_zeros(b * length, len(matrix))
     to_offsets = canvas.new_zeros(b * length, len(matrix), 2)
     for taps in _chunks(canvas, weight, offsets, points):
-        # Padded slots get no gradient, and give none.
+        # Unused slots receive and contribute no gradient.
         g = torch.where(taps.valid[:, None], grad[taps.rows], 0)
         v = _or_ones(kernel, b * length, len(matrix), like=canvas)[taps.rows]
         v = torch.where(taps.valid[:, None], v, 0)
         if needed[1]:
-            read = _read(pixels, taps) * v[:, :, None]
-            to_matrix += torch.einsum("nkc,nc->kc" if matrix.ndim == 2 else "nkc,no->kco", read, g)
+            values = _sample(pixels, taps) * v[:, :, None]
+            to_matrix += torch.einsum("nkc,nc->kc" if matrix.ndim == 2 else "nkc,no->kco", values, g)
         if not (needed[0] or needed[2] or needed[3]):
             continue
-        # d(loss)/d(reading), before V: what the fixed weight sends back to each tap.
+        # Gradient of the sampled value of each tap, before the multiplication by V.
         back = torch.einsum("nc,kc->nkc" if matrix.ndim == 2 else "no,kco->nkc", g, matrix)
         if needed[0]:
             for corner in range(taps.index.shape[-1]):
                 amount = back * (v * taps.share[..., corner])[:, :, None]
                 to_pixels.index_add_(0, taps.index[..., corner].flatten(), amount.flatten(0, 1))
         if needed[2]:
-            to_kernel[taps.rows] = (back * _read(pixels, taps)).sum(-1)
+            to_kernel[taps.rows] = (back * _sample(pixels, taps)).sum(-1)
         if needed[3]:
             to_offsets[taps.rows] = v[..., None] * _slopes(pixels, back, taps)
     gradients = (
@@ -95,20 +97,20 @@ def backward(
         to_offsets.view(b, length, len(matrix), 2),
     )
     of_canvas, of_weight, of_kernel, of_offsets = (
-        g if wanted else canvas.new_empty(0) for g, wanted in zip(gradients, needed, strict=True)
+        g if is_needed else canvas.new_empty(0) for g, is_needed in zip(gradients, needed, strict=True)
     )
     return of_canvas, of_weight, of_kernel, of_offsets
 
 
-def _read(pixels: Tensor, taps: Taps) -> Float[Tensor, "n k c"]:
-    read = pixels[taps.index[..., 0]] * taps.share[..., 0, None]
+def _sample(pixels: Tensor, taps: Taps) -> Float[Tensor, "n k c"]:
+    values = pixels[taps.index[..., 0]] * taps.share[..., 0, None]
     for corner in range(1, taps.index.shape[-1]):
-        read = read + pixels[taps.index[..., corner]] * taps.share[..., corner, None]
-    return read
+        values = values + pixels[taps.index[..., corner]] * taps.share[..., corner, None]
+    return values
 
 
 def _slopes(pixels: Tensor, back: Tensor, taps: Taps) -> Float[Tensor, "n k 2"]:
-    # How <back, reading> grows with the position: differences of the corners, bilinear in the other direction.
+    # Derivative of <back, sampled value> by the position: differences of corners, interpolated in the other direction.
     c00, c01, c10, c11 = ((back * pixels[taps.index[..., i]]).sum(-1) for i in range(4))
     y, x = taps.fraction.unbind(-1)
     return torch.stack([(1 - x) * (c10 - c00) + x * (c11 - c01), (1 - y) * (c01 - c00) + y * (c11 - c10)], dim=-1)
@@ -120,7 +122,7 @@ def _chunks(canvas: Tensor, weight: Tensor, offsets: Tensor | None, points: Tens
     if points is None:
         points = torch.arange(h * w, device=canvas.device).expand(b, -1)
     if canvas.device.type == "cpu" and ((points < -1) | (points >= h * w)).any():
-        raise UserError(f"points must lie in [-1, {h * w - 1}] on a canvas of {h} x {w}")
+        raise UserError(f"points must be in [-1, {h * w - 1}] on a canvas of {h} x {w}")
     image = torch.arange(b, device=canvas.device)[:, None].expand(b, length).reshape(-1)
     points = points.reshape(-1)
     reach = torch.arange(size, device=canvas.device) - size // 2
@@ -152,7 +154,7 @@ def _length(canvas: Tensor, points: Tensor | None) -> int:
 
 
 def _with_outside(canvas: Tensor) -> Float[Tensor, "rows c"]:
-    # One row of zeros at the end stands for every pixel outside.
+    # A row of zeros at the end stands for all pixels outside.
     pixels = canvas.reshape(-1, canvas.shape[-1])
     return torch.cat([pixels, pixels.new_zeros(1, pixels.shape[1])])
 

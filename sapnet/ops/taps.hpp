@@ -1,4 +1,4 @@
-// Where the taps of a tile of points read, and the readings themselves.
+// Positions of the taps of a tile of points, and sampling of the canvas.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -8,9 +8,9 @@
 
 #include "gemm.hpp"
 
-constexpr long kTile = 48;     // points; a multiple of 6, 8 and 12, the heights of the products' blocks
-constexpr long kDepth = 320;   // aimed-at width of a group of taps: channels x taps
-constexpr int kFar = 1 << 29;  // further away than any canvas is wide
+constexpr long kTile = 48;     // points; a multiple of 6, 8 and 12, the block heights of the products
+constexpr long kDepth = 320;   // target width of a group of taps: channels x taps
+constexpr int kFar = 1 << 29;  // larger than any canvas
 
 enum Status { kDone = 0, kPointOutside = 1, kNoMemory = 2 };
 
@@ -28,12 +28,12 @@ template <typename T> struct Problem {
   long groups() const { return (taps() + group() - 1) / group(); }
   int workers() const { return static_cast<int>(std::max(1L, std::min<long>(threads, tiles()))); }
 
-  // Raster index of the n-th of all points, -1 in padded slots; false for one outside the canvas.
+  // Sets the raster index of the n-th of all points, -1 in padded slots; returns false for a point outside the canvas.
   bool point(long n, long& index) const {
     index = points ? points[n] : n % l;
-    const bool right = index >= -1 && index < h * w;
-    if (!right) index = -1;
-    return right;
+    const bool valid = index >= -1 && index < h * w;
+    if (!valid) index = -1;
+    return valid;
   }
 };
 
@@ -41,9 +41,9 @@ template <typename T> struct Tile {
   long first = 0, count = 0, taps;
   long image[kTile];      // first row of the point's image among the rows of all images; -1 in padded slots
   std::vector<int> y, x;    // [point][tap]: the pixel
-  std::vector<T> fy, fx;    // the part of a pixel beyond it; only with offsets
+  std::vector<T> fy, fx;    // fractional part of the position; only with offsets
   std::vector<T> v;         // V
-  std::vector<T> share[4];  // with offsets, what a reading takes of the pixels (0, 0), (0, 1), (1, 0), (1, 1), times V
+  std::vector<T> share[4];  // with offsets, the bilinear weights of (0, 0), (0, 1), (1, 0), (1, 1), times V
 
   explicit Tile(const Problem<T>& p) : taps(p.taps()), y(kTile * taps), x(y.size()), v(y.size(), T(1)) {
     if (!p.offsets) return;
@@ -51,18 +51,18 @@ template <typename T> struct Tile {
   }
 
   bool place(const Problem<T>& p, long tile) {
-    bool right = true;
+    bool valid = true;
     first = tile * kTile, count = std::min(kTile, p.positions() - first);
     for (long t = 0; t < count; t++) {
       long index;
-      right &= p.point(first + t, index);
+      valid &= p.point(first + t, index);
       image[t] = index < 0 ? -1 : (first + t) / p.l * p.h;
       index = std::max(index, 0L);
       reach(p.size, t, static_cast<int>(index / p.w), static_cast<int>(index % p.w));
     }
     if (p.kernel) std::copy_n(p.kernel + first * taps, count * taps, v.data());
     if (p.offsets) move(p.offsets + 2 * first * taps), weigh();
-    return right;
+    return valid;
   }
 
  private:
@@ -96,7 +96,7 @@ template <typename T> struct Tile {
     }
   }
 
-  // The offset is split before it is added, so no digits are lost. NaN reads outside, with shares of NaN.
+  // The offset is split before it is added, so no precision is lost. NaN is sampled outside, with weights of NaN.
   static inline __attribute__((always_inline)) void split(T shift, int& whole, T& fraction) {
     shift = shift > kFar ? T(kFar) : shift < -kFar ? T(-kFar) : shift;
     const T floor = std::floor(shift);
@@ -105,7 +105,7 @@ template <typename T> struct Tile {
   }
 };
 
-// Addresses of pixels: `row(r)` is the start of row r among the rows of all images, `outside` serves beyond the canvas.
+// Addresses of pixels: `row(r)` is the start of row r among the rows of all images, `outside` is used off the canvas.
 template <typename P, typename C, typename Rows> struct Pixels {
   int h, w;
   C c;
@@ -135,7 +135,7 @@ template <typename T, typename C> auto pixels_of(const Problem<T>& p, const T* z
   return Pixels{int(p.h), int(p.w), c, zeros, [canvas, step](long r) { return canvas + r * step; }};
 }
 
-// Runs f with the number of channels: as a constant where it is small, so that loops over channels unroll.
+// Runs f with the number of channels, as a constant for common small numbers so that loops over channels unroll.
 template <typename F> void with_channels(long c, F f) {
   switch (c) {
     case 8: return f(std::integral_constant<long, 8>{});
@@ -149,14 +149,14 @@ template <typename F> void with_channels(long c, F f) {
   }
 }
 
-// The vectors that a row of channels is taken in: whole ones, or halves where a constant number fits those alone.
+// The vector type for a row of channels: whole vectors, or halves if a constant number is a multiple of halves only.
 template <typename T, typename C> struct Row { typedef typename Vector<T>::type type; };
 template <typename T, long N> struct Row<T, std::integral_constant<long, N>> {
   static_assert(N % kHalf<T> == 0);
   typedef std::conditional_t<N % kWidth<T> == 0, typename Vector<T>::type, typename Half<T>::type> type;
 };
 
-// Runs f(vector type, i) over a row of channels: vectors, then fours, then single ones.
+// Runs f(vector type, i) over a row of channels: first vectors, then groups of four, then single elements.
 template <typename T, typename C, typename F> inline __attribute__((always_inline)) void across(C c, F f) {
   using V = typename Row<T, C>::type;
   constexpr long kStep = sizeof(V) / sizeof(T);
@@ -180,7 +180,7 @@ inline __attribute__((always_inline)) void each_tap(const Tile<T>& tile, long k,
   }
 }
 
-// A tile's arrays by themselves: seen through the tile, they would be looked up again after each store.
+// Pointers to the arrays of a tile; without them the compiler reloads the addresses after each store.
 template <typename T> struct Arrays {
   const int *y, *x;
   const T *fy, *fx, *v, *share[4];
@@ -189,13 +189,13 @@ template <typename T> struct Arrays {
         share{tile.share[0].data(), tile.share[1].data(), tile.share[2].data(), tile.share[3].data()} {}
 };
 
-// Zeros in the padded slots' rows of n numbers.
+// Fills the rows of n elements of padded slots with zeros.
 template <typename T> void clear_padded(const Tile<T>& tile, long n, T* rows) {
   for (long t = 0; t < tile.count; t++)
     if (tile.image[t] < 0) std::fill_n(rows + t * n, n, T(0));
 }
 
-// Readings times V of the taps [k, k + g) at a tile's points: cols[point][tap][channel]; zeros in padded slots.
+// Samples times V of the taps [k, k + g) at a tile's points: cols[point][tap][channel]; zeros in padded slots.
 template <typename T, typename C>
 void gather(const Problem<T>& p, const Tile<T>& tile, const T* zeros, long k, long g, C c, T* cols) {
   const auto pixels = pixels_of(p, zeros, c);

@@ -1,14 +1,14 @@
-// The fixed weight: its packing, and the three products it takes part in. Depthwise weights need no matrix product.
+// Packing of the fixed weight and the three products with it. Depthwise weights need no matrix product.
 #pragma once
 #include "gemm.hpp"
 #include "taps.hpp"
 #include "work.hpp"
 
-// Length of a row of mixed results, [point][o], and of one of readings of a group of taps sent back, [point][tap][c].
+// Padded row lengths of the mixed results, [point][o], and of the gradients of a group of taps, [point][tap][c].
 template <typename T> long mixed_width(const Problem<T>& p) { return round_up(p.o, kHalf<T>); }
 template <typename T> long spread_width(const Problem<T>& p) { return round_up(p.group() * p.c, kHalf<T>); }
 
-// How many numbers the two packings take.
+// Number of elements of the two packings.
 template <typename T> long packed_size(const Problem<T>& p) { return p.taps() * p.c * (p.depthwise ? 1 : mixed_width(p)); }
 template <typename T> long spread_size(const Problem<T>& p) {
   return p.depthwise ? packed_size(p) : p.groups() * p.o * spread_width(p);
@@ -29,7 +29,7 @@ template <typename T> void pack(const Problem<T>& p, T* to) {
   });
 }
 
-// The way back.
+// Inverse of `pack`.
 template <typename T> void unpack(const Problem<T>& p, const T* packed, T* weight) {
   const long taps = p.taps(), wide = mixed_width(p), workers = p.workers();
   work(p.threads, workers, [&](long j) {
@@ -60,7 +60,7 @@ template <typename T> void pack_to_spread(const Problem<T>& p, T* to) {
   });
 }
 
-// sums[point][o] (+)= weight . readings, over the taps [k, k + g); the first group sets the sums.
+// sums[point][o] (+)= weight . samples, over the taps [k, k + g); the first group sets the sums.
 template <typename T> void mix(const Problem<T>& p, const Tile<T>& tile, long k, long g, const T* cols, const T* packed, T* sums) {
   const long c = p.c, wide = mixed_width(p);
   if (!p.depthwise) {
@@ -76,7 +76,7 @@ template <typename T> void mix(const Problem<T>& p, const Tile<T>& tile, long k,
     }
 }
 
-// back[point][tap][c] = what the weight sends back to the taps [k, k + g) from the gradient[point][o].
+// back[point][tap][c] = gradient of the taps [k, k + g) before V, from the gradient[point][o].
 template <typename T>
 void spread(const Problem<T>& p, const Tile<T>& tile, long k, long g, const T* gradient, const T* packed, T* back) {
   const long c = p.c, wide = mixed_width(p), back_wide = spread_width(p);
@@ -90,7 +90,7 @@ void spread(const Problem<T>& p, const Tile<T>& tile, long k, long g, const T* g
       for (long n = 0; n < c; n++) back[t * back_wide + j * c + n] = gradient[t * wide + n] * packed[(k + j) * c + n];
 }
 
-// The weight's gradient, packed, += readings x gradient[point][o] for the taps [k, k + g).
+// The packed gradient of the weight += samples x gradient[point][o] for the taps [k, k + g).
 template <typename T>
 void outer(const Problem<T>& p, const Tile<T>& tile, long k, long g, const T* cols, const T* gradient, T* packed) {
   const long c = p.c, wide = mixed_width(p);

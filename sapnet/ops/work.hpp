@@ -1,4 +1,4 @@
-// Memory and threads.
+// Aligned buffers and threads.
 #pragma once
 #include <omp.h>
 
@@ -16,7 +16,7 @@ template <typename T> struct Buffer {
   ~Buffer() { std::free(data); }
 };
 
-// Runs f(0) to f(parts - 1). The team has always the same size: the runtime ends and starts threads when it changes.
+// Runs f(0) to f(parts - 1). The team always has the same size, because the runtime restarts threads when it changes.
 template <typename F> void work(int threads, long parts, F f) {
   if (parts == 1 || threads == 1) {
     for (long i = 0; i < parts; i++) f(i);
@@ -26,5 +26,5 @@ template <typename F> void work(int threads, long parts, F f) {
   for (long i = 0; i < parts; i++) f(i);
 }
 
-// Where the i-th of equal parts of n things begins.
+// Start of the i-th of equal parts of n elements.
 inline long part(long n, long i, long parts) { return n * i / parts; }

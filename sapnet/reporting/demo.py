@@ -20,7 +20,7 @@ from sapnet.evaluation.network_evaluation import evaluate
 from sapnet.evaluation.pictures import Picture, heat_map, panel, with_points
 from sapnet.evaluation.study_runner import study_policy
 from sapnet.evaluation.summary import as_table
-from sapnet.models.adaptive import AdaptiveNetwork, Walk
+from sapnet.models.adaptive_network import AdaptiveNetwork, Trace
 from sapnet.provenance import write_json
 from sapnet.training.assemble import network_name
 from sapnet.training.fitting import fit
@@ -88,17 +88,17 @@ def draw(network: AdaptiveNetwork, data: DictConfig, scenes: int) -> tuple[Pictu
     items = module.whole_images("test")
     rows, shares = [], []
     for i in range(min(scenes, len(items))):
-        walk = network.walk(items[i]["blurred"][None], mode="top")
+        walk = network.trace(items[i]["blurred"][None], mode="top")
         rows.append(_row(items[i], walk))
-        shares += [s.mask(r).float().mean().item() for s in walk.samplings.values() for r in s.points]
+        shares += [s.mask(r).float().mean().item() for s in walk.sampled_points.values() for r in s.points]
     stages = [f"stage {k}" for k in range(1, len(walk.outputs) + 1)]
-    points = [f"points of stage {k + 1}" for k in walk.samplings]
+    points = [f"points of stage {k + 1}" for k in walk.sampled_points]
     return panel(rows, ["blurred", *stages, "sharp", "blur extent", *points]), float(np.mean(shares))
 
 
-def _row(item: Mapping[str, Any], walk: Walk) -> list:
+def _row(item: Mapping[str, Any], walk: Trace) -> list:
     outputs = [output[0] for output in walk.outputs]
-    shown = [with_points(outputs[k - 1], s.mask(min(s.points))[0]) for k, s in walk.samplings.items()]
+    shown = [with_points(outputs[k - 1], s.mask(min(s.points))[0]) for k, s in walk.sampled_points.items()]
     return [item["blurred"], *outputs, item["sharp"], heat_map(item["extent"]), *shown]
 
 

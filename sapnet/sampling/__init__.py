@@ -1,1 +1,1 @@
-"""Where to spend the expensive modules: points, samplers, policy."""
+"""Sampled points, samplers and the policy."""

@@ -1,4 +1,4 @@
-"""The learned sampler: points drawn from, or ranked by, a policy's probability map (Eq. 4, Sec. 3.1.1)."""
+"""The learned sampler: points drawn or ranked by the probability map of a policy (Eq. 4, Sec. 3.1.1)."""
 
 import torch
 from jaxtyping import Float
@@ -6,32 +6,33 @@ from torch import Tensor, nn
 
 from sapnet.errors import UserError
 from sapnet.layers.hierarchy import join, split
-from sapnet.sampling.base import Patches, Sampler, bernoulli
+from sapnet.sampling.base import PatchLayout, Sampler, bernoulli
 from sapnet.sampling.calibration import calibrate
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.dither import dither_mask
-from sapnet.sampling.result import Sampling
+from sapnet.sampling.sampled_points import SampledPoints
 from sapnet.sampling.selection import top_mask
-from sapnet.sampling.state import State
 
 
 class LearnedSampler(Sampler):
-    """The policy's map `G`: one action per stage and scale is drawn from it in training.
+    """A sampler with a policy, whose map `G` gives the probability of drawing each position in training.
 
-    At inference the map is ranked, or dithered: `L` points again, but scattered as the draws of training are.
+    At inference the `L` highest probabilities are selected, or `L` points are dithered, which scatters them like the
+    draws of training.
 
-    At scale `r` each canvas position is drawn with the average of `G` over its pixels, so that one map with the mean
-    `(1 + b) / 4` gives `L` points at every scale in the mean.
+    At scale `r` the probability of a canvas position is the average of `G` over its pixels. A map with the mean
+    `(1 + b) / 4` therefore gives `L` points at every scale in expectation.
 
     Args:
-        policy: Takes a `State` and gives logits `[b, h, w]` at the image's resolution; `Policy` or one's own.
-        budget_control: `"calibrated"` shifts the logits of each patch (of each cell, where there are windows) so that
-            the mean of their probabilities is the budget's share, in training and at inference; `"indicator"` leaves
-            them alone and trusts the penalty in the reward (Eq. 5), whose gradient is alive only while `L'` falls now
-            below, now above `L`.
-        settings: Those of `Sampler`.
+        policy: A module that maps a `StageContext` to logits `[b, h, w]` at the image's resolution, such as `Policy`.
+        budget_control: `"calibrated"` shifts the logits of each patch (or of each cell with windows) so that the mean
+            probability is the budget's share, in training and at inference. `"indicator"` leaves the logits unchanged
+            and relies on the penalty in the reward (Eq. 5), which has a gradient only while `L'` is sometimes below and
+            sometimes above `L`.
+        settings: Arguments of `Sampler`.
 
     Raises:
-        UserError: If `budget_control` is neither.
+        UserError: `budget_control` is unknown.
     """
 
     has_probabilities = True
@@ -42,36 +43,38 @@ class LearnedSampler(Sampler):
             raise UserError(f"budget_control={budget_control!r} is unknown: use 'calibrated' or 'indicator'.")
         self.policy, self.budget_control = policy, budget_control
 
-    def score(self, state: State) -> Float[Tensor, "b h w"]:
-        """The probability map `G` of the joined image."""
-        return join(self._map(state, self._patches(state))[:, None], *state.grid)[:, 0]
+    def score(self, context: StageContext) -> Float[Tensor, "b h w"]:
+        """Compute the probability map `G` of the joined image."""
+        return join(self._map(context, self._patches(context))[:, None], *context.grid)[:, 0]
 
-    def _map(self, state: State, patches: Patches) -> Float[Tensor, "p h w"]:
-        logits = self.policy(state)
-        # Half precision would lose the budget.
-        logits = split(logits.to(torch.promote_types(logits.dtype, torch.float32))[:, None], *state.grid)[:, 0]
+    def _map(self, context: StageContext, patches: PatchLayout) -> Float[Tensor, "p h w"]:
+        logits = self.policy(context)
+        # Half precision is too coarse to keep the budget.
+        logits = split(logits.to(torch.promote_types(logits.dtype, torch.float32))[:, None], *context.grid)[:, 0]
         if self.budget_control == "calibrated":
             logits = self._calibrate(logits, patches)
         return torch.sigmoid(logits)
 
-    def _calibrate(self, logits: Float[Tensor, "p h w"], patches: Patches) -> Float[Tensor, "p h w"]:
+    def _calibrate(self, logits: Float[Tensor, "p h w"], patches: PatchLayout) -> Float[Tensor, "p h w"]:
         windows, valid = patches.windows, patches.valid
         if windows is None:
             return calibrate(logits, self.share, valid)
         valid = windows.to_cells(torch.ones_like(logits, dtype=torch.bool) if valid is None else valid)
         return windows.from_cells(calibrate(windows.to_cells(logits), self.share, valid), 1)
 
-    def _choose(self, state: State, patches: Patches, mode: str, generator) -> Sampling:
-        share = self._map(state, patches)
+    def _choose(
+        self, context: StageContext, patches: PatchLayout, mode: str, rng: torch.Generator | None
+    ) -> SampledPoints:
+        share = self._map(context, patches)
         probabilities = self._probabilities(share, patches)
         points, actions = {}, {}
         with torch.no_grad():
             for scale, p in probabilities.items():
                 if mode == "draw":
-                    actions[scale] = bernoulli(p, generator)
-                    points[scale] = self._slots(actions[scale], patches, scale, generator)
+                    actions[scale] = bernoulli(p, rng)
+                    points[scale] = self._points_from_actions(actions[scale], patches, scale, rng)
                 else:
                     select = dither_mask if mode == "dither" else top_mask
-                    points[scale] = self._take(p, patches, scale, select)
-        score = join(share[:, None], *state.grid)[:, 0]
-        return self._answer(state, patches, points, score, probabilities=probabilities, actions=actions)
+                    points[scale] = self._select(p, patches, scale, select)
+        score = join(share[:, None], *context.grid)[:, 0]
+        return self._sampled(context, patches, points, score, probabilities=probabilities, actions=actions)

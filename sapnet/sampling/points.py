@@ -1,8 +1,8 @@
-"""Points on a canvas: how many a budget buys, how they are read (Eq. 1-2) and how they are put back (Eq. 3).
+"""Points on a canvas: their number for a budget, sampling (Eq. 1-2) and writing back (Eq. 3).
 
-Inside the package a set of points is `Int64[Tensor, "b l"]`: raster indices `y * w + x`, distinct, and by custom sorted
-(neighbours in memory are read together); unused slots hold -1 and stand at the end. `sample` and `restore` are the same
-two operators in the paper's own notation: `[b, c, h, w]` tensors and normalised coordinates.
+Inside the package, points are an `Int64[Tensor, "b l"]` of distinct raster indices `y * w + x`, usually sorted because
+neighbours in memory are then read together. Unused slots at the end hold -1. `sample` and `restore` are the operators
+in the notation of the paper, with `[b, c, h, w]` tensors and normalised coordinates.
 """
 
 import torch
@@ -14,10 +14,15 @@ from sapnet.ops.points import gather, scatter
 
 
 def canvas_stride(scale: int, candidates: str = "canvas") -> int:
-    """Image pixels from one candidate position to the next at scale `r` (2, 4, 8, ...).
+    """Return the image pixels between candidate positions at scale `r`.
 
-    `candidates="canvas"`: the grid of the next higher resolution, `H/(r/2) x W/(r/2)`; `"full"`: every pixel, as
-    Sec. 3.1 speaks of it.
+    Args:
+        scale: `r`: 2, 4, 8 and so on.
+        candidates: `"canvas"`: the grid of the next higher resolution, `H/(r/2) x W/(r/2)`; `"full"`: every pixel, as
+            in Sec. 3.1.
+
+    Raises:
+        UserError: The scale or the candidates are invalid.
     """
     if candidates not in ("canvas", "full"):
         raise UserError(f"candidates={candidates!r} is unknown: use 'canvas' or 'full'.")
@@ -27,17 +32,27 @@ def canvas_stride(scale: int, candidates: str = "canvas") -> int:
 
 
 def canvas_size(height: int, width: int, scale: int, candidates: str = "canvas") -> tuple[int, int]:
-    """Rows and columns of scale `r`'s canvas that an area of `height x width` pixels touches."""
+    """Return the rows and columns of the canvas of scale `r` that an area of `height x width` pixels overlaps."""
     stride = canvas_stride(scale, candidates)
     return -(-height // stride), -(-width // stride)
 
 
 def budget_count(height: int, width: int, scale: int, budget: float = 0.0, candidates: str = "canvas") -> int:
-    """Number of points `L = round((1 + b) H W / r^2)` of one patch at one scale.
+    """Return the number of points `L = round((1 + b) H W / r^2)` of one patch at one scale.
 
-    `height x width` is the patch's area in image pixels without padding. `budget` is the relative change against a
-    uniform grid of the same scale (-0.1 is the paper's NU-10%), above -1 and at most 3, which is every canvas position.
-    Never more than the canvas has positions. Raises `UserError` for a budget outside that range.
+    Args:
+        height: Rows of the patch in image pixels, without padding.
+        width: Columns of the patch in image pixels, without padding.
+        scale: `r`.
+        budget: `b`: change relative to a uniform grid of the same scale (-0.1 is the paper's NU-10%), above -1 and at
+            most 3, which is every canvas position.
+        candidates: As in `canvas_stride`.
+
+    Returns:
+        `L`, limited to the number of canvas positions.
+
+    Raises:
+        UserError: The budget is out of range.
     """
     if not -1 < budget <= 3:
         raise UserError(f"budget {budget} is out of range: use a number above -1 (nothing) and at most 3 (everything).")
@@ -46,16 +61,16 @@ def budget_count(height: int, width: int, scale: int, budget: float = 0.0, candi
 
 
 def coordinates_from_points(points: Int64[Tensor, "b l"], height: int, width: int) -> Float[Tensor, "b l 2"]:
-    """Normalised coordinates `(x, y) = ((column + 0.5) / width, (row + 0.5) / height)`; padded: (-1, -1)."""
+    """Return coordinates `(x, y) = ((column + 0.5) / width, (row + 0.5) / height)`, or (-1, -1) for unused slots."""
     x = (points % width + 0.5) / width
     y = (torch.div(points, width, rounding_mode="floor") + 0.5) / height
     return torch.stack((x, y), dim=-1).masked_fill((points < 0)[..., None], -1)
 
 
 def points_from_coordinates(psi: Float[Tensor, "b l 2"], height: int, width: int) -> Int64[Tensor, "b l"]:
-    """Raster index of the pixel that holds each normalised coordinate `(x, y)`, in the order given.
+    """Return the raster index of the pixel that contains each normalised coordinate `(x, y)`, in the same order.
 
-    1 belongs to the last row or column; a negative coordinate marks a padded slot.
+    The coordinate 1 belongs to the last row or column. A negative coordinate marks an unused slot.
     """
     column = (psi[..., 0] * width).floor().long().clamp(max=width - 1)
     row = (psi[..., 1] * height).floor().long().clamp(max=height - 1)
@@ -63,10 +78,12 @@ def points_from_coordinates(psi: Float[Tensor, "b l 2"], height: int, width: int
 
 
 def sample(x: Float[Tensor, "b c h w"], psi: Float[Tensor, "b l 2"]) -> Float[Tensor, "b c l"]:
-    """The sampling operator `s` of Eq. 1-2: `Y_l = X[psi_l^x, psi_l^y]`.
+    """Apply the sampling operator `s` of Eq. 1-2: `Y_l = X[psi_l^x, psi_l^y]`.
 
-    `psi` holds normalised coordinates `(x, y)` in [0, 1] whose pixels are distinct; negative ones mark unused slots,
-    which read 0.
+    Args:
+        x: Features.
+        psi: Normalised coordinates `(x, y)` in [0, 1] of distinct pixels. Negative coordinates mark unused slots, which
+            read 0.
     """
     points = points_from_coordinates(psi, *x.shape[-2:])
     return gather(x.movedim(1, -1), points).transpose(1, 2)
@@ -75,9 +92,12 @@ def sample(x: Float[Tensor, "b c h w"], psi: Float[Tensor, "b l 2"]) -> Float[Te
 def restore(
     y: Float[Tensor, "b c l"], psi: Float[Tensor, "b l 2"], onto: Float[Tensor, "b c h w"] | tuple[int, int]
 ) -> Float[Tensor, "b c h w"]:
-    """The reverse operator `s'` of Eq. 3: refined pixels are put directly back into the grid.
+    """Apply the reverse operator `s'` of Eq. 3, which writes refined pixels back into the grid.
 
-    `onto` holds the values of all other pixels, or is the grid's (height, width), and then they are 0.
+    Args:
+        y: Refined pixels.
+        psi: Their coordinates, as in `sample`.
+        onto: Values of all other pixels, or (height, width) of a grid of zeros.
     """
     if isinstance(onto, tuple):
         onto = y.new_zeros(*y.shape[:2], *onto)

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger
 from sapnet.checkpoints.files import AtomicCheckpointIO
 from sapnet.configs import compose_network
 from sapnet.errors import UserError
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.callbacks.nan_guard import NanGuard
 from sapnet.training.callbacks.panels import PanelCallback
 from sapnet.training.callbacks.progress import StepProgress

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sapnet.errors import UserError
 from sapnet.evaluation.point_values import frozen
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient import PolicySettings
 from sapnet.training.policy_gradient_module import PolicyGradientModule

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sapnet.errors import UserError
 from sapnet.layers.hierarchy import split
-from sapnet.models.adaptive import AdaptiveNetwork
-from sapnet.sampling.result import Sampling
+from sapnet.models.adaptive_network import AdaptiveNetwork
+from sapnet.sampling.sampled_points import SampledPoints
 from sapnet.sampling.selection import pool
 from sapnet.training.reward import budget_penalty
 
@@ -83,13 +83,16 @@ class PolicySettings:
         name = type(network.generator).__name__
         if self.estimator == "gate" and network.settings["budget_control"] != "calibrated":
             raise UserError("policy.estimator=gate has no penalty: use sampling.budget_control=calibrated with it.")
-        for key, value, ability in (("estimator", "gate", "takes_gates"), ("baseline", "paired", "compares")):
+        for key, value, ability in (
+            ("estimator", "gate", "supports_gates"),
+            ("baseline", "paired", "supports_comparison"),
+        ):
             if getattr(self, key) == value and not getattr(network.generator, ability, False):
                 raise UserError(f"policy.{key}={value}: {name} does not support it; use another {key}.")
 
 
 def policy_loss(
-    sampling: Sampling,
+    sampling: SampledPoints,
     reward: Float[Tensor, "b h w"],
     credit: str = "local",
     budget_control: str = "calibrated",
@@ -149,7 +152,7 @@ def log_probability(probabilities: Float[Tensor, "p h w"], actions: Bool[Tensor,
     return torch.where(actions, probabilities, 1 - probabilities).log()
 
 
-def _patches(reward: Tensor, sampling: Sampling) -> Tensor:
+def _patches(reward: Tensor, sampling: SampledPoints) -> Tensor:
     height, width = sampling.map.shape[-2:]
     reward = F.pad(reward, (0, width - reward.shape[-1], 0, height - reward.shape[-2]))
     return split(reward[:, None], *sampling.grid)[:, 0]

@@ -6,9 +6,9 @@ from typing import Any, cast
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from sapnet.models.adaptive import AdaptiveNetwork, Walk
+from sapnet.models.adaptive_network import AdaptiveNetwork, Trace
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
-from sapnet.sampling.state import State
 from sapnet.training.phases import Phase
 from sapnet.training.policy_gradient import PolicySettings, policy_loss
 from sapnet.training.restoration_module import RestorationModule
@@ -119,7 +119,7 @@ class PolicyGradientModule(RestorationModule):
         """Return the sum of the restoration loss and the losses of the samplers, whose parameters are disjoint."""
         walk, second = self._walk(batch)
         total, logs = self.restoration_loss(walk.outputs, batch["sharp"])
-        for stage, sampling in walk.samplings.items():
+        for stage, sampling in walk.sampled_points.items():
             if self.phase.stages is not None and stage < self.phase.stages[0]:
                 continue
             previous, restored = _previous_output(walk, stage), walk.outputs[stage].detach()
@@ -128,10 +128,10 @@ class PolicyGradientModule(RestorationModule):
             sampler = self.network.sampler_of(stage)
             loss = getattr(sampler, "loss", None)
             if loss is not None:
-                total = total + loss(walk.states[stage])
+                total = total + loss(walk.contexts[stage])
             if self.imitating:
                 learned = cast(LearnedSampler, sampler)
-                imitation = imitation_loss(learned, walk.states[stage], self.policy.warm_start_window)
+                imitation = imitation_loss(learned, walk.contexts[stage], self.policy.warm_start_window)
                 logs[f"train/imitation_{stage + 1}"] = imitation.detach()
                 total = total + imitation
             if not sampling.actions:
@@ -148,17 +148,17 @@ class PolicyGradientModule(RestorationModule):
             total = total + sum(0 * p.sum() for p in self.network.samplers.parameters())
         return total, logs
 
-    def _walk(self, batch: Mapping[str, Any]) -> tuple[Walk, dict[int, Tensor]]:
+    def _walk(self, batch: Mapping[str, Any]) -> tuple[Trace, dict[int, Tensor]]:
         # Images restored from a second draw of points: the baseline of the reward of the first draw.
         second: dict[int, Tensor] = {}
 
-        def compare(state: State, restore: Callable) -> None:
-            second[state.stage] = restore(self.network.choose(state, "draw").points)
+        def compare(state: StageContext, restore: Callable) -> None:
+            second[state.stage] = restore(self.network.choose_points(state, "draw").points)
 
         drawing = self.learned and not self.pretraining and not self.settled
         mode = "top" if self.settled else "pretrain" if self.pretraining and not self.imitating else None
         return (
-            self.network.walk(
+            self.network.trace(
                 batch["blurred"],
                 batch["sharp"],
                 mode,
@@ -173,11 +173,13 @@ class PolicyGradientModule(RestorationModule):
     def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Validate with the top `L` points, as in inference, and also with drawn points, as in training."""
         truth = {"sharp": batch["sharp"], "extent": batch.get("extent")}
-        walk = self.network.walk(batch["blurred"], mode="top", **truth)
-        self.masks = {stage: sampling.mask(min(sampling.points)).cpu() for stage, sampling in walk.samplings.items()}
+        walk = self.network.trace(batch["blurred"], mode="top", **truth)
+        self.masks = {
+            stage: sampling.mask(min(sampling.points)).cpu() for stage, sampling in walk.sampled_points.items()
+        }
         outputs = {"": walk.outputs}
         if self.learned:
-            outputs["_draw"] = self.network.walk(batch["blurred"], mode="draw", **truth).outputs
+            outputs["_draw"] = self.network.trace(batch["blurred"], mode="draw", **truth).outputs
         return outputs
 
     def panel_sample(self, batch: Mapping[str, Any], outputs: Sequence[Tensor], i: int) -> dict[str, Any]:
@@ -185,7 +187,7 @@ class PolicyGradientModule(RestorationModule):
         return super().panel_sample(batch, outputs, i) | {"points": {k: mask[i] for k, mask in self.masks.items()}}
 
 
-def _previous_output(walk: Walk, stage: int) -> Tensor:
+def _previous_output(walk: Trace, stage: int) -> Tensor:
     # OP_{k-1}; for the first stage the blurred image.
     height, width = walk.outputs[stage].shape[-2:]
-    return walk.states[stage].restored[..., :height, :width].detach()
+    return walk.contexts[stage].restored[..., :height, :width].detach()

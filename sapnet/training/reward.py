@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sapnet.errors import UserError
-from sapnet.sampling.result import Sampling
+from sapnet.sampling.sampled_points import SampledPoints
 
 
 @torch.no_grad()
@@ -43,12 +43,12 @@ def stage_reward(
 
 
 @torch.no_grad()
-def budget_penalty(sampling: Sampling, scale: int, beta: float = 0.5) -> Float[Tensor, "p"]:
+def budget_penalty(sampling: SampledPoints, scale: int, beta: float = 0.5) -> Float[Tensor, "p"]:
     """Return the second term of Eq. 5 for each patch at one scale: `beta 1(L' > L) - beta / 2`.
 
     `L'` is the number of points drawn, including those dropped because all slots are taken. The constant `beta / 2` is
     a baseline: it weighs too many and too few points equally, and does not change the expected gradient.
     """
-    drawn = sampling.drawn(scale)
+    drawn = sampling.drawn_counts(scale)
     budget = torch.tensor(sampling.counts[scale], device=drawn.device)
     return beta * ((drawn > budget).to(sampling.map.dtype) - 0.5)

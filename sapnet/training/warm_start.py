@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sapnet.layers.hierarchy import join, split
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
-from sapnet.sampling.state import State
 
 
-def imitation_loss(sampler: LearnedSampler, state: State, window: int = 5) -> Float[Tensor, ""]:
+def imitation_loss(sampler: LearnedSampler, state: StageContext, window: int = 5) -> Float[Tensor, ""]:
     """Return the binary cross-entropy between the policy's map and the pixels with the largest errors.
 
     Args:
@@ -27,7 +27,7 @@ def imitation_loss(sampler: LearnedSampler, state: State, window: int = 5) -> Fl
 
 
 @torch.no_grad()
-def hardest_pixels(state: State, share: float, window: int = 5) -> Bool[Tensor, "b h w"]:
+def hardest_pixels(state: StageContext, share: float, window: int = 5) -> Bool[Tensor, "b h w"]:
     """Return a mask of the joined, padded image: pixels whose smoothed error is in the top share of their patch.
 
     Pixels without error are never included.

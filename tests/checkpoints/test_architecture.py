@@ -17,7 +17,7 @@ SAMPLED = MODEL | {"stages": 2, "sampled": True}
 
 def adaptive(sampler="learned", generator=SAMPLED, **settings):
     return {
-        "_target_": "sapnet.models.adaptive.AdaptiveNetwork",
+        "_target_": "sapnet.models.adaptive_network.AdaptiveNetwork",
         "generator": generator,
         "sampler": sampler,
         "budget": 0.0,

@@ -4,7 +4,7 @@ import hydra
 import pytest
 import torch
 
-from sapnet.checkpoints.files import AtomicCheckpointIO, add_metadata, short_hash
+from sapnet.checkpoints.files import AtomicCheckpointIO, add_metadata, load_checkpoint, short_hash
 from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.errors import UserError
 from tests.checkpoints.writing import write_checkpoint
@@ -43,12 +43,28 @@ def test_a_wrong_network_config_is_a_user_error(tmp_path, network, model, messag
 
 def test_the_inputs_of_the_policy_are_restored(tmp_path):
     model = MODEL | {"stages": 2, "sampled": True}
-    model = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork", "policy_inputs": "features", "generator": model}
+    model = {
+        "_target_": "sapnet.models.adaptive_network.AdaptiveNetwork",
+        "policy_inputs": "features",
+        "generator": model,
+    }
     path = write_checkpoint(tmp_path / "nu.ckpt", hydra.utils.instantiate(model), model)
     network, _ = network_from_checkpoint(path)
     assert network.samplers["1"].policy.inputs == "features"
     network.use_sampler("predicted_error")
     assert network.samplers["1"].predictor.inputs == "features"
+
+
+def test_former_class_paths_are_updated(tmp_path):
+    model = {"_target_": "sapnet.models.adaptive_network.AdaptiveNetwork", "sampler": "random"}
+    model["generator"] = MODEL | {"stages": 2, "sampled": True}
+    network = hydra.utils.instantiate(model)
+    former = model | {"_target_": "sapnet.models.adaptive.AdaptiveNetwork"}
+    path = write_checkpoint(tmp_path / "old.ckpt", network, model, model=former, config={"network": former})
+    loaded, _ = network_from_checkpoint(path)
+    assert type(loaded) is type(network)
+    metadata = load_checkpoint(path)["sapnet"]
+    assert metadata["config"]["network"] == metadata["model"] == model
 
 
 def test_the_network_name_is_that_of_the_run_or_of_the_classes(tmp_path, network):
@@ -57,7 +73,7 @@ def test_the_network_name_is_that_of_the_run_or_of_the_classes(tmp_path, network
     AtomicCheckpointIO().save_checkpoint(content, tmp_path / "named.ckpt")
     assert network_from_checkpoint(tmp_path / "named.ckpt")[1].network_name == "network=mini sampling=uniform_network"
     assert network_from_checkpoint(write_checkpoint(tmp_path / "old.ckpt", network))[1].network_name == "SAPNet"
-    model = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork", "sampler": "random"}
+    model = {"_target_": "sapnet.models.adaptive_network.AdaptiveNetwork", "sampler": "random"}
     model["generator"] = MODEL | {"stages": 2, "sampled": True}
     path = write_checkpoint(tmp_path / "nu.ckpt", hydra.utils.instantiate(model), model)
     assert network_from_checkpoint(path)[1].network_name == "SAPNet, sampler=random"

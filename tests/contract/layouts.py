@@ -15,41 +15,41 @@ HEIGHT, WIDTH = 24, 32
 
 
 def picture(path: Path, height: int = HEIGHT, width: int = WIDTH) -> None:
-    """A random image that depends on its path below the test's folder, so that no two are alike."""
+    """Write a random image that depends on its path, so that all images differ."""
     numbers = np.random.default_rng([*path.as_posix().encode()])
     write_image(path, numbers.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def gopro(root: Path, write: Callable[[Path], None] = picture) -> Names:
-    found: Names = {"train": [], "test": []}
+    names_by_split: Names = {"train": [], "test": []}
     train, test = ("GOPR0372_07_00", "GOPR0374_11_03", "GOPR0884_11_00"), ("GOPR0384_11_00", "GOPR0862_11_00")
     for split, names in (("train", train), ("test", test)):
         for sequence in names:
             for frame in (1, 2):
                 for kind in ("blur", "blur_gamma", "sharp"):
                     write(root / split / sequence / kind / f"{frame:06d}.png")
-                found[split].append(f"{sequence}/{frame:06d}")
-    return found
+                names_by_split[split].append(f"{sequence}/{frame:06d}")
+    return names_by_split
 
 
 def hide(root: Path, write: Callable[[Path], None] = picture) -> Names:
-    found: Names = {"train": [], "test": []}
+    names_by_split: Names = {"train": [], "test": []}
     for number in range(6):
         write(root / "train" / f"train{number}.png")
         write(root / "GT" / f"train{number}.png")
-        found["train"].append(f"train{number}")
+        names_by_split["train"].append(f"train{number}")
     for folder in ("test-close-ups", "test-long-shot"):
         for number in range(2):
             name = f"{folder[5:9]}{number}"
             write(root / "test" / folder / f"{name}.png")
             write(root / "GT" / f"{name}.png")
-            found["test"].append(f"{folder}/{name}")
-    return found
+            names_by_split["test"].append(f"{folder}/{name}")
+    return names_by_split
 
 
 def realblur(kind: str, folder: str) -> Callable[..., Names]:
     def make(root: Path, write: Callable[[Path], None] = picture) -> Names:
-        found: Names = {"train": [], "test": []}
+        names_by_split: Names = {"train": [], "test": []}
         scenes = {"train": ("scene002", "scene010", "scene100"), "test": ("scene001", "scene244_reflect")}
         for split, names in scenes.items():
             lines = []
@@ -60,22 +60,22 @@ def realblur(kind: str, folder: str) -> Callable[..., Names]:
                     write(root / blurred)
                     # The lists call this scene by its short name.
                     lines.append(f"{sharp} {blurred}".replace("_reflect", ""))
-                    found[split].append(f"{scene}/{number}")
+                    names_by_split[split].append(f"{scene}/{number}")
             (root / f"RealBlur_{kind}_{split}_list.txt").write_text("\n".join(reversed(lines)) + "\n")
-        return found
+        return names_by_split
 
     return make
 
 
 def reds(root: Path, write: Callable[[Path], None] = picture) -> Names:
-    found: Names = {"train": [], "test": []}
+    names_by_split: Names = {"train": [], "test": []}
     for split, folder, scenes in (("train", "train", ("000", "001", "239")), ("test", "val", ("000", "029"))):
         for scene in scenes:
             for frame in (0, 1):
                 for kind in ("blur", "sharp"):
                     write(root / folder / f"{folder}_{kind}" / scene / f"{frame:08d}.png")
-                found[split].append(f"{scene}/{frame:08d}")
-    return found
+                names_by_split[split].append(f"{scene}/{frame:08d}")
+    return names_by_split
 
 
 LAYOUTS: dict[str, Callable[..., Names]] = {
@@ -86,7 +86,7 @@ LAYOUTS: dict[str, Callable[..., Names]] = {
     "reds": reds,
     "folder": gopro,
 }
-"""By the name of the option in conf/data."""
+"""Functions that create a data set, by the name of the option in conf/data."""
 
 OPTIONS: dict[str, dict] = {
     "gopro": {"blur": "blur", "partial": True},
@@ -96,4 +96,4 @@ OPTIONS: dict[str, dict] = {
     "reds": {"partial": True},
     "folder": {"blur": "blur_gamma"},
 }
-"""What these few pairs need beside `root`."""
+"""Settings besides `root` for these small data sets."""

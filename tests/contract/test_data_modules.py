@@ -1,4 +1,4 @@
-"""What every data module keeps, whatever it reads: composed from conf/data as a user would, on made-up data."""
+"""Requirements on all data modules of conf/data, tested on generated data sets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,17 +28,17 @@ def compose_data(name: str, *overrides: str) -> DictConfig:
 
 
 def compose(name: str, **options: Any) -> PairData:
-    """The module that `data=NAME data.KEY=VALUE ...` gives."""
+    """Build the module of `data=NAME data.KEY=VALUE ...`."""
     return hydra.utils.instantiate(OmegaConf.merge(compose_data(name), options))
 
 
-def test_every_option_of_conf_data_is_under_this_contract() -> None:
+def test_every_option_of_conf_data_is_tested() -> None:
     assert set(EVERY) == {*LAYOUTS, *GENERATED}
 
 
 @pytest.mark.parametrize("name", EVERY)
 class TestDataModule:
-    """One class for all: a benchmark that passes it can be trained on and evaluated."""
+    """Tests for every data module."""
 
     @pytest.fixture
     def expected(self, name: str, tmp_path: Path) -> dict[str, list[str]]:
@@ -59,15 +59,15 @@ class TestDataModule:
         data.setup("test")
         return data
 
-    def test_it_finds_the_pairs_of_each_split_under_their_names(self, name: str, data: PairData, expected) -> None:
-        found = {split: [item["name"] for item in data.whole_images(split)] for split in ("train", "val", "test")}
-        assert found["test"] == sorted(expected["test"])
+    def test_names_of_the_pairs_of_each_split(self, name: str, data: PairData, expected) -> None:
+        names = {split: [item["name"] for item in data.whole_images(split)] for split in ("train", "val", "test")}
+        assert names["test"] == sorted(expected["test"])
         if name not in GENERATED:
-            assert sorted(found["train"] + found["val"]) == sorted(expected["train"])
-        assert all(found.values()) and len(found["train"]) > len(found["val"])
+            assert sorted(names["train"] + names["val"]) == sorted(expected["train"])
+        assert all(names.values()) and len(names["train"]) > len(names["val"])
 
-    def test_no_picture_and_no_sequence_is_in_two_splits(self, data: PairData) -> None:
-        """Leakage from training into validation or test would make every result worthless."""
+    def test_splits_share_no_image_and_no_sequence(self, data: PairData) -> None:
+        """Overlapping splits would invalidate all results."""
         items = {split: list(data.whole_images(split)) for split in ("train", "val", "test")}
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             for key in ("blurred", "sharp"):
@@ -77,7 +77,7 @@ class TestDataModule:
         scenes = {split: {item["name"].rpartition("/")[0] for item in items[split]} for split in ("train", "val")}
         assert not (scenes["train"] & scenes["val"]) - {""}
 
-    def test_batches_are_pairs_of_images_in_range(self, data: PairData) -> None:
+    def test_batches_are_pairs_of_images_in_0_1(self, data: PairData) -> None:
         for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
             for batch in loader:
                 shape = batch["blurred"].shape
@@ -86,8 +86,8 @@ class TestDataModule:
                 for key in ("blurred", "sharp"):
                     assert batch[key].dtype == torch.float32 and 0 <= batch[key].min() <= batch[key].max() <= 1
 
-    def test_blurred_and_sharp_are_not_exchanged(self, name: str, make: Make, tmp_path: Path) -> None:
-        """The blurred file's path says that it is blurred."""
+    def test_blurred_and_sharp_are_not_swapped(self, name: str, make: Make, tmp_path: Path) -> None:
+        """The path of a file states whether it is blurred or sharp."""
         data = make()
         data.setup("test")
         source = data.whole_images("test").source
@@ -99,25 +99,25 @@ class TestDataModule:
                 number = pair.name.rpartition("/")[2]
                 assert pair.blurred.stem.removeprefix("blur_") == pair.sharp.stem.removeprefix("gt_") == number
 
-    def test_it_says_how_it_is_measured(self, name: str, data: PairData) -> None:
+    def test_name_protocol_and_remarks(self, name: str, data: PairData) -> None:
         assert data.name == name
         assert data.protocol == ("realblur" if name.startswith("realblur") else "standard")
         assert data.protocol in PROTOCOLS
         assert all(isinstance(key, str) and isinstance(value, str) for key, value in data.remarks.items())
 
-    def test_choosing_on_the_test_images_is_possible_and_told(self, name: str, make: Make, expected) -> None:
+    def test_validation_on_test_images_is_recorded(self, name: str, make: Make, expected) -> None:
         if name in GENERATED:
-            pytest.skip("its validation scenes cost nothing")
+            pytest.skip("its validation scenes are generated")
         data = make(validate_on_test=True)
         data.setup("fit")
         assert [item["name"] for item in data.whole_images("val")] == sorted(expected["test"])
         assert sorted(item["name"] for item in data.whole_images("train")) == sorted(expected["train"])
         assert data.remarks["validated_on"] == "test" and "validated_on" not in make().remarks
 
-    def test_only_the_split_in_use_is_looked_for(self, name: str, make: Make, tmp_path: Path) -> None:
-        """Who evaluates alone need not have the training images."""
+    def test_only_the_requested_split_is_needed(self, name: str, make: Make, tmp_path: Path) -> None:
+        """Evaluation does not need the training images."""
         if name in GENERATED:
-            pytest.skip("nothing to remove")
+            pytest.skip("it has no files")
         for path in (*tmp_path.rglob("train"), *tmp_path.rglob("*_train_list.txt")):
             path.rename(path.with_name(f"elsewhere_{path.name}"))
         data = make()

@@ -8,7 +8,7 @@ from torch import nn
 from sapnet.evaluation.complexity import count, layer_pattern, module_table, operator_table, path_prefix
 from sapnet.layers.attention import ClusterAttention, FullAttention
 from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet
 from sapnet.ops.points import gather, scatter
 

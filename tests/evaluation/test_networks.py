@@ -4,7 +4,7 @@ import pytest
 
 from sapnet.errors import UserError
 from sapnet.evaluation.networks import resample
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet
 
 

@@ -9,11 +9,11 @@ import torch
 from sapnet.evaluation import point_picture, point_study, point_values
 from sapnet.evaluation.metrics import psnr
 from sapnet.layers.content_aware import ContentAwareOptions
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.dmphn import DMPHN
 from sapnet.models.sapnet import SAPNet
 from sapnet.models.srn import SRN
-from sapnet.sampling.result import Sampling
+from sapnet.sampling.sampled_points import SampledPoints
 
 CPU = torch.device("cpu")
 
@@ -103,7 +103,7 @@ def test_no_points_equal_unused_slots(make):
     blurred = torch.rand(1, 3, 70, 68)
 
     def unused(state):
-        return {r: torch.full((len(p), 3), -1) for r, p in network.choose(state, "top").points.items()}
+        return {r: torch.full((len(p), 3), -1) for r, p in network.choose_points(state, "top").points.items()}
 
     for window in (None, 32) if hasattr(generator, "use_window") else (None,):
         network.use_window(window)
@@ -154,7 +154,7 @@ def test_conclusion_of_points_without_effect():
 def test_value_map_distributes_values_over_pixels():
     """Two patches side by side and two scales; the sum of the values is preserved."""
     points = {2: torch.tensor([[0, 5, -1], [7, -1, -1]]), 4: torch.tensor([[1], [0]])}
-    sampling = Sampling(points, {}, {2: 1, 4: 2}, torch.zeros(1, 2, 8), (1, 2))
+    sampling = SampledPoints(points, {}, {2: 1, 4: 2}, torch.zeros(1, 2, 8), (1, 2))
     values = {2: torch.tensor([[1.0, 2, 99], [3, 99, 99]]), 4: torch.tensor([[8.0], [-4]])}
     expected = torch.tensor([[1.0, 0, 2, 2, -1, -1, 0, 0], [0, 2, 2, 2, -1, -1, 0, 3]])
     assert torch.equal(point_values.value_map(sampling, values)[0], expected)
@@ -166,7 +166,7 @@ def test_value_map_predicts_the_change_of_the_error_by_gates():
     walk, maps = point_values.point_values(network, item, CPU)
     assert network.budget == 0 and all(p.requires_grad for p in network.generator.parameters())
     assert set(maps) == {1, 2} and maps[1].shape == (24, 40)
-    points = {k: sampling.points for k, sampling in walk.samplings.items()}
+    points = {k: sampling.points for k, sampling in walk.sampled_points.items()}
     assert all(len(p[0].unique()) == p.shape[1] for scales in points.values() for p in scales.values())
 
     def error(stage, value):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sapnet.evaluation.policy_study import as_markdown, auc_of_hardest, rank_correlation, study
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet
 
 

@@ -25,7 +25,7 @@ def numpy_of(linear):
 @pytest.mark.parametrize("normalisation", NORMALISE)
 @pytest.mark.parametrize("cross", [True, False])
 def test_equals_the_equations(masks, normalisation, cross):
-    """Eq. 16, literally, for self- (source = receiver) and cross-attention."""
+    """Literal Eq. 16 for self-attention (source = receiver) and cross-attention."""
     torch.manual_seed(0)
     layer = ClusterAttention(6, masks, normalisation).double()
     grid = torch.randn(2, 4, 5, 6, dtype=torch.float64)
@@ -57,8 +57,8 @@ def test_gradients(normalisation):
     assert gradcheck(lambda *_: layer(*inputs), parameters)
 
 
-def test_the_unnormalised_elu_keeps_no_sum():
-    """The paper: weights over all positions are what elu "does not allow implicitly"."""
+def test_unnormalised_elu_weights_do_not_sum_to_one():
+    """The paper states that elu does not allow weights over all positions implicitly."""
     torch.manual_seed(0)
     layer = ClusterAttention(6, False, "elu_unnormalised")
     weights = layer._normalise(torch.randn(2, 3, 20))
@@ -81,19 +81,19 @@ def test_full_attention_equals_equation_8():
 
 
 @given(st.integers(0, 2**31))
-def test_pooled_information_does_not_depend_on_the_order_of_the_source(seed):
-    """Step 1 is a sum over space: without M_S (a convolution), shuffling positions must change nothing."""
-    generator = torch.Generator().manual_seed(seed)
+def test_result_does_not_depend_on_the_order_of_the_source(seed):
+    """Step 1 is a sum over space; without the convolution of M_S, the order of positions has no influence."""
+    rng = torch.Generator().manual_seed(seed)
     torch.manual_seed(0)
     layer = ClusterAttention(6, masks=False).double()
-    grid = torch.randn(1, 4, 4, 6, dtype=torch.float64, generator=generator)
-    points = torch.randn(1, 3, 6, dtype=torch.float64, generator=generator)
-    shuffled = grid.flatten(1, 2)[:, torch.randperm(16, generator=generator)].view_as(grid)
+    grid = torch.randn(1, 4, 4, 6, dtype=torch.float64, generator=rng)
+    points = torch.randn(1, 3, 6, dtype=torch.float64, generator=rng)
+    shuffled = grid.flatten(1, 2)[:, torch.randperm(16, generator=rng)].view_as(grid)
     torch.testing.assert_close(layer(points, grid, grid), layer(points, shuffled, shuffled))
 
 
 def test_memory_grows_linearly_with_the_positions():
-    """No HW x HW matrix: the largest tensor autograd keeps is no larger than the input or Q."""
+    """Without an HW x HW matrix, the largest tensor saved for the backward pass is no larger than the input or Q."""
     layer = ClusterAttention(8)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
@@ -116,8 +116,8 @@ def weights_of(layer):
 )
 @pytest.mark.parametrize("size", [(7, 9), (8, 12), (5, 3)])
 @pytest.mark.parametrize("cross", [True, False])
-def test_windows_equal_the_equations_in_the_nearest_window(masks, normalisation, size, cross):
-    """Points of a canvas of twice the grid's size, unused slots among them; windows that tile it and that do not."""
+def test_windows_equal_the_equations_with_the_nearest_window(masks, normalisation, size, cross):
+    """Points on a canvas of twice the size of the grid, with unused slots; windows that tile the grid and others."""
     torch.manual_seed(0)
     layer = ClusterAttention(4, masks, normalisation).double()
     (height, width), window = size, (4, 4)
@@ -127,14 +127,14 @@ def test_windows_equal_the_equations_in_the_nearest_window(masks, normalisation,
     points = torch.stack([torch.randperm(4 * height * width)[:11].sort().values for _ in range(2)])
     points[1, 9:] = -1
     values = canvas.gather(1, points.clamp(min=0)[..., None].expand(-1, -1, 4))
-    # Steps of the canvas are pixels of the patch.
+    # The canvas has one position per pixel of the patch.
     windows = cover(2 * height, 2 * width, (2 * window[0], 2 * window[1]), 2)
     out = layer(values, grid, source, PointWindows(windows, (2, 2 * height, 2 * width), points))
     real = min(window[0], height), min(window[1], width)
     starts = tuple(tuple(s // 2 for s in places) for places in windows.starts)
     for n in range(2):
         used = points[n][points[n] >= 0]
-        # Cells begin at whole steps of the grid: a canvas position goes with the grid position that holds it.
+        # Cells start at positions of the grid, so a canvas position belongs to the cell of its grid position.
         places = [(p // (2 * width) // 2 + 0.5, p % (2 * width) // 2 + 0.5) for p in used.tolist()]
         expected = reference.windowed_cluster_attention(
             values[n, : len(used)].numpy(), places, grid[n].numpy(), source[n].numpy(), real, starts, *weights_of(layer)
@@ -143,13 +143,13 @@ def test_windows_equal_the_equations_in_the_nearest_window(masks, normalisation,
 
 
 @pytest.mark.parametrize("layer", [*NORMALISE, "full"])
-def test_windows_that_tile_a_grid_equal_each_window_alone(layer):
-    """The choice of training: nothing global may leak from one window to another."""
+def test_windows_that_tile_a_grid_equal_separate_windows(layer):
+    """No global information leaks from one window to another."""
     torch.manual_seed(0)
     layer = FullAttention(6) if layer == "full" else ClusterAttention(6, True, layer)
     layer = layer.double()
     if isinstance(layer, ClusterAttention):
-        # M_S is a convolution, no global operation: it sees across the borders, unless it sees one position alone.
+        # M_S is a convolution and not limited to windows, so it is reduced to its middle tap.
         with torch.no_grad():
             layer.mask_space.weight *= torch.eye(3)[1] * torch.eye(3)[1][:, None]
     grid, source = (torch.randn(2, 8, 9, 6, dtype=torch.float64) for _ in range(2))
@@ -162,7 +162,7 @@ def test_windows_that_tile_a_grid_equal_each_window_alone(layer):
             torch.testing.assert_close(out[:, y : y + 4, x : x + 3], alone, rtol=1e-12, atol=1e-12)
 
 
-def test_windows_have_gradients():
+def test_gradients_with_windows():
     torch.manual_seed(0)
     layer = ClusterAttention(2).double()
     inputs = [torch.randn(1, *shape, 2, dtype=torch.float64, requires_grad=True) for shape in [(15,), (3, 5), (3, 5)]]

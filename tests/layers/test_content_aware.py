@@ -9,11 +9,11 @@ from sapnet.ops import backend, cpu, reference
 
 
 def randomise(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Move all parameters off their special starting values (V = 1, offsets = 0)."""
-    generator = torch.Generator().manual_seed(seed)
+    """Change all parameters from their special initial values (V = 1, offsets = 0)."""
+    rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator))
+            parameter.add_(0.2 * torch.randn(parameter.shape, dtype=parameter.dtype, generator=rng))
     return module
 
 
@@ -23,7 +23,7 @@ def everywhere(canvas: torch.Tensor) -> torch.Tensor:
 
 
 def dense(block, canvas, source):
-    """The block with every canvas position refined, written down without points."""
+    """Compute the block at every canvas position without points."""
     ca = block.content_aware
     values = canvas.flatten(1, 2)
     grid = canvas[:, ::2, ::2]
@@ -34,19 +34,19 @@ def dense(block, canvas, source):
 
 
 def test_every_position_sampled_equals_the_dense_computation():
-    """The test of the whole points path: outputs and gradients."""
+    """Outputs and gradients of the complete path through points."""
     torch.manual_seed(0)
     block = randomise(ContentAwareBlock(5, ContentAwareOptions(kernel_size=3), cross=True).double())
     inputs = [torch.randn(2, 6, 8, 5, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     results = [block(inputs[0], everywhere(inputs[0]), inputs[1]), dense(block, *inputs)]
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
-    wanted = [*inputs, *block.parameters()]
+    tensors = [*inputs, *block.parameters()]
     cotangent = torch.randn_like(results[0])
-    for ours, theirs in zip(*(torch.autograd.grad(result, wanted, cotangent) for result in results), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    for actual, expected in zip(*(torch.autograd.grad(result, tensors, cotangent) for result in results), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_positions_that_were_not_sampled_keep_their_value():
+def test_unsampled_positions_keep_their_value():
     block = randomise(ContentAwareBlock(4, ContentAwareOptions()))
     canvas = torch.randn(1, 8, 8, 4)
     points = torch.tensor([[3, 17, 60, -1]])
@@ -56,7 +56,7 @@ def test_positions_that_were_not_sampled_keep_their_value():
 
 
 @torch.no_grad()
-def test_refining_in_place_gives_the_same_and_copies_nothing():
+def test_refining_in_place_gives_the_same_result_without_a_copy():
     block = randomise(ContentAwareBlock(4, ContentAwareOptions(), cross=True))
     canvas, source = torch.randn(2, 8, 8, 4), torch.randn(2, 8, 8, 4)
     points = torch.tensor([[3, 17, 60, -1], [0, 5, 9, 63]])
@@ -66,7 +66,7 @@ def test_refining_in_place_gives_the_same_and_copies_nothing():
     torch.testing.assert_close(refined, expected, rtol=0, atol=0)
 
 
-def test_the_order_of_the_points_changes_nothing():
+def test_result_does_not_depend_on_the_order_of_the_points():
     block = randomise(ContentAwareBlock(4, ContentAwareOptions()).double())
     canvas = torch.randn(1, 8, 8, 4, dtype=torch.float64)
     points = torch.tensor([[3, 17, 44, 60]])
@@ -91,7 +91,7 @@ SWITCHES = {
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_a_switch_that_is_off_removes_its_parameters(switch):
+def test_a_disabled_option_has_no_parameters(switch):
     def names(**options):
         return {n for n, _ in ContentAwareBlock(4, ContentAwareOptions(**options), cross=True).named_parameters()}
 
@@ -100,8 +100,8 @@ def test_a_switch_that_is_off_removes_its_parameters(switch):
     assert names(**{switch: False}) < names()
 
 
-def test_without_any_attention_only_the_filter_is_left():
-    """Table 4's Baseline: a plain convolution in a residual block, Y = Y_dyn."""
+def test_without_attention_the_block_has_only_the_filter():
+    """The Baseline of Table 4 is a plain convolution in a residual block, Y = Y_dyn."""
     options = ContentAwareOptions(self_attention=False, kernel=False, offsets=False)
     block = ContentAwareBlock(4, options)
     assert {n for n, _ in block.named_parameters()} == {"content_aware.filter.weight", "project.weight", "project.bias"}
@@ -122,7 +122,7 @@ def test_fusion_variants(fusion):
     torch.testing.assert_close(block(canvas), expected)
 
 
-def test_regrid_takes_half_equal_and_double():
+def test_regrid_supports_half_equal_and_double_resolution():
     canvas = torch.arange(16.0).view(1, 4, 4, 1)
     assert torch.equal(regrid(canvas, 2, 2)[0, :, :, 0], torch.tensor([[0.0, 2.0], [8.0, 10.0]]))
     assert regrid(canvas, 4, 4) is canvas
@@ -131,14 +131,14 @@ def test_regrid_takes_half_equal_and_double():
         regrid(canvas, 3, 3)
 
 
-def test_the_name_that_earlier_checkpoints_carry_is_read():
+def test_option_name_of_earlier_checkpoints_is_accepted():
     assert ContentAwareOptions(normalisation="elu") == ContentAwareOptions(normalisation="elu_normalised")
 
 
 @pytest.fixture
 def attended(monkeypatch):
-    """The calls of the compiled attention."""
-    if backend.choose("cpu") is not cpu:
+    """Record the calls of the compiled attention."""
+    if backend.get_backend("cpu") is not cpu:
         pytest.skip("the kernel cannot be built here")
     calls, real = [], cpu.attention_forward
     monkeypatch.setattr(cpu, "attention_forward", lambda inputs: calls.append(len(inputs)) or real(inputs))
@@ -146,8 +146,8 @@ def attended(monkeypatch):
 
 
 @pytest.mark.parametrize("sampling", ["uniform_network", "random"])
-def test_all_attention_of_the_default_network_is_compiled(sampling, attended):
-    """Without this the network would still be right, and a training step slower by a tenth or more."""
+def test_default_network_uses_the_compiled_attention(sampling, attended):
+    """Otherwise a training step would be at least 10% slower."""
     network = builder(compose_overrides(["network=mini", f"sampling={sampling}"]))()
     run = network(torch.rand(1, 3, 32, 32))
     blocks = [m for m in network.modules() if isinstance(m, ContentAware)]
@@ -169,14 +169,14 @@ def test_all_attention_of_the_default_network_is_compiled(sampling, attended):
         {"self_attention": False, "cross_attention": False},
     ],
 )
-def test_the_other_options_take_the_usual_operators(other, attended):
+def test_other_options_use_the_standard_operators(other, attended):
     cross = other.get("cross_attention", True)
     block = ContentAwareBlock(4, ContentAwareOptions(kernel_size=3, **other), cross=cross, lowest=True)
     block(torch.rand(1, 4, 4, 4), None, torch.rand(1, 4, 4, 4))
     assert not attended
 
 
-def test_windows_autocast_and_the_reference_take_the_usual_operators(attended, monkeypatch):
+def test_windows_autocast_and_the_reference_use_the_standard_operators(attended, monkeypatch):
     block = randomise(ContentAwareBlock(4, ContentAwareOptions(kernel_size=3)))
     canvas = torch.randn(1, 8, 8, 4)
     usual = block(canvas)
@@ -185,6 +185,6 @@ def test_windows_autocast_and_the_reference_take_the_usual_operators(attended, m
     block(canvas, windows=windows)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         block(canvas)
-    monkeypatch.setattr(backend, "choose", lambda device: reference)
+    monkeypatch.setattr(backend, "get_backend", lambda device: reference)
     torch.testing.assert_close(block(canvas), usual, rtol=1e-4, atol=1e-5)
     assert len(attended) == 1

@@ -9,7 +9,7 @@ from sapnet.models.sapnet import SAPNet
 
 
 @pytest.mark.parametrize("layer", [Conv(24, 32), Up(24, 32), nn.Linear(24, 32), PixelDependentFilter(24)])
-def test_a_layer_keeps_the_variance_of_its_input(layer):
+def test_layers_preserve_the_variance_of_their_input(layer):
     torch.manual_seed(0)
     preserve_variance(layer)
     canvas = torch.randn(2, 24, 24, 24)
@@ -18,8 +18,8 @@ def test_a_layer_keeps_the_variance_of_its_input(layer):
     assert out[:, 4:-4, 4:-4].std().item() == pytest.approx(1, abs=0.15)
 
 
-def test_heads_that_start_at_zero_stay_there():
-    """A network starts as the identity, and its filters as plain convolutions."""
+def test_zero_initialised_heads_stay_zero():
+    """The initial network is the identity, and its filters are plain convolutions."""
     torch.manual_seed(0)
     network = SAPNet(stem=4, channels=(4, 8, 8))
     filters = [module for module in network.modules() if isinstance(module, PixelDependentFilter)]
@@ -29,11 +29,11 @@ def test_heads_that_start_at_zero_stay_there():
     assert all(torch.equal(output, blurred) for output in network(blurred))
 
 
-def test_a_stage_starts_the_same_whatever_follows_it():
-    """Studies compare uniform and non-uniform networks with one and the same first stage."""
-    found = []
+def test_initial_weights_do_not_depend_on_later_stages():
+    """Studies compare uniform and non-uniform networks with the same first stage."""
+    weights = []
     for sampled, stages in ((False, 2), (True, 2), (True, 3)):
         torch.manual_seed(0)
         hierarchy = SAPNet(stem=4, channels=(4, 8, 8), sampled=sampled, stages=stages)
-        found.append([p.detach().clone() for p in hierarchy.stages[0].parameters()])
-    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*found, strict=True))
+        weights.append([p.detach().clone() for p in hierarchy.stages[0].parameters()])
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*weights, strict=True))

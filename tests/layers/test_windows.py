@@ -15,7 +15,7 @@ def covered(height, width, tall, wide, align=1):
 
 @settings(deadline=None)
 @given(SIZES, SIZES, SIZES, SIZES, ALIGN)
-def test_windows_cover_and_each_cell_lies_inside_its_window(height, width, tall, wide, align):
+def test_windows_cover_the_patch_and_contain_their_cells(height, width, tall, wide, align):
     windows = covered(height, width, tall, wide, align)
     if windows is None:
         assert height <= tall and width <= wide
@@ -23,10 +23,10 @@ def test_windows_cover_and_each_cell_lies_inside_its_window(height, width, tall,
     owners = torch.zeros(height, width, dtype=torch.int64)
     for window, cell in zip(windows.windows(align), windows.cells(align), strict=True):
         for size, whole, w, c in zip((tall, wide), (height, width), window, cell, strict=True):
-            assert w.stop - w.start == min(size, whole), "every window has the size of training"
+            assert w.stop - w.start == min(size, whole), "wrong window size"
             assert 0 <= w.start <= c.start < c.stop <= w.stop <= whole
         owners[cell] += 1
-    assert (owners == 1).all(), "every position belongs to one cell"
+    assert (owners == 1).all(), "cells overlap or leave gaps"
 
 
 @settings(deadline=None)
@@ -40,19 +40,21 @@ def test_windows_that_tile_do_not_overlap(rows, cols, tall, wide):
 
 @settings(deadline=None)
 @given(SIZES, SIZES, st.integers(1, 9), st.integers(1, 9), st.integers(1, 3))
-def test_cells_are_put_together_as_they_were(height, width, tall, wide, batch):
+def test_from_cells_inverts_to_cells(height, width, tall, wide, batch):
     windows = covered(height, width, tall, wide)
     if windows is not None:
         maps = torch.rand(batch, height, width) + 1
         parts = windows.to_cells(maps)
-        assert parts.sum(dtype=torch.float64) == pytest.approx(maps.sum(dtype=torch.float64).item()), "the rest is 0"
+        assert parts.sum(dtype=torch.float64) == pytest.approx(maps.sum(dtype=torch.float64).item()), (
+            "values outside the cells"
+        )
         assert torch.equal(windows.from_cells(parts, 1), maps)
 
 
 @settings(deadline=None)
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 6), st.integers(1, 6), st.data())
-def test_points_come_back_from_the_cell_they_lie_in(height, width, tall, wide, data):
-    """Points crossed between cells or images would read another window's information."""
+def test_points_are_grouped_by_cell_and_ungrouped(height, width, tall, wide, data):
+    """Mixed points would use the information of another window or image."""
     windows = covered(height, width, tall, wide)
     if windows is None:
         return

@@ -1,16 +1,16 @@
-"""What the tests of DMPHN and SRN share: counts on the meta device, points without a sampler, a short training."""
+"""Helpers of the tests of DMPHN and SRN: costs, points without a sampler, and a short training."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient_module import PolicyGradientModule
 from tests.training.test_policy_gradient_module import Adam, copies, fit, moved
 
 
 def parameters_and_macs(make) -> tuple[int, float]:
-    """Parameters, and 10^9 multiply-adds at 3x256x256 with one in four positions sampled."""
+    """Return the parameters and 10^9 multiply-adds at 3x256x256 with one in four positions sampled."""
     with torch.device("meta"):
         network = make()
         blurred = torch.rand(1, 3, 256, 256)
@@ -20,32 +20,32 @@ def parameters_and_macs(make) -> tuple[int, float]:
 
 
 def choose_as_many(network):
-    """Choose the first L positions of every patch and scale."""
+    """Return a function that chooses the first L positions of every patch and scale."""
 
-    def choose(state):
-        scales = network.scales[state.stage] if isinstance(network.scales, dict) else network.scales
-        (height, width), patches = state.blurred.shape[-2:], state.grid[0] * state.grid[1]
+    def choose(context):
+        scales = network.scales[context.stage] if isinstance(network.scales, dict) else network.scales
+        (height, width), patches = context.blurred.shape[-2:], context.grid[0] * context.grid[1]
         counts = {r: height * width // (patches * r * r) for r in scales}
-        device, batch = state.blurred.device, len(state.blurred)
+        device, batch = context.blurred.device, len(context.blurred)
         return {r: torch.arange(n, device=device).expand(patches * batch, -1).contiguous() for r, n in counts.items()}
 
     return choose
 
 
 def choose_everything(network):
-    """Choose every position of every canvas."""
+    """Return a function that chooses every position of every canvas."""
 
-    def choose(state):
-        scales = network.scales[state.stage] if isinstance(network.scales, dict) else network.scales
-        (height, width), patches = state.blurred.shape[-2:], state.grid[0] * state.grid[1]
+    def choose(context):
+        scales = network.scales[context.stage] if isinstance(network.scales, dict) else network.scales
+        (height, width), patches = context.blurred.shape[-2:], context.grid[0] * context.grid[1]
         counts = {r: height * width // (patches * (r // 2) ** 2) for r in scales}
-        return {r: torch.arange(n).expand(patches * len(state.blurred), -1).contiguous() for r, n in counts.items()}
+        return {r: torch.arange(n).expand(patches * len(context.blurred), -1).contiguous() for r, n in counts.items()}
 
     return choose
 
 
 def train_two_steps(network, sampler: str) -> None:
-    """Train by the module as it is; generator, and policy if there is one, must move, and everything be logged."""
+    """Train two steps with the adaptive module; check that all weights change and that metrics are logged."""
     module = PolicyGradientModule(AdaptiveNetwork(network, sampler), StageLoss("mse"), Adam)
     generator, policy = copies(network), copies(module.network.samplers)
     trainer = fit(module, 2)
@@ -58,7 +58,7 @@ def train_two_steps(network, sampler: str) -> None:
 
 
 def idle_parameters(network, *inputs) -> list[str]:
-    """Names of parameters that the last output does not feel."""
+    """Return the names of parameters that do not influence the last output."""
     torch.manual_seed(0)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)

@@ -1,4 +1,4 @@
-"""`candidates=full`: points anywhere among all pixels at every scale, as Sec. 3.1 speaks of it."""
+"""`candidates=full`: points among all pixels at every scale, as in Sec. 3.1."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sapnet.errors import UserError
 from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions, regrid
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet, Stage, StageWidths
 
 #: Stage -> (patches, {scale: (canvas height, width, channels, points)}) for a 64x48 image.
@@ -23,8 +23,8 @@ def tiny(**changes) -> SAPNet:
     return SAPNet(**sizes | {"sampled": True, "candidates": "full"} | changes)
 
 
-def test_the_table_of_canvases_and_points():
-    """As many points as on smaller canvases, but every canvas has the patch's resolution."""
+def test_sizes_of_canvases_and_numbers_of_points():
+    """The number of points is that of smaller canvases, but every canvas has the resolution of the patch."""
     network = AdaptiveNetwork(tiny(), "random", candidates="full")
     seen: dict[int, tuple] = {}
     for k, stage in enumerate(network.generator.stages, start=1):
@@ -42,8 +42,8 @@ def test_the_table_of_canvases_and_points():
     assert seen == TABLE
 
 
-def test_global_information_comes_from_the_regular_grid_of_the_scale(monkeypatch):
-    """Blocks of scale r must gather over H/r x W/r, with every pixel sampled the stage equals a dense computation."""
+def test_attention_pools_over_the_regular_grid_of_the_scale(monkeypatch):
+    """Blocks of scale r pool over H/r x W/r; with every pixel sampled the stage equals a dense computation."""
     torch.manual_seed(0)
     options = ContentAwareOptions(kernel_size=3)
     stage = Stage(StageWidths(3, (3, 4, 5), (2, 4, 8), 2, 1), options, sampled=True, first=False, candidates="full")
@@ -75,19 +75,19 @@ def test_global_information_comes_from_the_regular_grid_of_the_scale(monkeypatch
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["learned", "uniform"]), st.booleans(), st.booleans())
-def test_any_size_and_the_other_options(height, width, sampler, full_size_q, cross_level):
+def test_any_size_and_option(height, width, sampler, full_size_q, cross_level):
     options = ContentAwareOptions(full_size_q=full_size_q, cross_level_attention=cross_level)
     network = AdaptiveNetwork(tiny(options=options), sampler, candidates="full").eval()
     blurred = torch.rand(1, 3, height, width)
     with torch.no_grad():
-        walk = network.walk(blurred)
-    assert [o.shape for o in walk.outputs] == [blurred.shape] * 3
-    for sampling in walk.samplings.values():
+        trace = network.trace(blurred)
+    assert [o.shape for o in trace.outputs] == [blurred.shape] * 3
+    for sampling in trace.sampled_points.values():
         assert all((p >= 0).sum(1).tolist() == list(sampling.counts[r]) for r, p in sampling.points.items())
 
 
-def test_network_and_samplers_must_agree():
-    """Points of one kind of canvas read on the other would lie anywhere, or outside."""
+def test_network_and_samplers_need_the_same_candidates():
+    """Points of one kind of canvas are wrong or invalid on the other."""
     for network, candidates in [(tiny(), "canvas"), (tiny(candidates="canvas"), "full")]:
         with pytest.raises(UserError, match="candidates"):
             AdaptiveNetwork(network, candidates=candidates)
@@ -95,7 +95,7 @@ def test_network_and_samplers_must_agree():
         tiny(candidates="all")
 
 
-def test_regrid_by_any_whole_factor():
+def test_regrid_by_integer_factors():
     canvas = torch.arange(64.0).view(1, 8, 8, 1)
     assert torch.equal(regrid(canvas, 2, 2), canvas[:, ::4, ::4])
     assert torch.equal(regrid(regrid(canvas, 24, 24), 8, 8), canvas)

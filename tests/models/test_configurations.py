@@ -1,4 +1,4 @@
-"""The configurations of the paper's tables: what is switched on, and that every one of them trains."""
+"""The configurations of the paper's tables: components, costs and a training step."""
 
 from functools import cache
 
@@ -10,13 +10,13 @@ from omegaconf import DictConfig
 
 from sapnet.configs import CONFIG_DIR, compose_network
 from sapnet.evaluation.network_costs import count_config
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.reporting.runs import DATA
 from sapnet.reporting.study import read_study
 from sapnet.training.assemble import build_module
 
-#: Table 4 as it is printed: Prog., SA, CA, CLA, Mask, V, Delta, PAS.
-TICKS = {
+#: Components of the rows of Table 4: Prog., SA, CA, CLA, Mask, V, Delta, PAS.
+COMPONENTS = {
     "Baseline": "........",
     "Net2": ".....V..",
     "Net3": ".S..M...",
@@ -30,7 +30,7 @@ TICKS = {
     "Net10": "PSCLMVO.",
     "Net11": "PSCLMVOA",
 }
-#: The same classes with the smallest numbers.
+#: The same classes with the smallest sizes.
 TINY = ["network.stem=4", "network.channels=[4,4,6]", "network.encoder_blocks=1", "network.decoder_blocks=1", "steps=2"]
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 TABLES = [*(f"table{number}" for number in range(1, 7)), "controls", "rates", "study_local", "study_mixed"]
@@ -49,8 +49,8 @@ def compose(*overrides: str, name: str = "train") -> DictConfig:
         return hydra.compose(name, list(overrides))
 
 
-def ticks(config: DictConfig) -> str:
-    """What a built network's parameters, and the loss, say is switched on."""
+def components(config: DictConfig) -> str:
+    """Return the components of a network, read from its parameters and the loss."""
     module = build_module(config)
     names = [name for name, _ in module.network.named_parameters()]
 
@@ -67,22 +67,22 @@ def ticks(config: DictConfig) -> str:
         "O": has("f_off"),
         "A": isinstance(module.network, AdaptiveNetwork) and has("policy"),
     }
-    # The fusion's mask is no switch: it is there wherever there are two branches.
+    # The fusion mask exists wherever there are two branches.
     assert has("f_fus") == (on["S"] or on["C"])
-    return "".join(letter if found else "." for letter, found in on.items())
+    return "".join(letter if present else "." for letter, present in on.items())
 
 
-@pytest.mark.parametrize("row", TICKS)
-def test_every_row_of_table_4_has_its_ticks(row):
-    """Composed as `sapnet train` composes it; a part that is off has no parameters."""
-    assert ticks(compose(*rows("table4").rows[row], *TINY)) == TICKS[row]
+@pytest.mark.parametrize("row", COMPONENTS)
+def test_rows_of_table_4_have_the_components_of_the_paper(row):
+    """A disabled component has no parameters."""
+    assert components(compose(*rows("table4").rows[row], *TINY)) == COMPONENTS[row]
 
 
-def test_the_switches_change_nothing_else():
-    """Rows differ from Net9 in the eight switches alone."""
+def test_rows_of_table_4_differ_only_in_their_components():
+    """Rows differ from Net9 only in the eight components."""
     whole = compose(*rows("table4").rows["Net9"])
     switches = {"self_attention", "cross_attention", "cross_level_attention", "masks", "kernel", "offsets"}
-    for row in TICKS:
+    for row in COMPONENTS:
         config = compose(*rows("table4").rows[row])
         differing = {key for key in whole.network if key != "options" and config.network[key] != whole.network[key]}
         assert differing <= {"sampled"}
@@ -92,7 +92,7 @@ def test_the_switches_change_nothing_else():
 
 
 @pytest.mark.parametrize(("table", "row"), ROWS)
-def test_every_row_trains_a_step(table, row):
+def test_every_row_trains_one_step(table, row):
     config = compose(*read_study(EXPERIMENTS / f"{table}.yaml", "smoke").overrides(row, 0))
     module = build_module(config)
     torch.manual_seed(0)
@@ -107,8 +107,8 @@ def test_every_row_trains_a_step(table, row):
 
 
 @pytest.mark.parametrize("sampling", ["nu", "predicted_error"])
-def test_the_policies_are_a_small_part_of_every_network(sampling):
-    """`network=mini` has a smaller policy by itself; one that is named on the command line is taken instead."""
+def test_policies_are_a_small_part_of_the_cost(sampling):
+    """`network=mini` has a smaller policy by default; the command line takes precedence."""
     for model, width, stride in (("mini", 12, 2), ("sapnet", 16, 1)):
         config = compose(f"network={model}", f"sampling={sampling}", name="count")
         built = compose_network(config)
@@ -122,8 +122,8 @@ def test_the_policies_are_a_small_part_of_every_network(sampling):
 
 
 @pytest.mark.parametrize("sampling", ["nu", "predicted_error"])
-def test_what_the_policy_reads_is_an_option_that_is_counted(sampling):
-    """Nine channels of images less, of a 3x3 convolution at the hidden layers' width and stride, in two stages."""
+def test_policy_inputs_change_the_cost(sampling):
+    """Without the images, a 3x3 convolution in each of two stages has nine input channels less."""
     costs = {}
     for inputs in ("features_and_images", "features"):
         config = compose(f"sampling={sampling}", "network=mini", f"sampling.policy_inputs={inputs}", name="count")
@@ -136,7 +136,7 @@ def test_what_the_policy_reads_is_an_option_that_is_counted(sampling):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_row_can_be_named_on_the_command_line(table):
+def test_row_names_are_valid_overrides(table):
     for row in rows(table).rows:
         (override,) = OverridesParser.create().parse_overrides([f"row={row}"])
         assert override.value() == row
@@ -159,26 +159,26 @@ def test_every_row_composes_at_every_scale(table, scale):
             assert config.policy.pretrain == compose("experiment=paper").policy.pretrain
 
 
-def test_a_sweep_over_table_4_is_the_whole_table():
+def test_ablation_configs_cover_table_4():
     """`ablation=glob(*)` and the rows name the same configs."""
     files = {path.stem for path in (CONFIG_DIR / "ablation").glob("*.yaml")}
-    assert files == {rows("table4").rows[row][0].removeprefix("ablation=") for row in TICKS}
+    assert files == {rows("table4").rows[row][0].removeprefix("ablation=") for row in COMPONENTS}
 
 
-def test_the_costs_of_the_paper_with_one_setting_of_the_widths():
-    """Parameters and multiply-adds of the non-uniform network, multiply-adds of the uniform one, each within 3%."""
+def test_costs_equal_those_of_the_paper():
+    """Parameters and multiply-adds of both networks are within 3% of the paper with one setting of the widths."""
     checked = 0
     for row in ("Ours", "Ours_U"):
         figures = rows("table3").paper[row]
-        found = count_config(compose(*rows("table3").rows[row], name="count"))
-        ours = {"paper_parameters_m": found.total_parameters / 1e6, "paper_gmacs": found.gmacs}
+        cost = count_config(compose(*rows("table3").rows[row], name="count"))
+        actual = {"paper_parameters_m": cost.total_parameters / 1e6, "paper_gmacs": cost.gmacs}
         for key, value in figures.items():
-            assert ours[key] == pytest.approx(value, rel=0.03), f"{row}: {key}"
+            assert actual[key] == pytest.approx(value, rel=0.03), f"{row}: {key}"
             checked += 1
     assert checked == 3
 
 
-def test_the_other_reading_of_the_scales_costs_the_same():
+def test_costs_with_scales_1_2_4():
     figures = rows("table3").paper
     uniform = count_config(compose(*rows("table3").rows["r124_U"], name="count"))
     sampled = count_config(compose(*rows("table3").rows["r124"], name="count"))
@@ -187,13 +187,13 @@ def test_the_other_reading_of_the_scales_costs_the_same():
     assert sampled.total_parameters / 1e6 == pytest.approx(figures["Ours"]["paper_parameters_m"], rel=0.03)
 
 
-def test_the_baseline_has_about_as_many_parameters():
+def test_baseline_has_a_similar_number_of_parameters():
     """Sec. 4.3: "a similar structure and number of parameters as our final model"."""
     baseline, final = (count_config(compose(*rows("table4").rows[row], name="count")) for row in ("Baseline", "Net11"))
     assert baseline.total_parameters == pytest.approx(final.total_parameters, rel=0.1)
 
 
-#: Millions of parameters and GMACs of the published code, counted by others or derived from its layers.
+#: Millions of parameters and GMACs of the published code, from the literature or derived from its layers.
 PUBLISHED_CODE = {
     "dmphn_1_2_4": (5.424, 48.86),
     "dmphn_1_2_4_8": (7.233, 65.15),
@@ -204,7 +204,7 @@ PUBLISHED_CODE = {
 
 
 @pytest.mark.parametrize("model", PUBLISHED_CODE)
-def test_the_counter_agrees_with_what_is_known_of_peers(model):
+def test_costs_of_peers_equal_published_counts(model):
     cost = count_config(compose(f"network={model}", name="count"))
     parameters, gmacs = PUBLISHED_CODE[model]
     assert cost.total_parameters / 1e6 == pytest.approx(parameters, abs=6e-4)

@@ -1,4 +1,4 @@
-"""DMPHN against its description, its authors' outputs (test_weights.py), and a literal transcription."""
+"""DMPHN: costs and a literal implementation; `test_weights.py` compares it with the authors' outputs."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sapnet.errors import UserError
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.dmphn import DMPHN, StackedDMPHN
 from tests.models.peers import (
     choose_as_many,
@@ -40,14 +40,14 @@ DECODER = conv(128, 64, 4) + conv(64, 32, 4) + conv(32, 3) + 4 * (conv(32, 32) +
     ],
     ids=["1-2-4", "1-2-4-8", "stack 4"],
 )
-def test_parameters_and_cost_are_the_published_ones(make, pairs, parameters, gmacs):
+def test_parameters_and_cost_equal_the_published_ones(make, pairs, parameters, gmacs):
     counted, macs = parameters_and_macs(make)
     assert counted == parameters == pairs * (ENCODER + DECODER)
     assert macs == pytest.approx(gmacs, rel=1e-3)
 
 
-def test_what_sampling_adds():
-    """The weights of U but for three transposed convolutions; all extra cost stems from changing the resolution."""
+def test_cost_of_sampling():
+    """Only three transposed convolutions differ; the additional cost is that of the changes of resolution."""
     parameters, macs = parameters_and_macs(lambda: DMPHN(progressive=True, sampled=True))
     assert parameters == 4 * (ENCODER + DECODER) - 3 * (conv(64, 32, 4) - conv(64, 32, 3))
     full, half, quarter = 256**2, 128**2, 64**2
@@ -58,7 +58,7 @@ def test_what_sampling_adds():
 
 
 def literal(network, image):
-    """DMPHN(1-2-4), patch by patch, in the names of its description."""
+    """Compute DMPHN(1-2-4) patch by patch, with the names of its publication."""
     lv3, lv2, lv1 = network.levels
     height, width = image.shape[-2] // 2, image.shape[-1] // 2
 
@@ -79,15 +79,15 @@ def literal(network, image):
     return decode(lv1, encode(lv1, image + decode(lv2, feature2)) + feature2)
 
 
-def test_the_published_network_against_a_literal_one():
+def test_equals_a_literal_implementation():
     torch.manual_seed(0)
     network = DMPHN(3, TINY).double()
     image = torch.rand(2, 3, 16, 24, dtype=torch.float64)
     torch.testing.assert_close(network(image), [literal(network, image - 0.5) + 0.5])
 
 
-def test_a_stack_against_a_literal_one():
-    """Features of the stack before at each level, the first stack's image at the level below the top."""
+def test_stack_equals_a_literal_implementation():
+    """Adds the previous stack's features at each level, and the first stack's image below the top."""
     torch.manual_seed(0)
     network = StackedDMPHN(3, 3, TINY).double()
     blurred = torch.rand(1, 3, 16, 16, dtype=torch.float64)
@@ -124,14 +124,14 @@ def test_any_size_and_budget_with_every_sampler(sampler, height, width, budget):
     assert [o.shape for o in outputs] == [blurred.shape] * 4
 
 
-def test_every_level_starts_as_the_identity_and_restores_an_image():
+def test_every_level_is_initialised_as_the_identity():
     blurred = torch.rand(2, 3, 32, 32)
     for output in DMPHN(4, TINY, progressive=True)(blurred):
         torch.testing.assert_close(output, blurred)
 
 
-def test_levels_see_their_patches_alone():
-    """Joining happens between encoder and decoder: a level's image at a corner knows the decoder's patch at most."""
+def test_receptive_fields_of_levels():
+    """The image of a level at a corner depends only on the decoder's patch."""
     torch.manual_seed(0)
     network = DMPHN(4, TINY, progressive=True).double()
     for level in network.levels:
@@ -143,7 +143,7 @@ def test_levels_see_their_patches_alone():
         assert touched[:rows, :cols].any() and not touched[rows:].any() and not touched[:, cols:].any()
 
 
-def test_images_of_a_batch_do_not_mix():
+def test_images_of_a_batch_are_independent():
     torch.manual_seed(0)
     network = nu().double()
     for level in network.levels:
@@ -151,23 +151,23 @@ def test_images_of_a_batch_do_not_mix():
     images, choose = torch.rand(3, 3, 32, 32, dtype=torch.float64), choose_as_many(network)
     together = network(images, choose)
     for n in range(3):
-        for ours, alone in zip(together, network(images[n : n + 1], choose), strict=True):
-            torch.testing.assert_close(ours[n : n + 1], alone)
+        for actual, alone in zip(together, network(images[n : n + 1], choose), strict=True):
+            torch.testing.assert_close(actual[n : n + 1], alone)
 
 
-def test_with_every_position_sampled_it_is_the_dense_network_on_the_canvases():
+def test_every_position_sampled_equals_the_dense_network():
     torch.manual_seed(0)
     network = nu().double()
     for level in network.levels:
         torch.nn.init.normal_(level.decoder.head.weight, std=0.1)
     image = torch.rand(2, 3, 16, 16, dtype=torch.float64)
     by_points = network(image, choose_everything(network))
-    dense = network(image, lambda state: {})
-    for ours, theirs in zip(by_points, dense, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    dense = network(image, lambda context: {})
+    for actual, expected in zip(by_points, dense, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
     few = network(image, choose_as_many(network))
     torch.testing.assert_close(few[0], dense[0])
-    assert all((a - b).abs().max() > 1e-3 for a, b in zip(few[1:], dense[1:], strict=True)), "points matter"
+    assert all((a - b).abs().max() > 1e-3 for a, b in zip(few[1:], dense[1:], strict=True)), "points have no influence"
 
 
 def test_every_parameter_receives_a_gradient():
@@ -178,12 +178,12 @@ def test_every_parameter_receives_a_gradient():
 
 
 @pytest.mark.parametrize("sampler", ["learned", "oracle"])
-def test_the_adaptive_module_trains_it_as_it_is(sampler):
+def test_training_with_the_adaptive_module(sampler):
     torch.manual_seed(0)
     train_two_steps(nu(levels=3), sampler)
 
 
-def test_what_it_refuses():
+def test_invalid_arguments_are_refused():
     with pytest.raises(UserError, match="progressive"):
         DMPHN(4, TINY, sampled=True)
     with pytest.raises(UserError, match="1 to 4 levels"):

@@ -1,4 +1,4 @@
-"""`trainer=bf16`: each network trains and restores in bfloat16 mixed precision, near what it does in float32."""
+"""Training and inference in bfloat16 mixed precision (`trainer=bf16`) are close to float32."""
 
 import pytest
 import torch
@@ -22,14 +22,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_network_trains_and_restores_in_mixed_precision(case):
+def test_mixed_precision(case):
     torch.manual_seed(0)
     module = build_module(
         compose(*CASES[case], "steps=10", *(["policy.pretrain=0"] if "sampling=nu" in CASES[case] else []))
     )
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))  # the networks start as the identity
+            parameter.add_(0.02 * torch.randn_like(parameter))  # the initial networks are the identity
     batch = {key: torch.rand(2, 3, 64, 64) for key in ("blurred", "sharp")}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss, _ = module.losses(batch)
@@ -43,5 +43,5 @@ def test_a_network_trains_and_restores_in_mixed_precision(case):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             mixed = module.evaluation_outputs(batch)[""]
     for a, b in zip(whole, mixed, strict=True):
-        # Eight bits through some thirty layers: a few hundredths of the images' range.
+        # bfloat16 has 8 significant bits, and the networks about thirty layers.
         assert (a - b).abs().mean() < 0.04

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sapnet.errors import UserError
 from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet, Stage, StageWidths
 
 #: Stage -> (patches, canvas size and width at each scale) for a 64x48 image; channels 4, 6, 8.
@@ -20,8 +20,8 @@ def tiny(**changes) -> SAPNet:
     return SAPNet(**{"stem": 4, "channels": (4, 6, 8), "encoder_blocks": 1, "decoder_blocks": 1} | changes)
 
 
-def test_the_table_of_canvases_of_the_uniform_network():
-    """Table of the uniform hierarchy: patches and feature sizes of every stage and scale."""
+def test_sizes_of_canvases_of_the_uniform_network():
+    """Patches and feature sizes of every stage and scale."""
     network = tiny()
     seen: dict[int, tuple] = {}
     for k, stage in enumerate(network.stages, start=1):
@@ -45,48 +45,47 @@ def test_any_size_from_one_pixel_up(height, width):
     assert all(o.isfinite().all() for o in outputs)
 
 
-def test_starts_as_the_identity():
+def test_initialised_as_the_identity():
     blurred = torch.rand(2, 3, 32, 32)
     for output in tiny()(blurred):
         torch.testing.assert_close(output, blurred, rtol=0, atol=0)
 
 
-def trained_a_little(network: SAPNet) -> SAPNet:
+def with_random_heads(network: SAPNet) -> SAPNet:
     for stage in network.stages:
         torch.nn.init.normal_(stage.head.weight, std=0.1)
     return network
 
 
-def test_images_of_a_batch_do_not_mix():
-    """Patches are stacked on the batch axis: a wrong order would let images leak into each other."""
+def test_images_of_a_batch_are_independent():
+    """Patches are stacked on the batch axis, and a wrong order would mix images."""
     torch.manual_seed(0)
-    network = trained_a_little(tiny()).double()
+    network = with_random_heads(tiny()).double()
     images = torch.rand(3, 3, 32, 32, dtype=torch.float64)
     together = network(images)
     for n in range(3):
-        for ours, alone in zip(together, network(images[n : n + 1]), strict=True):
-            torch.testing.assert_close(ours[n : n + 1], alone)
+        for actual, alone in zip(together, network(images[n : n + 1]), strict=True):
+            torch.testing.assert_close(actual[n : n + 1], alone)
 
 
-def test_stage_one_sees_quarters_and_stage_two_halves():
+def test_receptive_fields_of_stages():
     torch.manual_seed(0)
-    network = trained_a_little(tiny()).double()
+    network = with_random_heads(tiny()).double()
     image = torch.rand(1, 3, 32, 32, dtype=torch.float64, requires_grad=True)
     for output, rows, cols in zip(network(image), (16, 16, 32), (16, 32, 32), strict=True):
         (gradient,) = torch.autograd.grad(output[..., :4, :4].sum(), image, retain_graph=True)
         touched = gradient.abs().sum((0, 1)) > 0
         assert touched[:rows, :cols].any()
         assert not touched[rows:].any() and not touched[:, cols:].any()
-    assert touched[16:, 16:].any(), "the last stage sees the whole image"
+    assert touched[16:, 16:].any(), "the last stage does not depend on the whole image"
 
 
 def test_every_parameter_receives_a_gradient():
-    """Nothing is detached between stages, and no parameter is left out (DDP would fail on it)."""
+    """Nothing is detached between stages, and every parameter is used, as DDP requires."""
     torch.manual_seed(0)
-    network = trained_a_little(tiny(encoder_blocks=2, decoder_blocks=2))
+    network = with_random_heads(tiny(encoder_blocks=2, decoder_blocks=2))
     network(torch.rand(2, 3, 32, 32))[-1].square().sum().backward()
     idle = [n for n, p in network.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
-    # Stage 1's own output bias shifts all of OP_1, which is felt; nothing may be idle.
     assert idle == []
 
 
@@ -95,14 +94,14 @@ def test_other_numbers_of_stages(stages):
     assert len(tiny(stages=stages)(torch.rand(1, 3, 20, 20))) == stages
 
 
-def test_the_other_reading_of_the_scales():
-    """N, M, P read as r = 1, 2, 4 with 3, 2, 2 blocks."""
+def test_scales_1_2_4():
+    """The alternative reading of N, M, P: r = 1, 2, 4 with 3, 2, 2 blocks."""
     network = tiny(scales=(1, 2, 4), encoder_blocks=(3, 2, 2), decoder_blocks=(3, 2, 2))
     assert network(torch.rand(1, 3, 17, 9))[-1].shape == (1, 3, 17, 9)
 
 
-def test_cross_level_attention_off_adds_the_previous_features():
-    """As DMPHN does: without CLA the previous stage must still reach the next one's features."""
+def test_without_cross_level_attention_previous_features_are_added():
+    """As in DMPHN, the previous stage still influences the features of the next one without CLA."""
     torch.manual_seed(0)
     stage = Stage(
         StageWidths(4, (4, 6, 8), (2, 4, 8), 1, 1),
@@ -119,7 +118,7 @@ def test_cross_level_attention_off_adds_the_previous_features():
     assert all(p.grad.abs().max() > 0 for p in previous)
 
 
-def test_wrong_sizes_of_the_widths_are_refused():
+def test_invalid_widths_are_refused():
     with pytest.raises(ValueError, match="2 channel widths for 3 scales"):
         StageWidths(4, (4, 6))
     with pytest.raises(ValueError, match="double"):
@@ -131,7 +130,7 @@ def test_non_uniform_stages_need_points():
         tiny(sampled=True)(torch.rand(1, 3, 16, 16))
 
 
-#: The same table of the non-uniform network: (patches, {scale: (canvas height, width, channels, points)}).
+#: The non-uniform network: (patches, {scale: (canvas height, width, channels, points)}).
 NON_UNIFORM = {
     1: (4, {2: (16, 12, 4, None), 4: (8, 6, 6, None), 8: (4, 3, 8, None)}),
     2: (2, {2: (32, 48, 4, 384), 4: (16, 24, 6, 96), 8: (8, 12, 8, 24)}),
@@ -139,7 +138,7 @@ NON_UNIFORM = {
 }
 
 
-def test_the_table_of_canvases_and_points_of_the_non_uniform_network():
+def test_sizes_of_canvases_and_numbers_of_points_of_the_non_uniform_network():
     """L = HW / r^2 points per patch, on canvases of twice the resolution of a uniform stage."""
     network = AdaptiveNetwork(tiny(sampled=True), "random")
     seen: dict[int, tuple] = {}
@@ -158,8 +157,8 @@ def test_the_table_of_canvases_and_points_of_the_non_uniform_network():
     assert seen == NON_UNIFORM
 
 
-def test_a_stage_with_every_position_sampled_equals_the_dense_one(monkeypatch):
-    """The whole points path against blocks that know no points: images and gradients."""
+def test_every_position_sampled_equals_the_dense_stage(monkeypatch):
+    """Images and gradients of the points path equal those of blocks without points."""
     torch.manual_seed(0)
     options = ContentAwareOptions(kernel_size=3)
     stage = Stage(StageWidths(3, (3, 4, 5), (2, 4, 8), 2, 1), options, sampled=True, first=False).double()
@@ -169,17 +168,17 @@ def test_a_stage_with_every_position_sampled_equals_the_dense_one(monkeypatch):
     image, restored = (torch.rand(2, 3, 16, 16, dtype=torch.float64, requires_grad=True) for _ in range(2))
     previous = [torch.randn(2, 16 // r, 16 // r, c, dtype=torch.float64) for r, c in [(2, 3), (4, 4), (8, 5)]]
     every = {r: torch.arange((32 // r) ** 2).expand(2, -1).contiguous() for r in (2, 4, 8)}
-    wanted = [image, restored, *stage.parameters()]
+    tensors = [image, restored, *stage.parameters()]
 
     def run():
         output, decoded, last = stage(image, restored, previous, every)
         total = output.square().sum() + last.sum() + sum(d.square().sum() for d in decoded)
-        return [output, *torch.autograd.grad(total, wanted)]
+        return [output, *torch.autograd.grad(total, tensors)]
 
     by_points = run()
     monkeypatch.setattr(ContentAwareBlock, "forward", dense_block)
-    for ours, theirs in zip(by_points, run(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    for actual, expected in zip(by_points, run(), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 def dense_block(self, canvas, points=None, source=None, windows=None, in_place=False, gate=None):
@@ -199,26 +198,26 @@ def dense_block(self, canvas, points=None, source=None, windows=None, in_place=F
 def test_any_size_and_budget_with_every_sampler(sampler, height, width, budget):
     network = AdaptiveNetwork(tiny(sampled=True), sampler, budget).eval()
     blurred = torch.rand(1, 3, height, width)
-    walk = network.walk(blurred, torch.rand_like(blurred))
-    assert [o.shape for o in walk.outputs] == [blurred.shape] * 3
-    for sampling in walk.samplings.values():
+    trace = network.trace(blurred, torch.rand_like(blurred))
+    assert [o.shape for o in trace.outputs] == [blurred.shape] * 3
+    for sampling in trace.sampled_points.values():
         for scale, points in sampling.points.items():
-            assert (points >= 0).sum(1).tolist() == list(sampling.counts[scale]), "exactly L points"
+            assert (points >= 0).sum(1).tolist() == list(sampling.counts[scale]), "not exactly L points"
 
 
-def test_a_trained_network_takes_another_budget():
+def test_budget_can_be_changed():
     network = AdaptiveNetwork(tiny(sampled=True)).eval()
     for budget, count in [(0.0, 64), (-0.9, 6), (0.2, 77), (2.0, 192)]:
         network.use_budget(budget)
-        assert network.walk(torch.rand(1, 3, 16, 16)).samplings[2].points[2].shape[1] == count
+        assert network.trace(torch.rand(1, 3, 16, 16)).sampled_points[2].points[2].shape[1] == count
     with pytest.raises(UserError, match="budget"):
         network.use_budget(-1.0)
 
 
 @pytest.mark.parametrize("changes", [{}, {"cross_attention": False}, {"cross_level_attention": False}])
 @pytest.mark.parametrize("blocks", [1, 2])
-def test_inference_writes_over_nothing_that_is_read_again(changes, blocks):
-    """Without gradients points are refined in place: a canvas that is still needed would show."""
+def test_in_place_inference_equals_training_mode(changes, blocks):
+    """Without gradients points are refined in place, which must not overwrite a canvas that is still needed."""
     torch.manual_seed(0)
     options = ContentAwareOptions(**changes)
     network = AdaptiveNetwork(tiny(sampled=True, options=options, encoder_blocks=blocks, decoder_blocks=blocks)).eval()
@@ -230,5 +229,5 @@ def test_inference_writes_over_nothing_that_is_read_again(changes, blocks):
     with torch.no_grad():
         inference = network(blurred)
     assert learning[-1].requires_grad and (learning[-1] - learning[0]).abs().max() > 1e-3
-    for ours, theirs in zip(inference, learning, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    for actual, expected in zip(inference, learning, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)

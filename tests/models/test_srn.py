@@ -1,4 +1,4 @@
-"""SRN against its description and a literal transcription."""
+"""SRN: costs and a literal implementation."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sapnet.errors import UserError
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.srn import SRN, ConvLSTM
 from tests.models.peers import (
     choose_as_many,
@@ -24,8 +24,8 @@ def nu(**changes) -> SRN:
     return SRN(**{"channels": TINY, "sampled": True} | changes)
 
 
-def awake(network: SRN) -> SRN:
-    """With weights large enough that every path is felt."""
+def with_random_weights(network: SRN) -> SRN:
+    """Draw weights that are large enough for every path to have an effect."""
     torch.manual_seed(0)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
@@ -46,15 +46,15 @@ LSTM = conv(256, 512, 3)
 @pytest.mark.parametrize(
     "lstm, parameters, gmacs", [(False, 6_881_251, 83.5), (True, 8_061_411, 89.8)], ids=["plain", "lstm"]
 )
-def test_parameters_and_cost_are_the_published_ones(lstm, parameters, gmacs):
+def test_parameters_and_cost_equal_the_published_ones(lstm, parameters, gmacs):
     counted, macs = parameters_and_macs(lambda: SRN(lstm=lstm))
     assert counted == parameters == PLAIN + lstm * LSTM
     assert macs == pytest.approx(gmacs, rel=1e-3)
 
 
 @pytest.mark.parametrize("lstm", [False, True])
-def test_what_sampling_adds(lstm):
-    """One 3x3 convolution; all extra cost stems from changing the resolution, at two of three scales."""
+def test_cost_of_sampling(lstm):
+    """One more 3x3 convolution; the additional cost is that of the changes of resolution at two scales."""
     parameters, macs = parameters_and_macs(lambda: SRN(lstm=lstm, sampled=True))
     assert parameters == PLAIN + lstm * LSTM + conv(64, 32, 3)
     full, half, quarter = 256**2, 128**2, 64**2
@@ -72,14 +72,14 @@ def literal_lstm(cell: ConvLSTM, x, hidden, memory):
 
 
 def literal(model: SRN, blurred):
-    """Three scales in the words of the description, channels first."""
+    """Compute the three scales as in the publication, channels first."""
     net, state, prediction, outputs = model.network, None, blurred, []
 
     def apply(layer, x, stride=1):
         return F.conv2d(x, layer.weight, layer.bias, stride=stride, padding=layer.kernel_size[0] // 2)
 
-    def blocks(x, many):
-        for block in many:
+    def apply_blocks(x, blocks):
+        for block in blocks:
             x = x + apply(block.second, apply(block.first, x).relu())
         return x
 
@@ -89,9 +89,9 @@ def literal(model: SRN, blurred):
     for factor in (4, 2, 1):
         size = (blurred.shape[2] // factor, blurred.shape[3] // factor)
         image, prediction = (F.interpolate(x, size, mode="bilinear") for x in (blurred, prediction))
-        e1 = blocks(apply(net.stem, torch.cat([image, prediction], 1)).relu(), net.encoder[0])
-        e2 = blocks(apply(net.down[0], e1, 2).relu(), net.encoder[1])
-        x = blocks(apply(net.down[1], e2, 2).relu(), net.encoder[2])
+        e1 = apply_blocks(apply(net.stem, torch.cat([image, prediction], 1)).relu(), net.encoder[0])
+        e2 = apply_blocks(apply(net.down[0], e1, 2).relu(), net.encoder[1])
+        x = apply_blocks(apply(net.down[1], e2, 2).relu(), net.encoder[2])
         if net.lstm is not None:
             shape = x.shape[2:]
             state = (
@@ -101,28 +101,28 @@ def literal(model: SRN, blurred):
             )
             state = literal_lstm(net.lstm, x, *state)
             x = state[0]
-        x = blocks(x, net.decoder[2])
-        x = blocks(up(net.up[1], x) + e2, net.decoder[1])
-        prediction = apply(net.head, blocks(up(net.up[0], x) + e1, net.decoder[0]))
+        x = apply_blocks(x, net.decoder[2])
+        x = apply_blocks(up(net.up[1], x) + e2, net.decoder[1])
+        prediction = apply(net.head, apply_blocks(up(net.up[0], x) + e1, net.decoder[0]))
         outputs.append(F.interpolate(prediction, blurred.shape[2:], mode="bilinear"))
     return outputs
 
 
 @pytest.mark.parametrize("lstm", [False, True])
-def test_against_a_literal_transcription(lstm):
-    network = awake(SRN(TINY, lstm))
+def test_equals_a_literal_implementation(lstm):
+    network = with_random_weights(SRN(TINY, lstm))
     blurred = torch.rand(2, 3, 32, 16, dtype=torch.float64)
-    for ours, theirs in zip(network(blurred), literal(network, blurred), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, expected in zip(network(blurred), literal(network, blurred), strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("lstm", [False, True])
-def test_no_gradient_flows_through_an_enlarged_prediction(lstm):
-    """As published; the LSTM's state is the only path between scales that learns."""
-    network, felt = awake(SRN(TINY, lstm)), []
-    network.network.register_forward_hook(lambda module, inputs, outputs: felt.append(outputs))
+def test_upsampled_predictions_are_detached(lstm):
+    """As published, only the LSTM state carries gradients between scales."""
+    network, records = with_random_weights(SRN(TINY, lstm)), []
+    network.network.register_forward_hook(lambda module, inputs, outputs: records.append(outputs))
     network(torch.rand(1, 3, 16, 16, dtype=torch.float64))
-    (coarsest, _, memory), finest = felt[0], felt[-1][0].sum()
+    (coarsest, _, memory), finest = records[0], records[-1][0].sum()
     assert torch.autograd.grad(finest, coarsest, allow_unused=True, retain_graph=True) == (None,)
     if lstm:
         assert torch.autograd.grad(finest, memory[1])[0].abs().max() > 0
@@ -144,16 +144,16 @@ def test_any_size_and_budget_with_every_sampler(sampler, height, width, budget):
     network = AdaptiveNetwork(nu(), sampler, budget).eval()
     blurred = torch.rand(1, 3, height, width)
     with torch.no_grad():
-        walk = network.walk(blurred, torch.rand_like(blurred))
-    assert [o.shape for o in walk.outputs] == [blurred.shape] * 3
+        trace = network.trace(blurred, torch.rand_like(blurred))
+    assert [o.shape for o in trace.outputs] == [blurred.shape] * 3
     for k, scales in {1: (4, 8), 2: (2, 4)}.items():
-        sampling = walk.samplings[k]
-        assert tuple(sampling.points) == scales, "r counts pixels of the whole image"
+        sampling = trace.sampled_points[k]
+        assert tuple(sampling.points) == scales, "r is not in pixels of the whole image"
         assert all((p >= 0).sum(1).tolist() == list(sampling.counts[r]) for r, p in sampling.points.items())
 
 
-def test_a_sampled_network_without_points_at_its_coarsest_scale_is_the_uniform_one():
-    sampled = awake(nu())
+def test_coarsest_scale_of_a_sampled_network_equals_the_uniform_network():
+    sampled = with_random_weights(nu())
     uniform = SRN(TINY).double()
     uniform.load_state_dict({n: p for n, p in sampled.state_dict().items() if ".level." not in n})
     blurred = torch.rand(1, 3, 32, 32, dtype=torch.float64)
@@ -161,8 +161,8 @@ def test_a_sampled_network_without_points_at_its_coarsest_scale_is_the_uniform_o
 
 
 @pytest.mark.parametrize("lstm", [False, True])
-def test_with_every_position_sampled_it_is_the_dense_network_on_the_canvases(lstm):
-    network = awake(nu(lstm=lstm))
+def test_every_position_sampled_equals_the_dense_network(lstm):
+    network = with_random_weights(nu(lstm=lstm))
     blurred = torch.rand(2, 3, 16, 16, dtype=torch.float64)
     by_points = network(blurred, choose_everything(network))
     network_of_scale = network.network.forward
@@ -171,11 +171,11 @@ def test_with_every_position_sampled_it_is_the_dense_network_on_the_canvases(lst
         return network_of_scale(x, memory, None if points is None else {})
 
     network.network.forward = dense
-    for ours, theirs in zip(by_points, network(blurred, choose_everything(network)), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    for actual, expected in zip(by_points, network(blurred, choose_everything(network)), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_the_lstms_state_stays_where_no_point_is():
+def test_lstm_state_is_kept_at_unsampled_positions():
     cell = ConvLSTM(3)
     x, hidden, memory = torch.randn(3, 1, 4, 5, 3)
     points = torch.tensor([[1, 7, -1]])
@@ -184,22 +184,22 @@ def test_the_lstms_state_stays_where_no_point_is():
     ):
         new, old, dense = (t.flatten(1, 2)[0] for t in (new, old, dense))
         torch.testing.assert_close(new[[1, 7]], dense[[1, 7]])
-        kept = [i for i in range(20) if i not in (1, 7)]
-        assert torch.equal(new[kept], old[kept])
+        unsampled = [i for i in range(20) if i not in (1, 7)]
+        assert torch.equal(new[unsampled], old[unsampled])
 
 
-def test_images_of_a_batch_do_not_mix():
-    network = awake(nu())
+def test_images_of_a_batch_are_independent():
+    network = with_random_weights(nu())
     images, choose = torch.rand(3, 3, 32, 32, dtype=torch.float64), choose_as_many(network)
     together = network(images, choose)
     for n in range(3):
-        for ours, alone in zip(together, network(images[n : n + 1], choose), strict=True):
-            torch.testing.assert_close(ours[n : n + 1], alone)
+        for actual, alone in zip(together, network(images[n : n + 1], choose), strict=True):
+            torch.testing.assert_close(actual[n : n + 1], alone)
 
 
 def test_every_parameter_receives_a_gradient():
     network, blurred = nu(), torch.rand(2, 3, 32, 32)
-    # The transposed convolution that the coarsest scale alone uses is felt by that scale's output.
+    # Only the output of the coarsest scale depends on its transposed convolution.
     assert set(idle_parameters(network, blurred, choose_as_many(network))) <= {
         "network.up.0.weight",
         "network.up.0.bias",
@@ -210,12 +210,12 @@ def test_every_parameter_receives_a_gradient():
 
 
 @pytest.mark.parametrize("lstm, sampler", [(True, "learned"), (False, "learned"), (True, "oracle")])
-def test_the_adaptive_module_trains_it_as_it_is(lstm, sampler):
+def test_training_with_the_adaptive_module(lstm, sampler):
     torch.manual_seed(0)
     train_two_steps(nu(lstm=lstm), sampler)
 
 
-def test_what_it_refuses():
+def test_invalid_arguments_are_refused():
     with pytest.raises(UserError, match="uniform_network"):
         AdaptiveNetwork(SRN(TINY))
     with pytest.raises(ValueError, match="choose"):

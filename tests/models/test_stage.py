@@ -6,8 +6,8 @@ from sapnet.models.sapnet.stage import PointMerge
 
 
 @pytest.mark.parametrize("doubles", [True, False])
-def test_a_merge_is_two_projections_and_a_sum(doubles):
-    """Written as one product onto the other's result: values and gradients must be those of the plain sum."""
+def test_point_merge_equals_two_projections_and_a_sum(doubles):
+    """Values and gradients of the fused computation equal those of the sum."""
     torch.manual_seed(0)
     merge = PointMerge(5, 4, doubles).double()
     coarse = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
@@ -16,10 +16,10 @@ def test_a_merge_is_two_projections_and_a_sum(doubles):
         skip = skip[:, ::2, ::2]
     projected = merge.project_coarse(coarse)
     plain = (upsample2(projected) if doubles else projected) + merge.project_skip(skip)
-    found = merge(coarse, skip)
-    torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
-    cotangent, wanted = torch.randn_like(plain), [coarse, skip, *merge.parameters()]
-    for ours, theirs in zip(
-        *(torch.autograd.grad(result, wanted, cotangent) for result in (found, plain)), strict=True
+    result = merge(coarse, skip)
+    torch.testing.assert_close(result, plain, rtol=1e-12, atol=1e-12)
+    cotangent, inputs = torch.randn_like(plain), [coarse, skip, *merge.parameters()]
+    for actual, expected in zip(
+        *(torch.autograd.grad(output, inputs, cotangent) for output in (result, plain)), strict=True
     ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)

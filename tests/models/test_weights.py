@@ -1,4 +1,4 @@
-"""Published weights: their safe reading, what is said of bad ones, and the authors' own images."""
+"""Import of published weights: safe loading, error messages, and the authors' images."""
 
 import json
 import pickle
@@ -21,7 +21,7 @@ from sapnet.models.srn import SRN
 from sapnet.models.weights import load_published
 from sapnet.training.assemble import build_module
 
-#: The number of each layer in the authors' files, in the order in which a level calls them; those of blocks are pairs.
+#: Numbers of the layers in the authors' files, in the order of their calls; blocks have pairs of layers.
 ENCODER = ("1", "2.0", "2.2", "3.0", "3.2", "5", "6.0", "6.2", "7.0", "7.2", "9", "10.0", "10.2", "11.0", "11.2")
 DECODER = (
     "13.0",
@@ -42,8 +42,8 @@ DECODER = (
 )
 
 
-def write_as_the_authors(network, folder, stacks=("",), prefix="") -> None:
-    """Save a network's weights as its authors do, layers numbered in the order of their calls."""
+def write_published(network, folder, stacks=("",), prefix="") -> None:
+    """Save the weights of a network in the format of the authors."""
     folder.mkdir(exist_ok=True)
     parts = [network] if stacks == ("",) else network.stacks
     for stack, name in zip(parts, stacks, strict=True):
@@ -71,22 +71,22 @@ def called_layers(module, stack, part) -> list:
 
 
 @pytest.mark.parametrize("levels, prefix", [(3, ""), (4, "module.")])
-def test_what_the_authors_program_saves_is_read(levels, prefix, tmp_path):
+def test_files_of_the_authors_are_loaded(levels, prefix, tmp_path):
     torch.manual_seed(0)
-    theirs, ours = (DMPHN(levels, (2, 3, 4)) for _ in range(2))
-    write_as_the_authors(theirs, tmp_path, prefix=prefix)
-    name = load_published(ours, tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters(), strict=True))
-    assert len(name) == 12 and load_published(ours, tmp_path) == name
-    write_as_the_authors(DMPHN(levels, (2, 3, 4)), tmp_path)
-    assert load_published(ours, tmp_path) != name
+    published, network = (DMPHN(levels, (2, 3, 4)) for _ in range(2))
+    write_published(published, tmp_path, prefix=prefix)
+    name = load_published(network, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(published.parameters(), network.parameters(), strict=True))
+    assert len(name) == 12 and load_published(network, tmp_path) == name
+    write_published(DMPHN(levels, (2, 3, 4)), tmp_path)
+    assert load_published(network, tmp_path) != name
 
 
-def test_a_stacks_files_are_read(tmp_path):
-    theirs, ours = (StackedDMPHN(2, 3, (2, 3, 4)) for _ in range(2))
-    write_as_the_authors(theirs, tmp_path, ("s1_", "s2_"))
-    load_published(ours, tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters(), strict=True))
+def test_files_of_a_stack_are_loaded(tmp_path):
+    published, network = (StackedDMPHN(2, 3, (2, 3, 4)) for _ in range(2))
+    write_published(published, tmp_path, ("s1_", "s2_"))
+    load_published(network, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(published.parameters(), network.parameters(), strict=True))
 
 
 class Bomb:
@@ -96,12 +96,12 @@ class Bomb:
         return os.system, ("touch exploded",)
 
 
-def test_bad_files_end_in_one_sentence_and_change_nothing(tmp_path, monkeypatch):
+def test_invalid_files_are_refused_and_change_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     network = DMPHN(4, (2, 3, 4))
     before = [p.clone() for p in network.parameters()]
-    write_as_the_authors(DMPHN(3, (2, 3, 4)), tmp_path / "three")
-    write_as_the_authors(DMPHN(4, (2, 3, 5)), tmp_path / "wide")
+    write_published(DMPHN(3, (2, 3, 4)), tmp_path / "three")
+    write_published(DMPHN(4, (2, 3, 5)), tmp_path / "wide")
     for case, content in {
         "bomb": pickle.dumps(Bomb(), protocol=2),
         "new bomb": pickle.dumps(Bomb()),
@@ -111,7 +111,7 @@ def test_bad_files_end_in_one_sentence_and_change_nothing(tmp_path, monkeypatch)
         "short": None,
         "long": None,
     }.items():
-        write_as_the_authors(DMPHN(4, (2, 3, 4)), tmp_path / case)
+        write_published(DMPHN(4, (2, 3, 4)), tmp_path / case)
         last = tmp_path / case / "decoder_lv1.pkl"
         if content is not None:
             last.write_bytes(content)
@@ -119,32 +119,32 @@ def test_bad_files_end_in_one_sentence_and_change_nothing(tmp_path, monkeypatch)
         state = torch.load(last, weights_only=True)
         changed = {"list": [1], "short": dict(list(state.items())[:-1]), "long": state | {"more": torch.zeros(1)}}
         torch.save(changed[case], last)
-    sentences = {
+    messages = {
         "nowhere": "no such folder",
-        "three": r"encoder_lv4\.pkl: there is no such file",
-        "wide": r"encoder_lv1\.pkl: layer9\.weight is \(5, 3, 3, 3\) where the network has \(4, 3, 3, 3\)",
+        "three": r"encoder_lv4\.pkl: no such file",
+        "wide": r"encoder_lv1\.pkl: layer9\.weight is \(5, 3, 3, 3\) but \(4, 3, 3, 3\) in the network",
         "bomb": r"decoder_lv1\.pkl: not loaded",
         "new bomb": r"decoder_lv1\.pkl: not loaded",
         "text": r"decoder_lv1\.pkl: not loaded",
         "empty": r"decoder_lv1\.pkl: not loaded",
         "list": r"decoder_lv1\.pkl: not the weights",
         "short": r"decoder_lv1\.pkl: layer24\.bias is missing",
-        "long": r"decoder_lv1\.pkl: holds 31 tensors where this network has 30",
+        "long": r"decoder_lv1\.pkl: contains 31 tensors, but the network has 30",
     }
-    for case, sentence in sentences.items():
-        with pytest.raises(UserError, match=sentence):
+    for case, message in messages.items():
+        with pytest.raises(UserError, match=message):
             load_published(network, tmp_path / case)
     assert not (tmp_path / "exploded").exists()
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     for other in (SRN((2, 3, 4)), DMPHN(4, (2, 3, 4), progressive=True), DMPHN(3, (2, 3))):
-        with pytest.raises(UserError, match="none are published"):
+        with pytest.raises(UserError, match="no weights are published"):
             load_published(other, tmp_path / "three")
 
 
 def test_evaluation_with_published_weights(tmp_path):
-    """Every result line names the network and the weights; the figures are those of the loaded network."""
-    theirs = DMPHN(3, (2, 3, 4))
-    write_as_the_authors(theirs, tmp_path / "weights")
+    """Result lines state the network and the weights, and belong to the loaded network."""
+    published = DMPHN(3, (2, 3, 4))
+    write_published(published, tmp_path / "weights")
     data = OmegaConf.create(
         {"_target_": "sapnet.data.generated.SyntheticData", "train": 1, "val": 1, "test": 2, "size": 32, "crop": 16}
     )
@@ -153,7 +153,7 @@ def test_evaluation_with_published_weights(tmp_path):
     module = hydra.utils.instantiate(data)
     module.setup("test")
     with torch.no_grad():
-        expected = [psnr(theirs(x["blurred"][None])[-1][0], x["sharp"]).item() for x in module.whole_images("test")]
+        expected = [psnr(published(x["blurred"][None])[-1][0], x["sharp"]).item() for x in module.whole_images("test")]
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
     assert summary["images"] == 2
     assert [json.loads(line)["stage_psnr"][-1] for line in lines] == pytest.approx(expected, abs=1e-3)
@@ -179,8 +179,8 @@ def test_every_config_builds_a_network(model, sampling):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, expected", [("000001", 30.77), ("000014", 29.79)])
-def test_the_authors_images_of_gopro(name, expected, real_data):
-    """Within one grey level everywhere; they cut to 8 bits where we round, hence PSNR of ours by rounding."""
+def test_outputs_equal_those_of_the_authors(name, expected, real_data):
+    """Outputs differ by at most one grey level; the authors truncate to 8 bits, and the expected PSNR is rounded."""
     folder = real_data / "dmphn_published"
     if not folder.is_dir():
         pytest.skip(f"no published weights at {folder}")

@@ -1,4 +1,4 @@
-"""Inputs for the operator's tests."""
+"""Inputs for the tests of the operators."""
 
 from typing import NamedTuple
 
@@ -25,15 +25,15 @@ class Case(NamedTuple):
         return Case(*(t.clone().requires_grad_() if t is not None and t.is_floating_point() else t for t in self))
 
 
-def draw_offsets(kind: str, b: int, length: int, taps: int, h: int, w: int, generator: torch.Generator) -> Tensor:
-    """Offsets by kind: inside and out, far outside, integers, right at the canvas's borders, none."""
-    normal = torch.randn(b, length, taps, 2, generator=generator)
+def draw_offsets(kind: str, b: int, length: int, taps: int, h: int, w: int, rng: torch.Generator) -> Tensor:
+    """Draw offsets: in and near the canvas, far outside, integers, close to the borders, or zero."""
+    normal = torch.randn(b, length, taps, 2, generator=rng)
     if kind == "random":
         return 3 * normal
     if kind == "outside":
         return 1e4 * normal
     if kind == "integer":
-        return torch.randint(-3, 4, normal.shape, generator=generator).float()
+        return torch.randint(-3, 4, normal.shape, generator=rng).float()
     if kind == "edge":
         return torch.where(normal > 0, 1.0, -1.0) * torch.tensor([h, w]) + 0.25 * normal
     return torch.zeros_like(normal)
@@ -42,7 +42,7 @@ def draw_offsets(kind: str, b: int, length: int, taps: int, h: int, w: int, gene
 def draw(
     b=2, h=5, w=6, c=3, o=4, size=3, depthwise=False, kernel=True, offsets="random", points="some", seed=0
 ) -> Case:
-    """A case in float32; points is "all" (None), "some" (ascending, the last padded) or "shuffled" (likewise)."""
+    """Draw a float32 case; points: "all" (None), "some" (ascending) or "shuffled", with an unused slot."""
     g = torch.Generator().manual_seed(seed)
     index, length = None, h * w
     if points != "all":

@@ -1,4 +1,4 @@
-"""Either backend, by name."""
+"""Fixture that runs a test with each backend."""
 
 import pytest
 
@@ -8,12 +8,12 @@ from sapnet.ops.build import BuildError
 
 @pytest.fixture(params=["reference", "cpu"])
 def implementation(request, monkeypatch):
-    """The module of one backend, which also serves `adaptive_filter` during the test."""
+    """Return the module of a backend, which `adaptive_filter` uses during the test."""
     if request.param == "cpu":
         try:
             cpu.load()
         except BuildError as error:
             pytest.skip(f"the kernel cannot be built here: {error}")
     module = {"reference": reference, "cpu": cpu}[request.param]
-    monkeypatch.setattr(backend, "choose", lambda device: module)
+    monkeypatch.setattr(backend, "get_backend", lambda device: module)
     return module

@@ -1,4 +1,4 @@
-"""The compiled attention of a block against one torch operator after another."""
+"""The compiled attention of a block equals separate torch operators."""
 
 import pytest
 import torch
@@ -13,12 +13,12 @@ from tests.ops.cases import distance
 
 @pytest.fixture(autouse=True)
 def compiled():
-    if backend.choose("cpu") is not cpu:
+    if backend.get_backend("cpu") is not cpu:
         pytest.skip("the kernel cannot be built here")
 
 
 class Case:
-    """Inputs of one block's attentions; `cross` says of each whether it pools a source of its own."""
+    """Inputs of the attentions of a block; `cross` states for each whether it pools a separate source."""
 
     def __init__(self, channels, grid, points, cross, dtype=torch.float64, batch=3):
         torch.manual_seed(0)
@@ -35,11 +35,11 @@ class Case:
         inputs = [self.grid, self.local, self.fusion, *self.p, *(s for s in self.sources if s is not None)]
         self.leaves = inputs + parameters
 
-    def together(self):
+    def fused(self):
         branches = [a.branch(s, p) for a, s, p in zip(self.attentions, self.sources, self.p, strict=True)]
         return attend_and_fuse(self.grid, self.local, self.fusion, branches)
 
-    def apart(self):
+    def separate(self):
         parts = [
             a(self.local, self.grid, self.grid if s is None else s, p=p)
             for a, s, p in zip(self.attentions, self.sources, self.p, strict=True)
@@ -54,20 +54,20 @@ BOTH, OWN, CROSS = (False, True), (False,), (True,)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("cross", [BOTH, OWN, CROSS, (True, True)])
 @pytest.mark.parametrize(("channels", "grid", "points"), SIZES)
-def test_together_is_one_by_one(channels, grid, points, cross, threads):
+def test_fused_result_equals_separate_operators(channels, grid, points, cross, threads):
     case = Case(channels, grid, points, cross)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        ours = case.together()
-        cotangent = torch.randn_like(ours)
-        ours = [ours, *torch.autograd.grad(ours, case.leaves, cotangent)]
+        actual = case.fused()
+        cotangent = torch.randn_like(actual)
+        actual = [actual, *torch.autograd.grad(actual, case.leaves, cotangent)]
     finally:
         torch.set_num_threads(before)
-    theirs = case.apart()
-    theirs = [theirs, *torch.autograd.grad(theirs, case.leaves, cotangent)]
-    for a, b in zip(ours, theirs, strict=True):
-        # A shift of all logits of Q changes nothing, so the gradient of their bias is nothing but rounding.
+    expected = case.separate()
+    expected = [expected, *torch.autograd.grad(expected, case.leaves, cotangent)]
+    for a, b in zip(actual, expected, strict=True):
+        # The result does not depend on the bias of Q, so its gradient is only rounding error.
         assert a.shape == b.shape
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-11)
 
@@ -75,90 +75,90 @@ def test_together_is_one_by_one(channels, grid, points, cross, threads):
 @pytest.mark.parametrize("cross", [BOTH, OWN])
 @pytest.mark.parametrize(("channels", "grid"), [(24, (32, 32)), (32, (8, 16)), (48, (4, 4))])
 def test_single_precision(channels, grid, cross):
-    """Against float64 one by one, at the widths and sizes of `network=mini`."""
+    """Compared with separate operators in float64, at the widths and sizes of `network=mini`."""
     points = grid[0] * grid[1]
     cotangent = torch.randn(3, points, channels, generator=torch.Generator().manual_seed(1))
     results = []
-    for run, dtype in (("together", torch.float32), ("apart", torch.float64)):
+    for run, dtype in (("fused", torch.float32), ("separate", torch.float64)):
         case = Case(channels, grid, points, cross, torch.float32)
         if dtype == torch.float64:
             case = to_double(case)
         out = getattr(case, run)()
         results.append([out, *torch.autograd.grad(out, case.leaves, cotangent.to(dtype))])
-    for ours, exact in zip(*results, strict=True):
+    for actual, exact in zip(*results, strict=True):
         if exact.abs().max() < 1e-10:  # the bias of Q
-            assert ours.abs().max() < 1e-3
+            assert actual.abs().max() < 1e-3
         else:
-            # M_S's bias is one number, a sum that mostly cancels.
-            assert distance(ours, exact) < (5e-5 if exact.numel() == 1 else 3e-6)
+            # The gradient of the bias of M_S is a sum with cancellation.
+            assert distance(actual, exact) < (5e-5 if exact.numel() == 1 else 3e-6)
 
 
 def to_double(case):
-    """The case with the same numbers in float64."""
+    """Convert a case to float64."""
     double = Case.__new__(Case)
     double.attentions = [a.double() for a in case.attentions]
-    made = {id(x): x.detach().double().requires_grad_() for x in case.leaves}
+    converted = {id(x): x.detach().double().requires_grad_() for x in case.leaves}
     parameters = {id(x) for a in double.attentions for x in a.parameters()}
 
     def find(x):
-        return x if x is None else made[id(x)]
+        return x if x is None else converted[id(x)]
 
     double.grid, double.local, double.fusion = map(find, (case.grid, case.local, case.fusion))
     double.p, double.sources = list(map(find, case.p)), list(map(find, case.sources))
-    double.leaves = [x if id(x) in parameters else made[id(x)] for x in case.leaves]
+    double.leaves = [x if id(x) in parameters else converted[id(x)] for x in case.leaves]
     return double
 
 
 @pytest.mark.parametrize("cross", [BOTH, CROSS])
 def test_gradients(cross):
     case = Case(3, (2, 3), 4, cross, batch=2)
-    assert gradcheck(lambda *_: case.together(), case.leaves)
+    assert gradcheck(lambda *_: case.fused(), case.leaves)
 
 
-def test_large_logits_stay_finite():
+def test_large_logits_give_finite_results():
     case = Case(8, (4, 4), 16, OWN, torch.float32)
     with torch.no_grad():
         case.attentions[0].f_q.weight.mul_(1e4)
-    ours, theirs = case.together(), case.apart()
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    assert all(g.isfinite().all() for g in torch.autograd.grad(ours.sum(), case.leaves))
+    actual, expected = case.fused(), case.separate()
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(actual.sum(), case.leaves))
 
 
 @pytest.mark.parametrize("where", ["grid", "local", "fusion"])
-def test_nan_is_not_hidden(where):
+def test_nan_propagates(where):
     case = Case(8, (4, 4), 16, BOTH)
     with torch.no_grad():
         getattr(case, where)[1, 2] = torch.nan
-    ours, theirs = case.together(), case.apart()
-    assert torch.equal(ours.isnan(), theirs.isnan()) and ours.isnan().any()
+    actual, expected = case.fused(), case.separate()
+    assert torch.equal(actual.isnan(), expected.isnan()) and actual.isnan().any()
 
 
-def test_a_large_grid_loses_no_digits():
-    """Sums over 65,536 positions in float32, on as many as an image of 512x512 has at the finest scale."""
+def test_a_large_grid_keeps_precision():
+    """Sums in float32 over the 65,536 positions of a 512x512 image at the finest scale."""
     case = Case(8, (256, 256), 3, OWN, torch.float32, batch=1)
     with torch.no_grad():
         case.grid += 1
-        ours, exact = case.together(), to_double(case).apart()
-    assert distance(ours, exact) < 3e-6
+        actual, exact = case.fused(), to_double(case).separate()
+    assert distance(actual, exact) < 3e-6
 
 
-def test_a_source_without_gradient_and_repeated_runs():
+def test_source_without_gradient_and_reproducibility():
     case = Case(8, (4, 6), 9, BOTH, torch.float32)
     case.sources[1].requires_grad_(False)
     leaves = [x for x in case.leaves if x.requires_grad]
-    first, second = (torch.autograd.grad(case.together().square().sum(), leaves) for _ in range(2))
+    first, second = (torch.autograd.grad(case.fused().square().sum(), leaves) for _ in range(2))
     assert all(map(torch.equal, first, second))
-    theirs = torch.autograd.grad(case.apart().square().sum(), leaves)
-    for a, b in zip(first, theirs, strict=True):
+    expected = torch.autograd.grad(case.separate().square().sum(), leaves)
+    for a, b in zip(first, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_what_does_not_fit_is_refused():
+def test_mismatched_inputs_are_refused():
     case = Case(8, (4, 6), 9, BOTH)
     case.sources[1] = case.sources[1][:, :2]
     with pytest.raises(UserError, match=r"source must be \[3, 4, 6, 8\] like the grid, not \[3, 2, 6, 8\]"):
-        case.together()
+        case.fused()
     case = Case(8, (4, 6), 9, BOTH)
     case.local = case.local.float()
     with pytest.raises(UserError, match=r"the grid is torch\.float64, another tensor of the attention torch\.float32"):
-        case.together()
+        case.fused()

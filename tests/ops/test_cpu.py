@@ -1,4 +1,4 @@
-"""The compiled kernel against the plain-torch filter in float64."""
+"""The compiled kernel equals the plain PyTorch filter in float64."""
 
 import subprocess
 import sys
@@ -49,15 +49,15 @@ def test_output_and_gradients_agree(shape, offsets, kernel, threads):
     results += list(
         zip(("canvas", "weight", "kernel", "offsets"), cpu.backward(grad, *case, needed), expected, strict=True)
     )
-    for name, ours, theirs in results:
-        assert ours.shape == theirs.shape
-        # All taps outside: both are zero, to the digit.
-        assert distance(ours, theirs) < 1e-5 if theirs.any() else not ours.any(), name
+    for name, actual, expected in results:
+        assert actual.shape == expected.shape
+        # If all taps are outside, both are exactly zero.
+        assert distance(actual, expected) < 1e-5 if expected.any() else not actual.any(), name
     assert distance(cpu.forward(*case.double()), exact) < 1e-13 if exact.any() else True
 
 
 @pytest.mark.parametrize("points", ["some", "shuffled"])
-def test_one_and_two_threads_agree_and_each_repeats(points):
+def test_numbers_of_threads_agree_and_are_reproducible(points):
     case, before = draw(b=3, h=20, w=21, c=8, o=8, points=points), torch.get_num_threads()
     grad = torch.randn(3, case.points.shape[1], 8)
     runs = {}
@@ -65,17 +65,17 @@ def test_one_and_two_threads_agree_and_each_repeats(points):
         for threads in (1, 2, 2, 3):
             torch.set_num_threads(threads)
             results = [cpu.forward(*case), *cpu.backward(grad, *case, [True] * 4)]
-            for ours, first in zip(results, runs.setdefault(threads, results), strict=True):
-                assert torch.equal(ours, first), "not the same in a second run"
+            for actual, first in zip(results, runs.setdefault(threads, results), strict=True):
+                assert torch.equal(actual, first), "results differ between runs"
     finally:
         torch.set_num_threads(before)
     for threads in (2, 3):
-        for ours, one in zip(runs[threads], runs[1], strict=True):
-            assert distance(ours, one) < 1e-6
+        for actual, one in zip(runs[threads], runs[1], strict=True):
+            assert distance(actual, one) < 1e-6
 
 
-def test_more_spill_than_allowed_leaves_fewer_workers_and_the_same_gradient():
-    """Points in random order on a canvas of 40 MiB: each worker would need a copy of the whole gradient."""
+def test_exceeding_the_spill_limit_uses_fewer_workers_with_the_same_gradient():
+    """With points in random order on a canvas of 40 MiB, each worker would need a copy of the whole gradient."""
     canvas = torch.randn(1, 1024, 640, 16)
     points = torch.randperm(1024 * 640)[:500][None]
     grad, before = torch.randn(1, 500, 16), torch.get_num_threads()
@@ -91,7 +91,7 @@ def test_more_spill_than_allowed_leaves_fewer_workers_and_the_same_gradient():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_process_has_one_openmp_runtime():
-    """A second one beside torch's would start threads of its own and fight for the cores."""
+    """A second runtime would start its own threads and compete with torch for the cores."""
     program = (
         "import torch; from sapnet.ops import cpu; cpu.forward(torch.randn(1, 99, 9, 8), torch.randn(8, 8, 3, 3), "
         "None, None, None); print(*{l.split()[-1] for l in open('/proc/self/maps') if 'omp' in l.split('/')[-1]})"

@@ -1,4 +1,4 @@
-"""Reading and replacing the points of a canvas."""
+"""Reading and writing a canvas at points."""
 
 import pytest
 import torch
@@ -8,29 +8,29 @@ from sapnet.ops.points import gather, put, scatter, take
 
 @pytest.mark.parametrize("stride", [2, 4])
 @pytest.mark.parametrize("used", [("values", "grid", "put"), ("values", "put"), ("grid",), ("values",), ("put",)])
-def test_take_and_put_are_gather_grid_and_scatter(used, stride):
+def test_take_and_put_equal_gather_slicing_and_scatter(used, stride):
     torch.manual_seed(0)
     canvas = torch.randn(2, 4, 8, 3, dtype=torch.float64, requires_grad=True)
     change = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
-    # On and off the grid, and a padded slot.
+    # On and off the grid, and an unused slot.
     points = torch.tensor([[0, 3, 9, 18, 31], [1, 2, 16, 30, -1]])
 
-    def together():
+    def fused():
         values, grid, rest = take(canvas, points, stride)
         return {"values": values, "grid": grid, "put": put(rest, values * change, points)}
 
-    def apart():
+    def separate():
         values = gather(canvas, points)
         grid = canvas[:, ::stride, ::stride]
         return {"values": values, "grid": grid, "put": scatter(canvas, values * change, points)}
 
     results = []
-    for run in (together, apart):
+    for run in (fused, separate):
         out = run()
         loss = sum((out[name] * torch.linspace(1, 2, out[name].numel()).view(out[name].shape)).sum() for name in used)
         results.append([*out.values(), *torch.autograd.grad(loss, (canvas, change), allow_unused=True)])
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 def test_a_canvas_without_a_regular_grid_is_refused():

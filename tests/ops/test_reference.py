@@ -1,4 +1,4 @@
-"""The plain-torch filter against the equation written out loop by loop."""
+"""The plain PyTorch filter equals the literal equation."""
 
 import pytest
 import torch
@@ -15,12 +15,14 @@ def test_equals_the_equation_and_its_derivatives(offsets, depthwise):
     grad = torch.randn(2, case.points.shape[1], case.weight.shape[0], dtype=torch.float64)
     arrays = [t.numpy() for t in case]
     assert distance(reference.forward(*case), torch.from_numpy(filtering.adaptive_filter(*arrays))) < 1e-13
-    got = reference.backward(grad, *case, [True] * 4)
-    for name, ours, theirs in zip(case._fields[:4], got, filtering.gradients(grad.numpy(), *arrays), strict=True):
-        assert distance(ours, torch.from_numpy(theirs)) < 1e-13 or not (theirs.any() or ours.any()), name
+    gradients = reference.backward(grad, *case, [True] * 4)
+    for name, actual, expected in zip(
+        case._fields[:4], gradients, filtering.gradients(grad.numpy(), *arrays), strict=True
+    ):
+        assert distance(actual, torch.from_numpy(expected)) < 1e-13 or not (expected.any() or actual.any()), name
 
 
-def test_without_kernel_and_offsets_it_means_ones_and_zeros():
+def test_missing_kernel_and_offsets_mean_ones_and_zeros():
     case = draw(kernel=False, offsets=None).double()
     b, length = case.points.shape
     ones, zeros = torch.ones(b, length, 9).double(), torch.zeros(b, length, 9, 2).double()
@@ -28,7 +30,7 @@ def test_without_kernel_and_offsets_it_means_ones_and_zeros():
     assert distance(reference.forward(*case), torch.from_numpy(expected)) < 1e-13
 
 
-def test_chunks_of_points_join_without_a_seam(monkeypatch):
+def test_result_does_not_depend_on_the_chunk_size(monkeypatch):
     case = draw(b=3, h=5, w=5).double()
     whole = reference.forward(*case)
     grad = torch.randn_like(whole)

@@ -1,4 +1,4 @@
-"""All actions of a small map one by one, for expectations without sampling error."""
+"""Enumeration of all actions of a small map, for exact expectations."""
 
 import itertools
 
@@ -9,27 +9,27 @@ from sapnet.training.policy_gradient import log_probability
 
 
 class Table(nn.Module):
-    """A policy with logits of its own for every image of a batch."""
+    """A policy with separate logits for every image of a batch."""
 
     def __init__(self, logits):
         super().__init__()
         self.logits = nn.Parameter(logits)
 
-    def forward(self, state):
+    def forward(self, context):
         return self.logits
 
 
 def enumerate_actions(sampling):
-    """All actions of all scales of one image, as a batch."""
+    """Return all actions of all scales of one image, as a batch."""
     shapes = {r: p.shape[1:] for r, p in sampling.probabilities.items()}
-    number = sum(s.numel() for s in shapes.values())
-    every = torch.tensor(list(itertools.product((False, True), repeat=number)))
+    count = sum(s.numel() for s in shapes.values())
+    every = torch.tensor(list(itertools.product((False, True), repeat=count)))
     parts = every.split([s.numel() for s in shapes.values()], dim=1)
     return {r: part.view(-1, *shape) for (r, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def joint_probability(sampling, actions):
-    """Probability of each action, with gradient."""
+    """Return the probability of each action, with gradient."""
     p = torch.ones((), dtype=torch.float64)
     for r, a in actions.items():
         p = p * log_probability(sampling.probabilities[r].expand(len(a), -1, -1), a).exp().flatten(1).prod(1)

@@ -1,4 +1,4 @@
-"""Eq. 10-16, 19-20 written out with loops over maps and positions, in float64 numpy."""
+"""Literal implementation of Eq. 10-16 and 19-20 with loops over maps and positions, in float64 NumPy."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def elu_normalised(logits: np.ndarray, axis: int) -> np.ndarray:
 
 
 def elu_unnormalised(logits: np.ndarray, axis: int) -> np.ndarray:
-    """What the paper says of elu: nothing is divided by a sum; a constant keeps the scale."""
+    """The elu of the paper, divided by a constant instead of a sum."""
     return (np.where(logits > 0, logits, np.expm1(logits)) + 1) / logits.shape[axis]
 
 
@@ -23,7 +23,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def conv3x3_to_one(grid: np.ndarray, weight: np.ndarray, bias: float) -> np.ndarray:
-    """One output map of a zero-padded 3x3 convolution of [h, w, c]; weight [c, 3, 3]."""
+    """Compute one output map of a zero-padded 3x3 convolution of [h, w, c]; weight [c, 3, 3]."""
     height, width, channels = grid.shape
     out = np.full((height, width), bias)
     for y in range(height):
@@ -46,7 +46,7 @@ def cluster_attention(
     mask_channels: tuple[np.ndarray, np.ndarray] | None = None,
     normalise=softmax,
 ) -> np.ndarray:
-    """Eq. 16 for one image, by way of Eq. 10, 11, 13 and 14."""
+    """Compute Eq. 16 for one image with Eq. 10, 11, 13 and 14."""
     height, width, channels = source.shape
     q = normalise(np.einsum("hwc,mc->mhw", grid, f_q[0]).reshape(len(f_q[0]), -1) + f_q[1][:, None], 1)
     q = q.reshape(-1, height, width)
@@ -69,18 +69,18 @@ def cluster_attention(
 
 def windowed_cluster_attention(
     points: np.ndarray,  # [l, C]
-    places: list[tuple[float, float]],  # of the points: (row, column) on the grid, of their middle
+    places: list[tuple[float, float]],  # centres of the points on the grid: (row, column)
     grid: np.ndarray,  # [h, w, C]
     source: np.ndarray,  # [h, w, C]
     window: tuple[int, int],
-    starts: tuple[tuple[int, ...], tuple[int, ...]],  # of windows on the grid: rows, columns
+    starts: tuple[tuple[int, ...], tuple[int, ...]],  # first rows and columns of the windows on the grid
     f_q: tuple[np.ndarray, np.ndarray],
     f_p: tuple[np.ndarray, np.ndarray],
     mask_space: tuple[np.ndarray, float] | None = None,
     mask_channels: tuple[np.ndarray, np.ndarray] | None = None,
     normalise=softmax,
 ) -> np.ndarray:
-    """Eq. 16 of each point in the one window whose centre is nearest (of two, the later); M_S over the whole grid."""
+    """Compute Eq. 16 for each point in the window with the nearest centre (the later of two); M_S on the whole grid."""
     if mask_space is not None:
         source = sigmoid(conv3x3_to_one(grid, *mask_space))[:, :, None] * source
     out = np.zeros((len(points), source.shape[2]))

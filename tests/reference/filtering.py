@@ -1,4 +1,4 @@
-"""Eq. 17-18 and their derivatives, written out loop by loop in float64; slow, and nothing shared with the package."""
+"""Literal implementation of Eq. 17-18 and their derivatives in float64, independent of the package."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def _corners(canvas, point, tap, size, offset):
-    # (y, x, bilinear weight, its slope in y, its slope in x) of the four pixels around p + j_k + offset.
+    # Yields (y, x, bilinear weight, its derivatives by y and x) of the four pixels around p + j_k + offset.
     h, w, _ = canvas.shape
     row = point // w + tap // size - size // 2 + offset[0]
     column = point % w + tap % size - size // 2 + offset[1]
@@ -20,7 +20,7 @@ def _corners(canvas, point, tap, size, offset):
 
 
 def _weight(weight, o, c, tap):
-    # A depthwise weight is a full one that is zero off the diagonal.
+    # A depthwise weight is a full weight with zeros off the diagonal.
     size = weight.shape[-1]
     if weight.shape[1] == 1:
         return weight[o, 0, tap // size, tap % size] if o == c else 0.0
@@ -28,7 +28,7 @@ def _weight(weight, o, c, tap):
 
 
 def adaptive_filter(canvas, weight, kernel, offsets, points):
-    """The filter's output `[b, l, o]`; all arguments are given, as numpy arrays in float64 (points: integers)."""
+    """Compute the output `[b, l, o]` of the filter from float64 arrays (points: integers)."""
     size, (b, length), outputs = weight.shape[-1], points.shape, weight.shape[0]
     out = np.zeros((b, length, outputs))
     for n in range(b):
@@ -46,7 +46,7 @@ def adaptive_filter(canvas, weight, kernel, offsets, points):
 
 
 def gradients(grad, canvas, weight, kernel, offsets, points):
-    """Derivatives of `sum(grad * output)` by canvas, weight, kernel and offsets: each term of the sum, one by one."""
+    """Compute the derivatives of `sum(grad * output)` by canvas, weight, kernel and offsets, term by term."""
     size, (b, length), channels = weight.shape[-1], points.shape, canvas.shape[-1]
     d_canvas, d_weight, d_kernel, d_offsets = (np.zeros_like(x) for x in (canvas, weight, kernel, offsets))
     for n in range(b):

@@ -1,10 +1,10 @@
-"""Image metrics written out pixel by pixel from their definitions, in float64 and slow."""
+"""Literal implementations of image metrics in float64."""
 
 import numpy as np
 
 
 def psnr(x: np.ndarray, y: np.ndarray) -> float:
-    """10 log10(255^2 / mean squared error) of two uint8 images."""
+    """Compute 10 log10(255^2 / mean squared error) of two uint8 images."""
     total = 0.0
     for a, b in zip(x.ravel().tolist(), y.ravel().tolist(), strict=True):
         total += (a - b) ** 2
@@ -12,13 +12,13 @@ def psnr(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def gaussian(length: int = 11, sigma: float = 1.5) -> np.ndarray:
-    """Gaussian weights that sum to one."""
+    """Return Gaussian weights that sum to one."""
     weights = np.exp(-((np.arange(length) - length // 2) ** 2) / (2 * sigma**2))
     return weights / weights.sum()
 
 
 def similarity(x: np.ndarray, y: np.ndarray, weights: np.ndarray, peak: float, unbiased: float = 1.0) -> float:
-    """SSIM of two windows of equal shape (Wang et al. 2004, Eq. 13 with C3 = C2 / 2)."""
+    """Compute the SSIM of two windows of equal shape (Wang et al. 2004, Eq. 13 with C3 = C2 / 2)."""
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     mean_x, mean_y = (weights * x).sum(), (weights * y).sum()
     variance_x = (weights * (x - mean_x) ** 2).sum() * unbiased
@@ -30,7 +30,7 @@ def similarity(x: np.ndarray, y: np.ndarray, weights: np.ndarray, peak: float, u
 
 
 def ssim_matlab3d(x: np.ndarray, y: np.ndarray) -> float:
-    """MATLAB's `ssim` of two h x w x 3 arrays: one window in rows, columns and channels, borders repeated."""
+    """Compute MATLAB's `ssim` of two h x w x 3 arrays: a 3D window with channels, repeated borders."""
     g = gaussian()
     weights = g[:, None, None] * g[None, :, None] * g[None, None, :]
     x, y = (np.pad(image.astype(np.float64), 5, mode="edge") for image in (x, y))
@@ -40,7 +40,7 @@ def ssim_matlab3d(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def ssim_inside(x: np.ndarray, y: np.ndarray, weights: np.ndarray, peak: float, unbiased: float = 1.0) -> float:
-    """SSIM of each channel where the window lies inside the image, averaged over positions and channels."""
+    """Compute the SSIM of each channel for windows inside the image, averaged over positions and channels."""
     side = weights.shape[0]
     x, y = x.astype(np.float64), y.astype(np.float64)
     values = [
@@ -53,10 +53,10 @@ def ssim_inside(x: np.ndarray, y: np.ndarray, weights: np.ndarray, peak: float, 
 
 
 def ssim_gaussian(x: np.ndarray, y: np.ndarray) -> float:
-    """Wang et al. (2004): 11x11 Gaussian window, population covariance."""
+    """Compute the SSIM of Wang et al. (2004): 11x11 Gaussian window, population covariance."""
     return ssim_inside(x, y, np.outer(gaussian(), gaussian()), 255.0)
 
 
 def ssim_uniform(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
-    """7x7 window of equal weights, sample covariance (divided by 48, not 49)."""
+    """Compute the SSIM with a uniform 7x7 window and the sample covariance (divided by 48, not 49)."""
     return ssim_inside(x, y, np.full((7, 7), 1 / 49), 255.0 * data_range, 49 / 48)

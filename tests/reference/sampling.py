@@ -1,10 +1,10 @@
-"""Slow literal transcriptions of the sampling equations."""
+"""Literal implementations of the sampling equations."""
 
 import torch
 
 
 def sample(x, psi):
-    """Eq. 2, one pixel after another."""
+    """Apply Eq. 2 pixel by pixel."""
     b, c, h, w = x.shape
     y = x.new_zeros(b, c, psi.shape[1])
     for i in range(b):
@@ -15,7 +15,7 @@ def sample(x, psi):
 
 
 def restore(y, psi, onto):
-    """Eq. 3, one pixel after another."""
+    """Apply Eq. 3 pixel by pixel."""
     out = onto.clone()
     b, _, h, w = onto.shape
     for i in range(b):
@@ -26,13 +26,13 @@ def restore(y, psi, onto):
 
 
 def top_points(scores, count):
-    """The `count` highest scores of one map `[h, w]`, as sorted raster indices."""
+    """Return the sorted raster indices of the `count` highest scores of a map `[h, w]`."""
     order = sorted(range(scores.numel()), key=lambda j: -scores.flatten()[j].item())
     return sorted(order[:count])
 
 
 def calibrated(logits, target, lowest=-1e6, highest=1e6):
-    """Shifted logits' probabilities whose sum is `target`, by plain bisection in float64."""
+    """Compute the probabilities of shifted logits with the sum `target` by bisection in float64."""
     z = logits.double().flatten()
     for _ in range(200):
         middle = (lowest + highest) / 2

@@ -10,7 +10,7 @@ from tests.reference import sampling as reference
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10**6), st.sampled_from([0.1, 1.0, 30.0, 1e3]), st.floats(0.02, 0.98))
-def test_sum_is_met_and_agrees_with_bisection(seed, spread, mean):
+def test_mean_is_met_and_agrees_with_bisection(seed, spread, mean):
     rng = torch.Generator().manual_seed(seed)
     logits = spread * torch.randn(2, 9, 7, generator=rng, dtype=torch.float64) + 100 * torch.rand((), generator=rng)
     p = torch.sigmoid(calibrate(logits, mean))
@@ -34,7 +34,7 @@ def test_sum_is_met_and_agrees_with_bisection(seed, spread, mean):
 def test_flat_and_saturated_logits_keep_the_budget_with_finite_gradients(logits, mean):
     logits = logits.clone().requires_grad_()
     p = torch.sigmoid(calibrate(logits, mean))
-    # At 1e4 the logits themselves are spaced by a thousandth.
+    # At 1e4 the spacing of float32 logits is a thousandth.
     assert abs(p.mean().item() - mean) < 3e-4
     (p * torch.linspace(0, 1, p.numel()).view_as(p)).sum().backward()
     assert logits.grad.isfinite().all()
@@ -46,7 +46,7 @@ def test_float32_keeps_the_count_of_a_large_image():
     assert abs(p.sum(dtype=torch.float64).item() - 230400) < 0.5
 
 
-def test_implicit_gradient_is_the_numerical_one():
+def test_implicit_gradient_equals_the_numerical_one():
     rng = torch.Generator().manual_seed(1)
     logits = torch.randn(2, 3, 4, generator=rng, dtype=torch.float64, requires_grad=True)
     valid = extent_mask([(3, 4), (2, 3)], 3, 4)
@@ -54,13 +54,13 @@ def test_implicit_gradient_is_the_numerical_one():
     assert torch.autograd.gradcheck(lambda z: torch.sigmoid(calibrate(z, 0.3)), (logits,))
 
 
-def test_gradient_leaves_the_sum_alone():
+def test_sum_has_zero_gradient():
     logits = torch.randn(1, 5, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
     torch.sigmoid(calibrate(logits, 0.25)).sum().backward()
     assert logits.grad.abs().max() < 1e-12
 
 
-def test_padding_has_no_say():
+def test_padding_has_no_influence():
     valid = extent_mask([(2, 3)], 4, 4)
     logits = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(3)).requires_grad_()
     p = torch.sigmoid(calibrate(logits, 0.25, valid))

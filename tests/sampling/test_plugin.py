@@ -1,4 +1,4 @@
-"""The sampling step without any network of ours around it."""
+"""The adaptive sampling step independent of a network."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,7 @@ def canvas(channels=3) -> torch.Tensor:
     return torch.randn(2, 4, 5, channels, dtype=torch.float64)
 
 
-def test_only_the_points_change():
+def test_only_points_change():
     x = canvas()
     refined = refine_at_points(x, POINTS, lambda canvas, points: torch.full((2, 4, 3), 9.0, dtype=torch.float64))
     changed = [[y * 5 + x for y, x in row.nonzero().tolist()] for row in (refined != x).all(dim=-1)]
@@ -31,7 +31,7 @@ def test_only_the_points_change():
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
-def test_a_convolution_at_points_is_the_convolution_there(size):
+def test_convolution_at_points_equals_the_dense_one(size):
     x, conv = canvas(), PointConv(3, 4, size).double()
     dense = F.conv2d(x.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=size // 2).flatten(2).transpose(1, 2)
     at = conv.at(x, POINTS)
@@ -42,19 +42,19 @@ def test_a_convolution_at_points_is_the_convolution_there(size):
 
 
 @pytest.mark.parametrize("size", [3, 5])
-def test_a_block_with_every_position_sampled_is_the_dense_block(size):
-    """Values and gradients: the weights mean the same on a grid and at points."""
+def test_block_with_every_position_sampled_equals_the_dense_block(size):
+    """Values and gradients are the same on a grid and at points."""
     x, block = canvas().requires_grad_(), PointResBlock(3, size).double()
-    found = []
+    results = []
     for points in (None, torch.arange(20).expand(2, -1).contiguous()):
         output = block(x, points)
-        found.append([output, *torch.autograd.grad(output.square().sum(), [x, *block.parameters()])])
-    for dense, sampled in zip(*found, strict=True):
+        results.append([output, *torch.autograd.grad(output.square().sum(), [x, *block.parameters()])])
+    for dense, sampled in zip(*results, strict=True):
         torch.testing.assert_close(sampled, dense, rtol=1e-9, atol=1e-9)
 
 
-def test_a_block_at_points_against_a_literal_masked_one():
-    """The hidden result exists at the points alone and is 0 elsewhere; what is not sampled keeps its value."""
+def test_block_at_points_equals_a_masked_block():
+    """The hidden features are 0 and the output is unchanged at positions that are not sampled."""
     x, block = canvas(), PointResBlock(3).double()
     mask = torch.zeros(2, 1, 4, 5, dtype=torch.float64)
     for i, row in enumerate(POINTS.tolist()):
@@ -72,8 +72,8 @@ def test_a_block_at_points_against_a_literal_masked_one():
     st.sampled_from([((4, 2), (2, 2)), ((2, 2), (2, 1)), ((2, 1), (1, 1)), ((4, 2), (1, 1)), ((1, 1), (1, 1))]),
     st.data(),
 )
-def test_regrouped_points_name_the_same_positions(grids, data):
-    """Level k encodes small patches and decodes joined ones: points must stay where they were in the image."""
+def test_regrouped_points_have_the_same_positions(grids, data):
+    """Levels encode small patches and decode larger ones; points keep their position in the image."""
     fine, coarse = grids
     patches, height, width = 2 * fine[0] * fine[1], 3, 2
     masks = torch.tensor(data.draw(st.lists(st.booleans(), min_size=6 * patches, max_size=6 * patches)))
@@ -81,34 +81,34 @@ def test_regrouped_points_name_the_same_positions(grids, data):
     points = torch.full((patches, 6), -1)
     for i, mask in enumerate(masks):
         points[i, : int(mask.sum())] = mask.nonzero()[:, 0]
-    found = regroup_points(points, height, width, fine, coarse)
+    regrouped = regroup_points(points, height, width, fine, coarse)
     expected = split(join(masks.view(-1, 1, height, width), *fine), *coarse).flatten(1)
-    for row, mask in zip(found.tolist(), expected, strict=True):
+    for row, mask in zip(regrouped.tolist(), expected, strict=True):
         chosen = mask.nonzero()[:, 0].tolist()
-        assert row == chosen + [-1] * (len(row) - len(chosen)), "sorted, padded at the end"
+        assert row == chosen + [-1] * (len(row) - len(chosen)), "not sorted, or not padded at the end"
 
 
-def test_the_step_asks_with_what_it_was_given_and_refines_what_is_answered():
-    asked = []
+def test_refinement_requests_points_and_refines_them():
+    contexts = []
 
-    def choose(state):
-        asked.append(state)
+    def choose(context):
+        contexts.append(context)
         return {4: torch.tensor([[2, 7]])}
 
     features, images = torch.randn(1, 6, 4, 8), torch.rand(2, 1, 3, 8, 16)
     step = AdaptiveRefinement(PointResBlock(6), PointResBlock(6), scale=4, stage=2)
     refined = step(features, images[0], images[1], choose)
     assert (refined != features).any(1).flatten().nonzero()[:, 0].tolist() == [2, 7]
-    (state,) = asked
-    assert (state.stage, state.grid, state.size) == (2, (1, 1), (8, 16))
-    assert torch.equal(state.features, features.permute(0, 2, 3, 1)) and torch.equal(state.restored, images[0])
+    (context,) = contexts
+    assert (context.stage, context.grid, context.size) == (2, (1, 1), (8, 16))
+    assert torch.equal(context.features, features.permute(0, 2, 3, 1)) and torch.equal(context.restored, images[0])
     with pytest.raises(ValueError, match=r"canvas of 4x8, not 8x16"):
         step(torch.randn(1, 6, 8, 16), images[0], images[1], choose)
 
 
 @pytest.fixture(scope="module")
 def document() -> dict:
-    """What the code of docs/plugin.md leaves behind."""
+    """Namespace after execution of the code of docs/plugin.md."""
     torch.manual_seed(0)
     names: dict = {"__name__": "plugin_document"}
     for block in re.findall(r"```python\n(.*?)```", DOC.read_text(), re.S):
@@ -116,15 +116,15 @@ def document() -> dict:
     return names
 
 
-def test_the_documents_example_runs_and_takes_ten_lines(document):
+def test_example_of_the_documentation_runs_and_has_ten_lines(document):
     assert document["second"].shape == (1, 3, 64, 64)
     (network,) = re.findall(r"class RefinedUNet.*?\n\n\n", DOC.read_text(), re.S)
     lines = [line for line in network.splitlines() if line.strip() and not line.strip().startswith(("class", "def"))]
     assert len(lines) <= 10
 
 
-def test_the_documents_example_trains(document):
-    """A network that sapnet has never seen: generator and policy both learn, by the module as it is."""
+def test_example_of_the_documentation_trains(document):
+    """The module trains generator and policy of an unknown network."""
     module = document["module"]
     module.policy = replace(module.policy, pretrain=0)
     policy, network = copies(module.network.samplers), copies(module.network.generator)
@@ -132,15 +132,15 @@ def test_the_documents_example_trains(document):
     assert moved(network, module.network.generator) and moved(policy, module.network.samplers)
 
 
-def test_points_matter_to_the_documents_example(document):
-    """The refinement is felt in the second output, and at sampled places only (plus the last convolution's reach)."""
+def test_points_change_the_output_of_the_example(document):
+    """The refinement changes the second output only within reach of sampled positions."""
     network = document["network"].eval()
     blurred = torch.rand(1, 3, 16, 16)
-    walk = network.walk(blurred)
-    points = walk.samplings[1].points[2]
+    walk = network.trace(blurred)
+    points = walk.sampled_points[1].points[2]
     assert points.shape == (1, 64)
     generator = network.generator
     unrefined = blurred + generator.second(generator.unet(blurred))
-    reach = F.max_pool2d(walk.samplings[1].mask(2)[:, None].float(), 3, 1, 1)[:, 0] > 0
+    reach = F.max_pool2d(walk.sampled_points[1].mask(2)[:, None].float(), 3, 1, 1)[:, 0] > 0
     changed = (walk.outputs[1] - unrefined).abs().amax(1) > 1e-6
     assert changed.any() and not changed[~reach].any()

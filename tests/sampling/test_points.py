@@ -19,7 +19,7 @@ from tests.reference import sampling as reference
 
 @st.composite
 def scenes(draw):
-    """A canvas, distinct points on it and some padded slots."""
+    """Draw a canvas and distinct points on it, with some unused slots."""
     b, h, w, c = (draw(st.integers(1, n)) for n in (3, 7, 7, 4))
     rng = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     slots = draw(st.integers(0, h * w))
@@ -32,7 +32,7 @@ def scenes(draw):
 
 @settings(deadline=None)
 @given(scenes())
-def test_what_is_read_can_be_put_back_and_touches_no_other(scene):
+def test_scatter_inverts_gather_and_changes_only_points(scene):
     canvas, points, rng = scene
     values = gather(canvas, points)
     assert torch.equal(scatter(canvas, values, points), canvas)
@@ -48,7 +48,7 @@ def test_what_is_read_can_be_put_back_and_touches_no_other(scene):
 
 @settings(deadline=None)
 @given(scenes())
-def test_order_of_points_does_not_matter(scene):
+def test_result_does_not_depend_on_the_order_of_the_points(scene):
     canvas, points, rng = scene
     values = torch.randn(*points.shape, canvas.shape[-1], generator=rng, dtype=torch.float64)
     order = torch.randperm(points.shape[1], generator=rng)
@@ -84,7 +84,7 @@ def test_coordinates_survive_float32_at_large_sizes():
     assert torch.equal(points_from_coordinates(psi, h, w), points)
 
 
-def test_padded_slots_take_and_give_no_gradient_even_beside_nan():
+def test_unused_slots_have_no_gradient():
     canvas = torch.full((1, 2, 2, 1), float("nan"), dtype=torch.float64, requires_grad=True)
     points = torch.tensor([[-1, -1]])
     values = torch.ones(1, 2, 1, dtype=torch.float64, requires_grad=True)
@@ -104,7 +104,7 @@ def test_gradients_to_second_order():
         assert check(lambda x, v: scatter(x, v, points) ** 3, (canvas, values))
 
 
-def test_values_of_a_lower_precision_are_converted():
+def test_values_are_converted_to_the_dtype_of_the_canvas():
     canvas = torch.zeros(1, 2, 2, 1)
     values = torch.ones(1, 1, 1, dtype=torch.bfloat16, requires_grad=True)
     out = scatter(canvas, values, torch.tensor([[2]]))
@@ -113,7 +113,7 @@ def test_values_of_a_lower_precision_are_converted():
     assert values.grad.dtype == torch.bfloat16 and values.grad.item() == 1
 
 
-def test_strided_canvas_reads_the_same():
+def test_gather_from_a_strided_canvas():
     x = torch.randn(2, 3, 4, 5)
     points = torch.tensor([[0, 7, 19], [3, -1, -1]])
     assert torch.equal(gather(x.movedim(1, -1), points), gather(x.movedim(1, -1).contiguous(), points))
@@ -134,13 +134,13 @@ def test_budget_never_exceeds_the_canvas(height, width, scale, budget):
     assert count == min(round((1 + budget) * height * width / scale**2), rows * columns)
 
 
-def test_all_pixels_as_candidates_keep_the_count():
+def test_full_candidates_keep_the_count():
     assert budget_count(64, 64, 8, 0.1, "full") == budget_count(64, 64, 8, 0.1)
     assert canvas_size(64, 48, 8, "full") == (64, 48) and canvas_size(64, 48, 8) == (16, 12)
 
 
 @pytest.mark.parametrize("budget", [-1.0, 3.5])
-def test_impossible_budget_is_refused(budget):
+def test_invalid_budget_is_refused(budget):
     with pytest.raises(UserError, match="budget"):
         budget_count(8, 8, 2, budget)
 

@@ -7,14 +7,14 @@ from sapnet.layers.windows import cover
 from sapnet.sampling.points import budget_count, canvas_size
 from sapnet.sampling.selection import (
     cell_counts,
-    choose_points,
-    choose_points_by_cell,
     extent_mask,
-    limit,
+    limit_counts,
     patch_extents,
     points_from_mask,
     pool,
     regular_order,
+    select_points,
+    select_points_by_cell,
 )
 from tests.reference import sampling as reference
 
@@ -34,7 +34,7 @@ def test_half_of_the_regular_order_is_a_chequerboard():
 
 @settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 20), st.data())
-def test_every_beginning_of_the_regular_order_is_even(h, w, data):
+def test_every_prefix_of_the_regular_order_is_even(h, w, data):
     order = regular_order(h, w)
     assert order.sort().values.tolist() == list(range(h * w))
     k = data.draw(st.integers(0, h * w))
@@ -47,12 +47,12 @@ def test_every_beginning_of_the_regular_order_is_even(h, w, data):
 
 @settings(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 8), st.data())
-def test_chosen_points_are_the_highest_valid_ones(h, w, data):
+def test_selected_points_are_the_highest_valid_ones(h, w, data):
     rng = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
     scores = torch.randperm(2 * h * w, generator=rng).view(2, h, w).float() - h * w
     extents = [(data.draw(st.integers(0, h)), data.draw(st.integers(0, w))) for _ in range(2)]
     counts = [data.draw(st.integers(0, a * b)) for a, b in extents]
-    points = choose_points(scores, counts, extent_mask(extents, h, w))
+    points = select_points(scores, counts, extent_mask(extents, h, w))
     assert points.shape == (2, max(counts))
     for row, count, score, (a, b) in zip(points, counts, scores, extents, strict=True):
         outside = torch.ones(h, w, dtype=torch.bool)
@@ -61,37 +61,37 @@ def test_chosen_points_are_the_highest_valid_ones(h, w, data):
         assert row.tolist() == expected + [-1] * (max(counts) - count)
 
 
-def test_ties_at_the_threshold_are_spread_and_the_count_is_exact():
+def test_ties_are_spread_and_the_count_is_exact():
     scores = torch.zeros(1, 8, 8)
     scores[0, 0, :3] = 1
-    points = choose_points(scores, [16])
+    points = select_points(scores, [16])
     assert len(set(points[0].tolist())) == 16 and {0, 1, 2} <= set(points[0].tolist())
-    assert (points[0] >= 32).sum() >= 6, "a flat map must not be filled from its top"
+    assert (points[0] >= 32).sum() >= 6, "ties are not spread"
 
 
 def test_flat_map_gives_the_regular_grid():
-    points = choose_points(torch.full((1, 6, 8), 0.3), [12])
+    points = select_points(torch.full((1, 6, 8), 0.3), [12])
     assert points[0].tolist() == torch.arange(48).view(6, 8)[::2, ::2].flatten().tolist()
 
 
-def test_mask_becomes_sorted_points_and_padding():
+def test_mask_is_converted_to_sorted_points():
     mask = torch.tensor([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool()
     assert points_from_mask(mask, 3).tolist() == [[1, 2, 4], [-1, -1, -1], [0, 1, 2]]
     assert points_from_mask(mask, 6)[2].tolist() == [0, 1, 2, 3, 4, -1]
 
 
-def test_limit_drops_only_what_is_too_much_and_at_random():
+def test_limit_drops_only_the_surplus_at_random():
     rng = torch.Generator().manual_seed(0)
     mask = torch.ones(3, 100, dtype=torch.bool)
     mask[1, 7:] = False
-    kept = torch.stack([limit(mask, [10, 10, 0], rng) for _ in range(400)])
+    kept = torch.stack([limit_counts(mask, [10, 10, 0], rng) for _ in range(400)])
     assert (kept & ~mask).sum() == 0
     assert (kept[:, 0].sum(-1) == 10).all() and torch.equal(kept[0, 1], mask[1]) and not kept[:, 2].any()
     share = kept[:, 0].float().mean(0)
     assert (share - 0.1).abs().max() < 5 * (0.09 / 400) ** 0.5
 
 
-def test_padding_falls_into_the_last_patches():
+def test_padding_is_in_the_last_patches():
     assert patch_extents(32, 32, (2, 2), (20, 9)) == [(16, 9), (16, 0), (4, 9), (4, 0)]
     assert patch_extents(32, 16, (1, 1), (32, 16)) == [(32, 16)]
 
@@ -107,14 +107,14 @@ def test_pooling_keeps_the_sum_of_valid_pixels(stride):
 
 @settings(deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(2, 6), st.integers(2, 6), st.data())
-def test_the_choice_by_windows_that_tile_is_the_top_of_each(rows, cols, tall, wide, data):
+def test_selection_by_tiling_windows_is_the_top_of_each(rows, cols, tall, wide, data):
     windows = cover(rows * tall, cols * wide, (tall, wide), 1)
     if windows is None:
         return
     rng = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
     scores = torch.rand(2, rows * tall, cols * wide, generator=rng)
     counts = [[data.draw(st.integers(0, tall * wide)) for _ in range(rows * cols)] for _ in range(2)]
-    points = choose_points_by_cell(scores, counts, windows)
+    points = select_points_by_cell(scores, counts, windows)
     assert points.shape == (2, max(map(sum, counts)))
     for n in range(2):
         expected = set()
@@ -133,8 +133,8 @@ def test_the_choice_by_windows_that_tile_is_the_top_of_each(rows, cols, tall, wi
     st.sampled_from(["canvas", "full"]),
     st.sampled_from([-0.9, -0.1, 0.0, 0.1, 0.2, 2.9, 3.0]),
 )
-def test_shares_of_cells_sum_to_the_budget_and_fit_into_them(height, width, window, scale, candidates, budget):
-    """Sizes with padding: the whole image spends exactly L, and no cell is asked for more than it has."""
+def test_cell_counts_sum_to_the_budget_and_fit(height, width, window, scale, candidates, budget):
+    """With padding, the whole image has exactly L points, and no cell has more points than positions."""
     padded, extent = (-(-height // 8) * 8, -(-width // 8) * 8), (height, width)
     windows = cover(*padded, (window, window), 8)
     if windows is None:
@@ -149,6 +149,6 @@ def test_shares_of_cells_sum_to_the_budget_and_fit_into_them(height, width, wind
         assert share <= places[0] * places[1]
 
 
-def test_equal_windows_get_equal_shares():
+def test_equal_windows_have_equal_counts():
     windows = cover(128, 256, (64, 64), 8)
     assert cell_counts(windows, (128, 256), 1 / 16, 2048) == (256,) * 8

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.sampling import learned
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
-from sapnet.sampling.state import State
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient import PolicySettings
 from sapnet.training.policy_gradient_module import PolicyGradientModule
@@ -34,7 +34,7 @@ class Toy(nn.Module):
             exponential of their sum, and a second point helps less than the first.
     """
 
-    takes_gates = compares = True
+    supports_gates = supports_comparison = True
     sampled_stages, scales, feature_channels = (1,), (2,), 0
 
     def __init__(self, help, linear):
@@ -43,7 +43,7 @@ class Toy(nn.Module):
         self.help = nn.Parameter(help)
 
     def forward(self, blurred, choose, gates=None, compare=None):
-        state = State(1, (1, 1), tuple(blurred.shape[-2:]), None, blurred, blurred)
+        state = StageContext(1, (1, 1), tuple(blurred.shape[-2:]), None, blurred, blurred)
         points = choose(state)
         factors = None if gates is None else gates(state, points)
         if compare is not None:
@@ -89,13 +89,13 @@ def module(toy, policy, **settings):
 @functools.cache
 def every_action():
     """Return all actions [n, h, w]."""
-    state = State(1, (1, 1), (HEIGHT, WIDTH), None, images(1), images(1))
+    state = StageContext(1, (1, 1), (HEIGHT, WIDTH), None, images(1), images(1))
     probe = LearnedSampler(Table(logits(1)), scales=(2,))(state, "top")
     return enumerate_actions(probe)[2]
 
 
 def probabilities(table):
-    state = State(1, (1, 1), (HEIGHT, WIDTH), None, images(1), images(1))
+    state = StageContext(1, (1, 1), (HEIGHT, WIDTH), None, images(1), images(1))
     return joint_probability(LearnedSampler(table, scales=(2,))(state, "top"), {2: every_action()})
 
 
@@ -205,7 +205,7 @@ def test_the_map_increases_at_helpful_points(settings):
         optimizer.zero_grad()
         trained_module.losses(batch)[0].backward()
         optimizer.step()
-    state = State(1, (1, 1), (size, size), None, blurred, blurred)
+    state = StageContext(1, (1, 1), (size, size), None, blurred, blurred)
     g = trained_module.network.samplers["1"](state, "top").map
     assert g.mean().item() == pytest.approx(0.25, abs=1e-4), "the budget is kept"
     assert g[:, helpful].mean() > 0.8 and g[:, ~helpful].mean() < 0.07

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.srn import SRN
 from sapnet.training.gradient_noise import ESTIMATORS, Moments, signal_to_noise
 from tests.training.test_policy_gradient_module import adaptive

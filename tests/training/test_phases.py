@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sapnet.errors import UserError
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.srn import SRN
 from sapnet.training.losses import StageLoss
 from sapnet.training.phases import Phase, make_phases

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from sapnet.errors import UserError
+from sapnet.sampling.context import StageContext
 from sapnet.sampling.learned import LearnedSampler
 from sapnet.sampling.policy import Policy
 from sapnet.sampling.samplers import make_sampler
-from sapnet.sampling.state import State
 from sapnet.training.policy_gradient import policy_loss
 from tests.reference.actions import Table, enumerate_actions, joint_probability
 
@@ -21,7 +21,7 @@ BETA = 0.5
 
 def blank(batch, height, width, size=None, grid=(1, 1)):
     image = torch.zeros(batch, 3, height, width, dtype=torch.float64)
-    return State(1, grid, size or (height, width), None, image, image)
+    return StageContext(1, grid, size or (height, width), None, image, image)
 
 
 def logits(height, width, batch=1, seed=0):
@@ -168,7 +168,7 @@ def test_the_policy_learns_where_points_are_rewarded():
     bright[..., 0, 0], bright[..., 1, 1] = 1, 0
     bright = bright.repeat_interleave(8, 2).repeat_interleave(8, 3)
     blurred = (0.5 + 0.2 * bright).expand(-1, 3, -1, -1)
-    state = State(1, (1, 1), (16, 16), None, torch.full((8, 3, 16, 16), 0.5), blurred)
+    state = StageContext(1, (1, 1), (16, 16), None, torch.full((8, 3, 16, 16), 0.5), blurred)
     sampler = LearnedSampler(Policy(0), scales=(2,))
     optimizer = torch.optim.Adam(sampler.parameters(), lr=1e-2)
     rng = torch.Generator().manual_seed(0)
@@ -178,13 +178,13 @@ def test_the_policy_learns_where_points_are_rewarded():
 
     assert share_of_bright_points() < 0.5
     for _ in range(80):
-        sampling = sampler.train()(state, generator=rng)
+        sampling = sampler.train()(state, rng=rng)
         reward = 0.1 * bright[:, 0] * sampling.actions[2]
         optimizer.zero_grad()
         policy_loss(sampling, reward).backward()
         optimizer.step()
     assert share_of_bright_points() > 0.95
-    assert (sampling.drawn(2) - 64).abs().max() < 4 * (256 * 0.25 * 0.75) ** 0.5
+    assert (sampling.drawn_counts(2) - 64).abs().max() < 4 * (256 * 0.25 * 0.75) ** 0.5
 
 
 def test_the_indicator_penalty_reduces_the_number_of_points():
@@ -195,7 +195,7 @@ def test_the_indicator_penalty_reduces_the_number_of_points():
     sampler = LearnedSampler(policy, "indicator", scales=(2,))
     optimizer = torch.optim.Adam([logit], lr=2e-2)
     rng = torch.Generator().manual_seed(0)
-    state = State(1, (1, 1), (8, 8), None, torch.zeros(64, 3, 8, 8), torch.zeros(64, 3, 8, 8))
+    state = StageContext(1, (1, 1), (8, 8), None, torch.zeros(64, 3, 8, 8), torch.zeros(64, 3, 8, 8))
     for _ in range(30):
         sampling = sampler(state, "draw", rng)
         optimizer.zero_grad()
@@ -219,13 +219,13 @@ def test_saturated_probabilities_give_a_finite_loss_and_gradient():
 
 def test_the_reward_gets_no_gradient():
     reward = torch.ones(1, 16, 16, requires_grad=True)
-    state = State(1, (1, 1), (16, 16), None, torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
+    state = StageContext(1, (1, 1), (16, 16), None, torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
     policy_loss(LearnedSampler(Policy(0))(state, "draw"), reward).backward()
     assert reward.grad is None
 
 
 def test_invalid_arguments_raise_errors():
-    state = State(1, (1, 1), (16, 16), None, torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
+    state = StageContext(1, (1, 1), (16, 16), None, torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
     sampling, reward = LearnedSampler(Policy(0))(state, "draw"), torch.zeros(1, 16, 16)
     with pytest.raises(UserError, match="credit"):
         policy_loss(sampling, reward, "both")

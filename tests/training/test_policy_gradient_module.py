@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.sapnet import SAPNet
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient import PolicySettings
@@ -149,7 +149,7 @@ def test_each_loss_has_gradients_only_for_its_own_parameters():
     total, _ = module.losses(batch)
     joint = torch.autograd.grad(total, list(module.network.generator.parameters()))
     torch.manual_seed(1)
-    walk = module.network.walk(batch["blurred"], batch["sharp"])
+    walk = module.network.trace(batch["blurred"], batch["sharp"])
     restoration, _ = module.restoration_loss(walk.outputs, batch["sharp"])
     policy = list(module.network.samplers.parameters())
     assert all(g is None for g in torch.autograd.grad(restoration, policy, allow_unused=True, retain_graph=True))
@@ -190,7 +190,7 @@ def test_training_lowers_the_loss():
 
 def test_a_checkpoint_restores_the_step_count(tmp_path):
     module = adaptive()
-    module.network_config = {"_target_": "sapnet.models.adaptive.AdaptiveNetwork"}
+    module.network_config = {"_target_": "sapnet.models.adaptive_network.AdaptiveNetwork"}
     trainer = fit(module, 2)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     resumed = adaptive()

@@ -9,14 +9,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from sapnet.errors import UserError
-from sapnet.models.adaptive import AdaptiveNetwork
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.models.dmphn import DMPHN
 from sapnet.sampling.samplers import make_sampler
 from sapnet.training.losses import StageLoss
 from sapnet.training.policy_gradient import PolicySettings
 from sapnet.training.policy_gradient_module import PolicyGradientModule
 from sapnet.training.warm_start import hardest_pixels, imitation_loss
-from tests.sampling.states import make_state
+from tests.sampling.contexts import make_context
 from tests.training.test_policy_gradient_module import Adam, Pairs, adaptive, copies, fit, moved
 
 
@@ -31,7 +31,7 @@ def test_estimators_change_only_the_gradient_of_the_policy(estimator, baseline):
         module = adaptive(policy=settings).train()
         for sampler in module.network.samplers.values():
             torch.nn.init.normal_(sampler.policy.head.weight, std=0.1)
-        choose, draws = module.network.choose, itertools.count()
+        choose, draws = module.network.choose_points, itertools.count()
 
         # The first draw of each stage has the same seed for all estimators.
         def seeded(state, mode, generator=None, choose=choose, draws=draws):
@@ -39,7 +39,7 @@ def test_estimators_change_only_the_gradient_of_the_policy(estimator, baseline):
             rng = torch.Generator().manual_seed(state.stage if first else 100 + next(draws))
             return choose(state, mode, rng)
 
-        module.network.choose = seeded
+        module.network.choose_points = seeded
         total, _ = module.losses(batch)
         total.backward()
         gradients[name] = [
@@ -54,17 +54,17 @@ def test_estimators_change_only_the_gradient_of_the_policy(estimator, baseline):
 def test_a_warm_start_reduces_the_imitation_loss():
     module = adaptive(policy=PolicySettings(pretrain=0.5, warm_start="error", rate=10.0), steps=120)
     batch = next(iter(DataLoader(Pairs(), 4)))
-    walk = module.network.walk(batch["blurred"], batch["sharp"], "top")
-    losses = [imitation_loss(module.network.samplers["1"], walk.states[1]).item()]
+    walk = module.network.trace(batch["blurred"], batch["sharp"], "top")
+    losses = [imitation_loss(module.network.samplers["1"], walk.contexts[1]).item()]
     fit(module, 6), fit(module, 6), fit(module, 6), fit(module, 6)
-    losses.append(imitation_loss(module.network.samplers["1"], walk.states[1]).item())
+    losses.append(imitation_loss(module.network.samplers["1"], walk.contexts[1]).item())
     assert module.imitating and losses[1] < losses[0] - 0.001
     module.generator_steps = 60
     assert not module.imitating and not any("imitation" in name for name in module.losses(batch)[1])
 
 
 def test_the_hardest_pixels_are_a_share_of_each_patch_without_padding():
-    state = make_state((27, 41), (32, 48))
+    state = make_context((27, 41), (32, 48))
     chosen = hardest_pixels(state, 0.25, window=1)
     error = (state.restored[..., :27, :41] - state.sharp).abs().mean(dim=1)
     assert not chosen[:, 27:].any() and not chosen[..., 41:].any()
@@ -76,7 +76,7 @@ def test_the_hardest_pixels_are_a_share_of_each_patch_without_padding():
 
 
 def test_a_wide_window_includes_the_neighbourhood_of_an_error():
-    state = make_state((32, 48), grid=(1, 1))
+    state = make_context((32, 48), grid=(1, 1))
     sharp = state.restored.clone()
     sharp[..., 10, 20] += 0.5
     state = replace(state, sharp=sharp)
@@ -86,7 +86,7 @@ def test_a_wide_window_includes_the_neighbourhood_of_an_error():
 
 def test_pixels_without_error_are_never_the_hardest():
     """If less than a quarter of the pixels moves, the threshold of the quarter is an error of 0."""
-    state = make_state((32, 48), grid=(1, 1))
+    state = make_context((32, 48), grid=(1, 1))
     moving = torch.zeros(32, 48, dtype=torch.bool)
     moving[4:10, 8:20] = True
     state = replace(state, sharp=torch.where(moving, state.sharp, state.restored))
@@ -98,8 +98,10 @@ def test_a_settled_policy_is_fixed_and_the_generator_gets_the_points_of_inferenc
     fit(module, 4)
     assert module.settled
     policy, network, modes = copies(module.network.samplers), copies(module.network.generator), []
-    choose = module.network.choose
-    module.network.choose = lambda state, mode, rng: modes.append((module.training, mode)) or choose(state, mode, rng)
+    choose = module.network.choose_points
+    module.network.choose_points = lambda state, mode, rng: (
+        modes.append((module.training, mode)) or choose(state, mode, rng)
+    )
     fit(module, 3)
     assert not moved(policy, module.network.samplers) and moved(network, module.network.generator)
     assert {mode for training, mode in modes if training} == {"top"}

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sapnet.errors import UserError
-from sapnet.sampling.result import Sampling
+from sapnet.sampling.sampled_points import SampledPoints
 from sapnet.training.reward import budget_penalty, stage_reward
 
 
@@ -45,5 +45,5 @@ def test_the_penalty_counts_drawn_points_above_the_budget():
     actions[2] = True
     # Only one point has a slot, but all drawn points count.
     points = torch.zeros(3, 1, dtype=torch.int64)
-    sampling = Sampling({2: points}, {2: (1, 2, 2)}, {2: 1}, torch.zeros(3, 2, 2), (1, 1), actions={2: actions})
+    sampling = SampledPoints({2: points}, {2: (1, 2, 2)}, {2: 1}, torch.zeros(3, 2, 2), (1, 1), actions={2: actions})
     assert budget_penalty(sampling, 2, beta=0.5).tolist() == [-0.25, -0.25, 0.25]

@@ -1,7 +1,7 @@
 """Named distributions of scenes: which parts move, how far, and over how much of the image."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -16,6 +16,7 @@ MOVING = 1.0  # pixel: a surface whose path is longer counts as moving
 _DRAWS = 1000  # largest number of plans drawn for a scene; about two in three are accepted
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """A distribution of plans, with a condition that a plan must meet."""
 

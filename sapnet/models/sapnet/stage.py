@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,10 @@ from sapnet.layers.content_aware import ContentAwareBlock, ContentAwareOptions, 
 from sapnet.layers.initialisation import preserve_variance
 from sapnet.layers.windows import PointWindows, Windows
 
-Points = Mapping[int, Int64[Tensor, "b l"]]
-Gates = Mapping[int, Float[Tensor, "b l"]]
-Local = Mapping[int, PointWindows]
+#: Points, gates and attention windows by scale.
+Points = Mapping[int, Int64[Tensor, "b _"]]
+Gates = Mapping[int, Float[Tensor, "b _"]]
+ScaleWindows = Mapping[int, PointWindows]
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class StageWidths:
     Attributes:
         stem: Channels at full resolution.
         channels: Channels per scale, finest first.
-        scales: The ``r`` of each scale, each twice the one before.
+        scales: Scale factors `r`, each twice the previous one.
         encoder_blocks: Content-aware blocks per scale of the encoder.
-        decoder_blocks: The same for the decoder.
+        decoder_blocks: Content-aware blocks per scale of the decoder.
     """
 
     stem: int
@@ -40,14 +41,13 @@ class StageWidths:
     decoder_blocks: int | tuple[int, ...] = 2
 
     def __post_init__(self):
-        """Check that the scales double and the sequences match."""
         if len(self.channels) != len(self.scales):
             raise ValueError(f"{len(self.channels)} channel widths for {len(self.scales)} scales")
         if self.scales[0] not in (1, 2) or any(b != 2 * a for a, b in pairwise(self.scales)):
             raise ValueError(f"scales must double from 1 or 2, not {self.scales}")
 
     def blocks(self, per_scale: int | Sequence[int]) -> tuple[int, ...]:
-        """Return the blocks of each scale, finest first."""
+        """Return the number of blocks of each scale, finest first."""
         return (per_scale,) * len(self.scales) if isinstance(per_scale, int) else tuple(per_scale)
 
 
@@ -66,8 +66,8 @@ class UpMerge(nn.Module):
 class PointMerge(nn.Module):
     """Decoder step of a non-uniform stage: both canvases are projected by 1x1 convolutions, then summed.
 
-    The skip fills the positions that were not sampled (Sec. 3.1). The projection runs before the upsampling, so that
-    no wide full-size tensor is made.
+    The skip connection provides the features of positions that were not sampled (Sec. 3.1). The projection precedes the
+    upsampling to avoid a wide full-size tensor.
     """
 
     def __init__(self, coarse: int, fine: int, doubles: bool = True):
@@ -78,31 +78,31 @@ class PointMerge(nn.Module):
 
     def forward(self, coarse: Float[Tensor, "b h w c"], skip: Float[Tensor, "b h2 w2 d"]) -> Float[Tensor, "b h2 w2 d"]:
         """Bring the coarse features to the skip's resolution and merge."""
-        # Interpolation keeps a constant, so the skip's bias joins before it, and its product is added where it is made.
+        # Interpolation preserves constants, so both biases are added before it, and `addmm` adds the product in place.
         bias = self.project_coarse.bias + self.project_skip.bias
         projected = F.linear(coarse, self.project_coarse.weight, bias)
-        brought = upsample2(projected) if self.doubles else projected
+        upsampled = upsample2(projected) if self.doubles else projected
         weight = self.project_skip.weight.t()
-        return torch.addmm(brought.flatten(0, 2), skip.flatten(0, 2), weight).view(brought.shape)
+        return torch.addmm(upsampled.flatten(0, 2), skip.flatten(0, 2), weight).view(upsampled.shape)
 
 
 class Stage(nn.Module):
     """The encoder-decoder of one stage, which returns a residual image.
 
-    A uniform stage keeps the features of scale ``r`` on the grid ``H/r x W/r`` and refines all of it. A non-uniform
-    stage keeps them on a canvas of twice that resolution and refines the points chosen on it. All layers but the
-    changes of resolution are the same.
+    A uniform stage has the features of scale `r` on the grid `H/r x W/r` and refines all positions. A non-uniform stage
+    has them on a canvas of twice that resolution and refines the points chosen on it. All layers are the same except
+    for the changes of resolution.
 
-    Departure from the paper: it speaks of choosing among all ``H x W`` pixels at every ``r``. Candidates on the next
-    higher resolution's grid keep the cost at the published one; with ``candidates="full"`` every canvas of a
-    non-uniform stage has the patch's own resolution.
+    Departure from the paper: the paper describes a choice among all `H x W` pixels at every `r`. Candidates on the grid
+    of the next higher resolution keep the published cost. With `candidates="full"` every canvas of a non-uniform stage
+    has the resolution of the patch.
 
     Args:
         widths: Channels, scales and numbers of blocks.
-        options: Switches of the content-aware blocks.
+        options: Options of the content-aware blocks.
         sampled: Whether the stage is non-uniform.
-        first: Whether no stage stands before it, so that there are no features for cross-level attention.
-        candidates: ``canvas``, the next higher resolution's grid, or ``full``, every pixel at every scale.
+        first: Whether this is the first stage, which has no features for cross-level attention.
+        candidates: `canvas`, the grid of the next higher resolution, or `full`, every pixel at every scale.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Stage(nn.Module):
         options: ContentAwareOptions,
         sampled: bool,
         first: bool,
-        candidates: Literal["canvas", "full"] = "canvas",
+        candidates: str = "canvas",
     ):
         super().__init__()
         self.scales, self.sampled, self.candidates = widths.scales, sampled, candidates
@@ -139,14 +139,14 @@ class Stage(nn.Module):
         )
         self.tail = nn.Sequential(PlainResBlock(widths.stem), PlainResBlock(widths.stem))
         self.head = Conv(widths.stem, 3)
-        # The residual starts at zero.
+        # The initial residual is zero.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        # Stage by stage: how a stage starts does not depend on those after it.
+        # For each stage separately, so its initial weights do not depend on later stages.
         preserve_variance(self)
 
     def canvas_factor(self, scale: int) -> int:
-        """Return by how much the canvas of a scale is smaller than the patch."""
+        """Return the ratio of the sizes of the patch and of the canvas of a scale."""
         if not self.sampled:
             return scale
         return 1 if self.candidates == "full" else max(1, scale // 2)
@@ -155,35 +155,35 @@ class Stage(nn.Module):
         self,
         blurred: Float[Tensor, "b 3 h w"],
         restored: Float[Tensor, "b 3 h w"],
-        previous: Sequence[Float[Tensor, "b hr wr c"]] | None = None,
+        previous: Sequence[Float[Tensor, "b _ _ _"]] | None = None,
         points: Points | None = None,
         windows: Windows | None = None,
         gates: Gates | None = None,
-    ) -> tuple[Float[Tensor, "b 3 h w"], list[Tensor], Float[Tensor, "b h w s"]]:
-        """Predict what is missing in the patches.
+    ) -> tuple[Float[Tensor, "b 3 h w"], list[Float[Tensor, "b _ _ _"]], Float[Tensor, "b h w s"]]:
+        """Predict the residual of the patches.
 
         Args:
             blurred: Blurred patches.
-            restored: What the previous stage made of them; the blurred patches at the first stage.
-            previous: The previous stage's decoder features, finest scale first, cut into this stage's patches.
+            restored: The previous stage's restoration of the patches; the blurred patches at the first stage.
+            previous: Decoder features of the previous stage, finest scale first, cut into this stage's patches.
             points: Raster indices into the canvas of each scale; only for a non-uniform stage.
-            windows: Those of the patches that attention is limited to; None: it is global.
-            gates: Factors of the update of each point, by scale; they act in all blocks of the scale.
+            windows: Windows of the patches that attention is limited to; None: global attention.
+            gates: Gates of the points' updates by scale, applied in all blocks of the scale.
 
         Returns:
             The residual, this stage's decoder features (finest scale first), and its last features at full
-            resolution, from which a policy predicts.
+            resolution, which are an input of the policy.
         """
-        # From [0, 1] to [-1, 1]: with a common offset in every feature a network leaves the identity far later.
+        # Scaled to [-1, 1]: with a common offset in every feature training is much slower at first.
         full = self.stem(to_canvas(2 * torch.cat([blurred, restored], dim=1) - 1))
-        local = {} if windows is None else self._local(windows, full, points)
+        scale_windows = {} if windows is None else self._scale_windows(windows, full, points)
         gates = gates or {}
-        encoded = self._encode(full, previous, points, local, gates)
-        decoded = self._decode(encoded, points, local, gates)
+        encoded = self._encode(full, previous, points, scale_windows, gates)
+        decoded = self._decode(encoded, points, scale_windows, gates)
         last = self.tail(self.merge[0](decoded[0], full))
         return to_image(self.head(last)), decoded, last
 
-    def _local(self, windows: Windows, full: Tensor, points: Points | None) -> Local:
+    def _scale_windows(self, windows: Windows, full: Tensor, points: Points | None) -> ScaleWindows:
         batch, height, width, _ = full.shape
         sizes = {scale: self.canvas_factor(scale) for scale in self.scales}
         return {
@@ -194,7 +194,7 @@ class Stage(nn.Module):
         }
 
     def _encode(
-        self, x: Tensor, previous: Sequence[Tensor] | None, points: Points | None, local: Local, gates: Gates
+        self, x: Tensor, previous: Sequence[Tensor] | None, points: Points | None, windows: ScaleWindows, gates: Gates
     ) -> list[Tensor]:
         encoded = []
         for i, (scale, down, blocks) in enumerate(zip(self.scales, self.down, self.encoder, strict=True)):
@@ -203,29 +203,31 @@ class Stage(nn.Module):
             if self.adds_previous and source is not None:
                 x = x + regrid(source, x.shape[1], x.shape[2])
             for j, block in enumerate(cast(nn.ModuleList, blocks)):
-                known = self._points(points, scale), source if j == 0 else None, local.get(scale)
-                x = block(x, *known, in_place=not torch.is_grad_enabled(), gate=gates.get(scale))
+                inputs = self._points(points, scale), source if j == 0 else None, windows.get(scale)
+                x = block(x, *inputs, in_place=not torch.is_grad_enabled(), gate=gates.get(scale))
             encoded.append(x)
         return encoded
 
-    def _decode(self, encoded: Sequence[Tensor], points: Points | None, local: Local, gates: Gates) -> list[Tensor]:
+    def _decode(
+        self, encoded: Sequence[Tensor], points: Points | None, windows: ScaleWindows, gates: Gates
+    ) -> list[Tensor]:
         decoded: list[Tensor] = []
         for i, scale in reversed(list(enumerate(self.scales))):
             x = self.merge[i + 1](decoded[0], encoded[i]) if decoded else encoded[i]
-            chosen, source = self._points(points, scale), encoded[i]
+            scale_points, source = self._points(points, scale), encoded[i]
             blocks = cast(nn.ModuleList, self.decoder[i])
             if blocks:
-                # Once for all blocks, and once back.
-                source = cast(ContentAwareBlock, blocks[0]).source_grid(source, x, chosen is not None)
+                # Converted once for all blocks.
+                source = cast(ContentAwareBlock, blocks[0]).source_grid(source, x, scale_points is not None)
             for block in blocks:
-                # What the encoder made is read again.
+                # The encoder's features must not be overwritten, because later blocks read them.
                 in_place = not torch.is_grad_enabled() and x is not encoded[i]
-                x = block(x, chosen, source, local.get(scale), in_place, gates.get(scale))
+                x = block(x, scale_points, source, windows.get(scale), in_place, gates.get(scale))
             decoded.insert(0, x)
         return decoded
 
     def _points(self, points: Points | None, scale: int) -> Tensor | None:
-        # At r = 1 the canvas is the grid: nothing to choose.
+        # At r = 1 the canvas is the grid, so there are no points.
         return cast(Points, points).get(scale) if self.sampled else None
 
     def _grid_stride(self, i: int) -> int:
