@@ -94,8 +94,13 @@ def heat_map(extent: Float[Tensor, "1 h w"], top: float | None = None) -> HeatMa
     return HeatMap(extent[0], top, "px")
 
 
-def with_points(image: Float[Tensor, "3 h w"], chosen: Bool[Tensor, "h w"]) -> Float[Tensor, "3 h w"]:
-    """Overlay the chosen pixels on an image in translucent red, as in Fig. 1 and Fig. 9."""
+def with_points(image: Float[Tensor, "3 h w"], chosen: Bool[Tensor, "h2 w2"]) -> Float[Tensor, "3 h w"]:
+    """Overlay the chosen pixels on an image in translucent red, as in Fig. 1 and Fig. 9.
+
+    Args:
+        image: Image in [0, 1].
+        chosen: Chosen pixels, with the padding of the image at the bottom and right, if any.
+    """
     chosen = chosen[: image.shape[1], : image.shape[2]]
     red = image.new_tensor([1.0, 0.0, 0.0])[:, None, None]
     return torch.where(chosen, 0.35 * image.clamp(0, 1) + 0.65 * red, image)

@@ -1,7 +1,6 @@
 """Restoration losses over the stage outputs."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +18,7 @@ class StageLoss(nn.Module):
             quadratically, larger ones linearly.
     """
 
-    def __init__(
-        self, kind: Literal["l1", "mse", "charbonnier"] = "l1", progressive: bool = True, epsilon: float = 1e-3
-    ):
+    def __init__(self, kind: str = "l1", progressive: bool = True, epsilon: float = 1e-3):
         super().__init__()
         if kind not in ("l1", "mse", "charbonnier"):
             raise ValueError(f"loss kind {kind!r} is unknown: use l1, mse or charbonnier")

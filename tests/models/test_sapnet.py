@@ -118,6 +118,23 @@ def test_without_cross_level_attention_previous_features_are_added():
     assert all(p.grad.abs().max() > 0 for p in previous)
 
 
+def test_added_features_of_the_previous_stage_preserve_the_variance():
+    """With a plain sum the features grew from stage to stage, and networks without cross-level attention diverged."""
+    stage = Stage(
+        StageWidths(4, (32, 32, 32), (2, 4, 8), 1, 1),
+        ContentAwareOptions(cross_level_attention=False),
+        sampled=False,
+        first=False,
+    )
+    rng = torch.Generator().manual_seed(0)
+    inputs = {}
+    stage.down[0].register_forward_hook(lambda module, args, output: torch.randn(output.shape, generator=rng))
+    stage.encoder[0][0].register_forward_pre_hook(lambda module, args: inputs.update(canvas=args[0]))
+    image = torch.rand(4, 3, 32, 32, generator=rng)
+    stage(image, image, [torch.randn(4, 32 // r, 32 // r, 32, generator=rng) for r in (2, 4, 8)])
+    assert inputs["canvas"].var().item() == pytest.approx(1, abs=0.05)
+
+
 def test_invalid_widths_are_refused():
     with pytest.raises(ValueError, match="2 channel widths for 3 scales"):
         StageWidths(4, (4, 6))

@@ -201,7 +201,8 @@ class Stage(nn.Module):
             x = down(x)
             source = None if previous is None else previous[i]
             if self.adds_previous and source is not None:
-                x = x + regrid(source, x.shape[1], x.shape[2])
+                # A plain sum would double the variance at every stage, and training diverged.
+                x = (x + regrid(source, x.shape[1], x.shape[2])) * 0.5**0.5
             for j, block in enumerate(cast(nn.ModuleList, blocks)):
                 inputs = self._points(points, scale), source if j == 0 else None, windows.get(scale)
                 x = block(x, *inputs, in_place=not torch.is_grad_enabled(), gate=gates.get(scale))

@@ -132,7 +132,7 @@ def test_a_refused_change_leaves_the_folder_unchanged(run):
         with pytest.raises(UserError):
             train(run, "steps=8", *NU, *overrides)
     # Another number of images than in the configuration.
-    with pytest.raises(UserError, match=r"trained on 5 images and data.train holds 6: .*init_from"):
+    with pytest.raises(UserError, match=r"trained on 5 images and data.train has 6: .*init_from"):
         saved = load_checkpoint(run / "checkpoints" / "last.ckpt")
         saved["SyntheticData"]["samples"] = 5
         AtomicCheckpointIO().save_checkpoint(saved, run / "other.ckpt")
