@@ -35,7 +35,7 @@ test-quick: $(STAMP)  ## the tests without the slow ones
 lint: $(STAMP)  ## the linter, types, and whether packages are declared and imported alike
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/deptry --no-ansi sapnet compares
+	$(BIN)/deptry --no-ansi sapnet benchmarks
 	$(BIN)/deptry --no-ansi --exclude .venv --ignore DEP002,DEP004 tests
 
 bench: $(STAMP)  ## networks side by side: operations, time against the floor, peak memory; a step of the small one (14 minutes)
@@ -72,7 +72,6 @@ table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is m
 
 study: $(STAMP)  ## where to spend the points: U, controls and learned samplers, three seeds (hours; goes on where it stopped)
 	$(BIN)/python -m sapnet reproduce table=study_local scale=mini results=experiments/results
-	$(BIN)/python -m sapnet reproduce table=study_warm_start scale=mini results=experiments/results
 	$(BIN)/python -m sapnet reproduce table=study_mixed scale=mini results=experiments/results
 
 rates: $(STAMP)  ## PSNR against the learning rate, three seeds (25 minutes)
