@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -215,8 +216,11 @@ def test_study_inherits_rows(tmp_path):
         read_study(tmp_path / "other.yaml")
 
 
-def test_inherited_rows_share_runs():
+def test_inherited_rows_share_runs(tmp_path):
     """Otherwise rows would be trained again."""
-    whole, part = (read_study(EXPERIMENTS / f"study_{name}.yaml", "mini") for name in ("local", "warm_start"))
+    shutil.copy(EXPERIMENTS / "study_local.yaml", tmp_path)
+    part = {"title": "t", "reference": "NU-random", "seeds": [0], "rows_of": "study_local", "without": ["U"]}
+    (tmp_path / "part.yaml").write_text(json.dumps(part))
+    whole, part = (read_study(tmp_path / f"{name}.yaml", "mini") for name in ("study_local", "part"))
     assert set(part.rows) < set(whole.rows)
     assert all(part.overrides(row, 1) == whole.overrides(row, 1) for row in part.rows)
