@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## set up .venv with the pinned packages
 
-demo: $(STAMP)  ## train a small network on the embedded data, evaluate it, leave a picture (8 minutes)
+demo: $(STAMP)  ## train a small network on the embedded data, evaluate it, write a picture (8 minutes)
 	$(BIN)/python -m sapnet demo
 
 test: $(STAMP) lint  ## all tests, two at a time
@@ -54,7 +54,7 @@ bench-loading: $(STAMP)  ## images per second: whole photos, tiles, memory
 bench-policy: $(STAMP)  ## variance of the policy gradient under each option
 	$(BIN)/python -m benchmarks.policy_gradient
 
-check-data: $(STAMP)  ## look through a data set before training: make check-data data=gopro root=GOPRO_Large blur=blur
+check-data: $(STAMP)  ## check a data set before training: make check-data data=gopro root=GOPRO_Large blur=blur
 	$(BIN)/python -m sapnet check-data data=$(or $(data),folder) data.root=$(root) $(if $(blur),data.blur=$(blur))
 
 tiles: $(STAMP)  ## cut a training set into tiles, 2.5 times as fast to read: make tiles root=GOPRO_Large out=GOPRO_tiles blur=blur
@@ -67,10 +67,10 @@ table1 table2: $(STAMP)  ## as below, and every trained or published network on 
 	$(BIN)/python -m sapnet reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 	$(BIN)/python -m sapnet compare table=$@ $(DATA_ROOT)
 
-table3 table4 table5 table6: $(STAMP)  ## a table of the paper: trains what is missing, renders; SCALE=smoke, mini (15 to 60 minutes each), paper
+table3 table4 table5 table6: $(STAMP)  ## a table of the paper: train missing rows, render; SCALE=smoke, mini (15 to 60 minutes each), paper
 	$(BIN)/python -m sapnet reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 
-study: $(STAMP)  ## where to spend the points: U, controls and learned samplers, three seeds (hours; goes on where it stopped)
+study: $(STAMP)  ## where to spend the points: U, controls and learned samplers, three seeds (hours; continues where it stopped)
 	$(BIN)/python -m sapnet reproduce table=study_local scale=mini results=experiments/results
 	$(BIN)/python -m sapnet reproduce table=study_mixed scale=mini results=experiments/results
 

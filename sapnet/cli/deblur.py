@@ -51,7 +51,7 @@ def pixels(text: str) -> int:
     """Return a positive number of pixels given on the command line.
 
     Raises:
-        argparse.ArgumentTypeError: It is none.
+        argparse.ArgumentTypeError: The text is not a positive whole number.
     """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: give a whole number, 1 or more")

@@ -20,7 +20,7 @@ from sapnet.reporting.study_training import train_rows
 
 @hydra_command("reproduce")
 def main(config: DictConfig) -> None:
-    """Train what is missing, then render what is there."""
+    """Train missing rows, then render the available results."""
     name = f"table{config.table}" if str(config.table).isdigit() else str(config.table)
     study = read_study(EXPERIMENTS / f"{name}.yaml", config.scale)
     if config.seeds is not None:

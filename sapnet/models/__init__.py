@@ -1,1 +1,1 @@
-"""Networks, one file or folder each; nothing here knows Lightning or Hydra."""
+"""Networks, one file or folder each; independent of Lightning and Hydra."""
