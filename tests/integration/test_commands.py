@@ -34,7 +34,7 @@ def photo(path, height=20, width=30, seed=0):
 
 def test_training_writes_config_checkpoints_metrics_and_results(trained):
     config = yaml.safe_load((trained / "config.yaml").read_text())
-    assert config["steps"] == 3 and config["sampling"]["network"]["stem"] == 4, "resolved"
+    assert config["steps"] == 3 and config["network"]["stem"] == 4, "resolved"
     assert (trained / "checkpoints" / "last.ckpt").is_file() and (trained / "checkpoints" / "best.ckpt").is_file()
     results = lines(trained / "results.jsonl")
     assert [line["name"] for line in results] == ["test/000000", "test/000001"]

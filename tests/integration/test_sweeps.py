@@ -20,7 +20,7 @@ def jobs(sweep: Path) -> dict[str, Path]:
 
 def test_failed_jobs_do_not_stop_a_sweep(tmp_path):
     """Of eight jobs, four have crops larger than their images and two diverge."""
-    words = ["network=net5,net9", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
+    words = ["ablation=net5,net9", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
     small = [word for word in TINY_DATA if not word.startswith("data.crop")]
     done = run(
         "sapnet", "train", "-m", *words, *small, "logger=wandb", f"hydra.sweep.dir={tmp_path}/monday", cwd=tmp_path
