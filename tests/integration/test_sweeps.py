@@ -9,8 +9,8 @@ from tests.integration.wandb_file import read_run
 
 pytestmark = pytest.mark.slow
 
-#: `TINY` without the settings that the chosen model sets.
-TINY_DATA = [word for word in TINY if not word.startswith("model")] + ["network.stem=4", "network.channels=[4,4,4]"]
+#: `TINY` without the settings of the network.
+TINY_DATA = [word for word in TINY if not word.startswith("network")] + ["network.stem=4", "network.channels=[4,4,4]"]
 
 
 def jobs(sweep: Path) -> dict[str, Path]:
