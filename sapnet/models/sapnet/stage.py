@@ -201,7 +201,7 @@ class Stage(nn.Module):
             x = down(x)
             source = None if previous is None else previous[i]
             if self.adds_previous and source is not None:
-                # A plain sum would double the variance at every stage, and training diverged.
+                # A plain sum doubles the variance at every stage, and training became unstable.
                 x = (x + regrid(source, x.shape[1], x.shape[2])) * 0.5**0.5
             for j, block in enumerate(cast(nn.ModuleList, blocks)):
                 inputs = self._points(points, scale), source if j == 0 else None, windows.get(scale)
