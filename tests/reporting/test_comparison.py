@@ -143,9 +143,8 @@ def test_scale_adds_overrides_by_kind_of_network(tmp_path):
 def test_data_overrides_replace_those_of_the_scale():
     study = Study("t", "a", (0,), {"a": ["network=net9"]}, {"a": ["steps=1", "data.train=6"]})
     expected = ["steps=1", "data=reds", "data.root=R", "logger=wandb", "network=net9", "seed=0"]
-    assert (
-        study.changed(["logger=wandb"], data_overrides(["row=a", "data=reds", "data.root=R"])).overrides("a", 0) == expected
-    )
+    data = data_overrides(["row=a", "data=reds", "data.root=R"])
+    assert study.changed(["logger=wandb"], data).overrides("a", 0) == expected
     assert "data.train=6" in study.changed([], []).overrides("a", 0)
 
 
