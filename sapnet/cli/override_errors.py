@@ -26,7 +26,8 @@ def override_error_message(error: CompactHydraException, config_dir: Path, confi
     unknown = re.match(r"Could not override '([^']+)'", str(error))
     if unknown:
         known = _known_keys(config_dir, config_name)
-        renamed = RENAMED.get(unknown[1])
+        group, dot, rest = unknown[1].partition(".")
+        renamed = f"{RENAMED[group]}{dot}{rest}" if group in RENAMED else None
         similar = [renamed] if renamed in known else difflib.get_close_matches(unknown[1], known, n=1)
         hint = f"did you mean {similar[0]}? " if similar else ""
         return f"{unknown[1]}: there is no such key; {hint}--help lists them all."

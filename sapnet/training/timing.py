@@ -1,7 +1,8 @@
 """Time of a training step."""
 
 import time
-from itertools import islice
+from itertools import islice, pairwise
+from statistics import median
 from typing import cast
 
 import hydra
@@ -16,7 +17,10 @@ WARM_UP, TIMED = 3, 8
 
 
 def seconds_per_step(config: DictConfig) -> float:
-    """Measure a few training steps of each phase with a temporary network, and return the mean over the training."""
+    """Measure a few training steps of each phase with a temporary network, and return the mean over the training.
+
+    The median of the steps of a phase is used, so that a short load of the machine does not count.
+    """
     pl.seed_everything(config.seed, verbose=False)
     data = hydra.utils.instantiate(config.data, train=4 * config.data.batch, cache=True)
     data.setup("fit")
@@ -34,5 +38,6 @@ def seconds_per_step(config: DictConfig) -> float:
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
-        seconds += (time.perf_counter() - times[WARM_UP]) / TIMED * phase.steps / config.steps
+        times.append(time.perf_counter())
+        seconds += median(end - begin for begin, end in pairwise(times[WARM_UP:])) * phase.steps / config.steps
     return seconds

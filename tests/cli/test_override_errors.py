@@ -36,3 +36,10 @@ def test_a_key_of_an_earlier_version_is_named_as_it_is_called_now(command, monke
     # Where the command has no such key.
     monkeypatch.setitem(override_errors.RENAMED, "zzz", "optim.absent")
     assert command("input=x", "zzz=3")[2] == "zzz: there is no such key; --help lists them all.\n"
+
+
+def test_a_key_below_a_renamed_group_is_named_as_it_is_called_now(command, monkeypatch):
+    monkeypatch.setitem(override_errors.RENAMED, "zzz", "optim")
+    assert command("input=x", "zzz.steps=3")[2] == (
+        "zzz.steps: there is no such key; did you mean optim.steps? --help lists them all.\n"
+    )
