@@ -1,6 +1,7 @@
 """Messages for user errors, shown without a stack trace."""
 
 import errno
+import re
 from collections.abc import Iterator
 
 from hydra.errors import CompactHydraException, InstantiationException
@@ -20,6 +21,10 @@ _UNWRITABLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
     | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 )
+#: Hydra's message if a config sets an argument that its `_target_` does not have.
+_UNEXPECTED_ARGUMENT = re.compile(
+    r"(?P<target>\w+)(\.__init__)?\(\) got an unexpected keyword argument '(?P<argument>\w+)'"
+)
 
 
 def user_error_message(error: BaseException) -> str | None:
@@ -37,6 +42,12 @@ def user_error_message(error: BaseException) -> str | None:
         if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
             return _unwritable_message(cause)
     if isinstance(error, InstantiationException):
+        unexpected = _UNEXPECTED_ARGUMENT.search(str(error))
+        if unexpected:
+            return (
+                f"{unexpected['target']} has no option {unexpected['argument']}: leave out the override, or the option"
+                " of a config group such as ablation=, that sets it."
+            )
         return f"{_one_line(str(error))} ({FULL_ERROR}=1 shows the stack trace.)"
     if isinstance(error, CompactHydraException):
         return _one_line(str(error))

@@ -21,6 +21,9 @@ def override_error_message(error: CompactHydraException, config_dir: Path, confi
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option}: there is no such option; {group} can be {', '.join(error.options)}."
+    base = re.match(r"In '([^'/]+)/([^']+)': Could not load", str(error))
+    if base:
+        return f"{base[1]}={base[2]}: other options are built on it; choose one of those that --help lists."
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not a valid override; write KEY=VALUE, and in quotes what holds brackets or spaces."
     unknown = re.match(r"Could not override '([^']+)'", str(error))

@@ -26,7 +26,8 @@ class PublishedData(FolderData):
     Args:
         root: Folder of the data set, as unpacked from its archive.
         partial: Whether to accept an incomplete set.
-        validate_on_test: See `FolderData`, also for all other arguments.
+        name: Name of the data in results and tables; by default the title of the set in lower case.
+        options: Other arguments of `FolderData`.
     """
 
     title: str
@@ -34,32 +35,8 @@ class PublishedData(FolderData):
     pair_counts: ClassVar[Mapping[str, PairCounts]]
     """Number of pairs of each split of the complete set."""
 
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        partial: bool = False,
-        validate_on_test: bool = False,
-        val_share: float = 0.05,
-        name: str | None = None,
-        crop: int = 256,
-        batch: int = 6,
-        seed: int = 0,
-        workers: int | None = None,
-        eval_batch: int = 1,
-        cache: bool = False,
-    ):
-        super().__init__(
-            root,
-            val_share=val_share,
-            name=name or self.title.lower(),
-            crop=crop,
-            batch=batch,
-            seed=seed,
-            workers=workers,
-            eval_batch=eval_batch,
-            cache=cache,
-            validate_on_test=validate_on_test,
-        )
+    def __init__(self, root: str | Path | None = None, partial: bool = False, name: str | None = None, **options: Any):
+        super().__init__(root, name=name or self.title.lower(), **options)
         self.partial = partial
         self._shares: dict[str, str] = {}
 

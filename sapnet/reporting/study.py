@@ -88,10 +88,10 @@ def _is_data(override: str) -> bool:
 def read_study(path: Path, scale: str | None = None) -> Study:
     """Read a study.
 
-    A row is a list of overrides or a mapping `{overrides: [...], network: ..., paper_psnr_db: ...}`. A list inside the
+    A row is a list of overrides or a mapping `{overrides: [...], recipe: ..., paper_psnr_db: ...}`. A list inside the
     overrides is flattened, so rows can share overrides by a YAML anchor. `rows_of` inherits the rows and scales of
     another study, except the rows listed in `without`. `scales.yaml` in the same folder defines the overrides that a
-    scale adds to all rows (`common`) and to the rows of a kind of `network` (default: `ours`). A study with `scales` of
+    scale adds to all rows (`common`) and to the rows of a kind of `recipe` (default: `ours`). A study with `scales` of
     its own uses these instead.
 
     Args:
@@ -147,11 +147,11 @@ def _recipe(path: Path, content: Mapping[str, Any], scale: str) -> dict[str, lis
         raise UserError(f"scale={scale}: {path.stem} has the scales {', '.join(scales)}.")
     recipe = {}
     for name, row in content["rows"].items():
-        kind = row.get("network") if isinstance(row, dict) else None
-        kind = kind or content.get("network", "ours")
+        kind = row.get("recipe") if isinstance(row, dict) else None
+        kind = kind or content.get("recipe", "ours")
         own = scales[scale].get(kind)
         if own is None:
-            raise UserError(f"{path.name}, row {name}: network: {kind} is unknown to scale {scale} of {SCALES}.")
+            raise UserError(f"{path.name}, row {name}: recipe: {kind} is unknown to scale {scale} of {SCALES}.")
         recipe[name] = [*scales[scale]["common"], *own]
     return recipe
 
@@ -166,7 +166,7 @@ def _overrides(path: Path, name: str, row: Any) -> list[str]:
 
 
 def _paper_values(path: Path, name: str, row: Mapping[str, Any]) -> dict[str, float]:
-    values = {key: value for key, value in row.items() if key not in ("overrides", "network")}
+    values = {key: value for key, value in row.items() if key not in ("overrides", "recipe")}
     for key, value in values.items():
         if not key.startswith(PAPER) or not isinstance(value, int | float):
             raise UserError(

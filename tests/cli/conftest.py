@@ -31,7 +31,7 @@ act: return
 
 
 class Picky:
-    """What a config builds, with an opinion."""
+    """Object that a config builds; it rejects some widths."""
 
     def __init__(self, width: int):
         if width > 100:

@@ -1,6 +1,7 @@
 """A wrong override ends in one sentence that names it, and what it can be."""
 
 import pytest
+from hydra.utils import instantiate
 
 from sapnet.cli import override_errors
 from tests.cli.conftest import is_one_sentence
@@ -42,4 +43,22 @@ def test_a_key_below_a_renamed_group_is_named_as_it_is_called_now(command, monke
     monkeypatch.setitem(override_errors.RENAMED, "zzz", "optim")
     assert command("input=x", "zzz.steps=3")[2] == (
         "zzz.steps: there is no such key; did you mean optim.steps? --help lists them all.\n"
+    )
+
+
+def test_base_of_other_options_is_named(command, configs):
+    base = configs / "model" / "base"
+    base.mkdir()
+    (base / "wide.yaml").write_text("defaults: [shared]\nwidth: 50\n")
+    (base / "shared.yaml").write_text("depth: 2\n")
+    assert command("input=x", "model=base/wide")[2] == (
+        "model=base/wide: other options are built on it; choose one of those that --help lists.\n"
+    )
+
+
+def test_option_that_a_target_does_not_have_is_named(command):
+    error = command("input=x", "+model.depth=3", task=lambda config: instantiate(config.model))[2]
+    assert error == (
+        "Picky has no option depth: leave out the override, or the option of a config group such as ablation=, that"
+        " sets it.\n"
     )

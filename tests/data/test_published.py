@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from sapnet.data.folder import FolderData
 from sapnet.data.generated import SyntheticData
 from sapnet.data.gopro import GoProData
 from sapnet.data.hide import HideData
@@ -122,8 +123,12 @@ def test_missing_or_wrong_root_is_reported(name: str, tmp_path: Path) -> None:
 def test_config_contains_each_argument_with_its_default(name: str) -> None:
     config = OmegaConf.to_container(compose_data(name), resolve=True)
     kind = PUBLISHED[name]
-    own = {**inspect.signature(PublishedData).parameters, **inspect.signature(kind).parameters}
-    own.pop("options", None)
+    own: dict[str, inspect.Parameter] = {}
+    for each in (FolderData, PublishedData, kind):
+        own |= inspect.signature(each).parameters
+    selects_blur = "blur" in inspect.signature(kind).parameters
+    for name_of_folder_data in ("train", "val", "test", "options", *(() if selects_blur else ("blur",))):
+        own.pop(name_of_folder_data)
     assert config.pop("_target_") == f"{kind.__module__}.{kind.__qualname__}"
     assert config.keys() == own.keys()
     assert config.pop("name") == name and config.pop("kind", "J") in "JR"

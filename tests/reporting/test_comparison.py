@@ -130,14 +130,14 @@ def test_malformed_row_is_rejected(tmp_path, row):
         studied(tmp_path, {"odd": row})
 
 
-def test_scale_adds_overrides_by_kind_of_network(tmp_path):
-    rows = {"a": ["seed=1"], "b": {"overrides": ["network=srn"], "network": "peers"}}
+def test_scale_adds_overrides_by_recipe(tmp_path):
+    rows = {"a": ["seed=1"], "b": {"overrides": ["network=srn"], "recipe": "peers"}}
     study = studied(tmp_path, rows)
     assert study.overrides("a", 3) == ["steps=1", "network.stem=4", "seed=1", "seed=3"]
     assert study.overrides("b", 3) == ["steps=1", "network=srn", "seed=3"], "SRN has no stem to override"
-    assert study.paper == {"b": {}}, "the kind of network is no figure"
-    with pytest.raises(UserError, match="row a: network: odd"):
-        studied(tmp_path, {"a": {"overrides": [], "network": "odd"}})
+    assert study.paper == {"b": {}}, "the recipe is not a value of the paper"
+    with pytest.raises(UserError, match="row a: recipe: odd"):
+        studied(tmp_path, {"a": {"overrides": [], "recipe": "odd"}})
 
 
 def test_data_overrides_replace_those_of_the_scale():
