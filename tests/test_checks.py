@@ -14,9 +14,9 @@ EXPERIMENTS = CONFIG_DIR.parent / "experiments"
 COMMANDS = ("train", "evaluate", "demo", "reproduce", "count", "compare", "check_data")
 
 
-def composed(command: str, *words: str):
+def composed(command: str, *command_line: str):
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra.compose(command, list(words))
+        return hydra.compose(command, list(command_line))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -28,8 +28,8 @@ def test_provenance_of_a_process():
 
 def test_the_command_is_that_of_the_process(tmp_path):
     (tmp_path / "shown.py").write_text("from sapnet.provenance import provenance\nprint(provenance()['command'])\n")
-    words = [sys.executable, "-m", "shown", "--size", "64", "a b"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    arguments = [sys.executable, "-m", "shown", "--size", "64", "a b"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "python -m shown --size 64 'a b'"
 
 

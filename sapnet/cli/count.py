@@ -26,17 +26,17 @@ from sapnet.reporting.costs import report_table
 def main(config: DictConfig) -> float:
     """Count and print; the return value is the number of multiply-adds in 1e9."""
     if config.table is not None:
-        words = [word for word in HydraConfig.get().overrides.task if not word.startswith("table=")]
-        print(report_table(config.table, words, config.measure))
+        arguments = [argument for argument in HydraConfig.get().overrides.task if not argument.startswith("table=")]
+        print(report_table(config.table, arguments, config.measure))
         return float("nan")
     cost = count_config(config)
     print(cost_report(cost, config.depth))
-    found: dict[str, Any] = {"parameters": cost.total_parameters, "flops": cost.total_flops}
-    found |= {"by_operator": cost.by_operator(), "height": cost.height, "width": cost.width, "counter": COUNTER}
+    result: dict[str, Any] = {"parameters": cost.total_parameters, "flops": cost.total_flops}
+    result |= {"by_operator": cost.by_operator(), "height": cost.height, "width": cost.width, "counter": COUNTER}
     if config.measure:
         measured = measure_config(config)
         print(f"\n{footprint_report(measured)}")
         device = environment(torch.device(measuring_device()))
-        found["measured"] = asdict(measured) | {"seconds": measured.seconds} | device
-    write_json(Path(HydraConfig.get().runtime.output_dir) / "cost.json", found)
+        result["measured"] = asdict(measured) | {"seconds": measured.seconds} | device
+    write_json(Path(HydraConfig.get().runtime.output_dir) / "cost.json", result)
     return cost.gmacs

@@ -45,5 +45,5 @@ def main(config: DictConfig) -> float:
 def _check_folder_shared() -> None:
     # By default it is named after the time, which differs between processes.
     shared = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    if shared and not any(word.startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra):
+    if shared and not any(argument.startswith("hydra.run.dir=") for argument in HydraConfig.get().overrides.hydra):
         raise UserError("several processes share an evaluation by its folder: add hydra.run.dir=FOLDER.")

@@ -49,7 +49,7 @@ def study(network: AdaptiveNetwork, items: Sequence[Mapping[str, Any]], device: 
         Plain data with these keys. `budgets`: PSNR of the last stage by budget (-1: no points) and its gain over budget
         0. `points_db`: by sampler (the network's own, `random`, `none`, and `extent` if the data provides it), the PSNR
         at the network's budget and the gain of the network's own points over it. `stages`: PSNR of each stage and its
-        gain over the previous stage or the blurred image. `words`: the conclusion. Gains are means over images in dB
+        gain over the previous stage or the blurred image. `conclusion`: one sentence. Gains are means over images in dB
         with paired 95% intervals. Images with an infinite PSNR are excluded.
 
     Raises:
@@ -80,7 +80,7 @@ def study(network: AdaptiveNetwork, items: Sequence[Mapping[str, Any]], device: 
             {"stage": k, "psnr": _mean(stages[k]), **_gain(stages[k], stages[k - 1])} for k in range(1, len(stages))
         ],
     }
-    return result | {"words": conclusion(result)}
+    return result | {"conclusion": conclusion(result)}
 
 
 def _other_samplers(network: AdaptiveNetwork, extent_known: bool, device: torch.device) -> dict[str, nn.ModuleDict]:
@@ -162,7 +162,7 @@ def _interval(row: Mapping[str, Any], unit: str = " dB") -> str:
 def as_markdown(result: Mapping[str, Any]) -> str:
     """Return the study as Markdown, with values of points and signal to noise if they were measured."""
     own = result["sampler"]
-    lines = [result["words"], ""]
+    lines = [result["conclusion"], ""]
     lines += _table(
         ["budget", "PSNR dB", "minus budget 0, 95% interval"],
         [[_budget(row["budget"]), f"{row['psnr']:.3f}", _interval(row, "")] for row in result["budgets"]],

@@ -77,7 +77,7 @@ def as_text(summary: Mapping[str, Any]) -> str:
         f"AUC of the policy's map as a detector of the quarter of the pixels with the largest error:"
         f" {summary['policy_auc_error']:.2f}; with the largest blur extent: {summary['policy_auc_extent']:.2f}."
     )
-    return "\n".join([as_table(summary), summary["policy"]["worth"]["words"], agreement])
+    return "\n".join([as_table(summary), summary["policy"]["worth"]["conclusion"], agreement])
 
 
 @torch.no_grad()

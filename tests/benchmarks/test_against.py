@@ -7,13 +7,13 @@ from benchmarks.against import _HERE, main, measure, report
 
 @pytest.mark.slow
 def test_checkout_is_compared_with_itself():
-    found = measure(_HERE, "sampling=uniform_network", rounds=3)
-    assert found["rounds"] == 3
+    result = measure(_HERE, "sampling=uniform_network", rounds=3)
+    assert result["rounds"] == 3
     for clock in ("wall", "processor"):
-        low, high = found[clock]["quartiles"]
-        assert low <= found[clock]["ratio"] <= high
-    assert found["processor"]["ratio"] == pytest.approx(1, abs=0.3)
-    text = report({"commit": "here", "other": "there", "steps": [{"model": "U", **found}]})
+        low, high = result[clock]["quartiles"]
+        assert low <= result[clock]["ratio"] <= high
+    assert result["processor"]["ratio"] == pytest.approx(1, abs=0.3)
+    text = report({"commit": "here", "other": "there", "steps": [{"model": "U", **result}]})
     assert "| mini step | clock | here, ms | there, ms | times as fast |" in text and text.count("| U |") == 2
 
 

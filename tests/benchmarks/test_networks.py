@@ -54,9 +54,9 @@ def test_only_full_networks_on_a_cpu_have_goals():
 
 def test_sizes_are_width_by_height():
     assert size_of("1280x720") == (1280, 720) and positive("3") == 3
-    for word in ("1280", "0x5", "axb", "3x", "-3x4"):
+    for argument in ("1280", "0x5", "axb", "3x", "-3x4"):
         with pytest.raises(argparse.ArgumentTypeError, match="WIDTHxHEIGHT"):
-            size_of(word)
+            size_of(argument)
     with pytest.raises(argparse.ArgumentTypeError):
         positive("0")
     with pytest.raises(SystemExit):
@@ -66,14 +66,14 @@ def test_sizes_are_width_by_height():
 @pytest.mark.slow
 def test_benchmark_writes_the_printed_tables(tmp_path):
     """Counts, floor, times, steps, ratios and memory of two networks at two sizes."""
-    words = "--quick --models NU U --sizes 48x32 80x64 --rounds 3 --out found/bench.json"
-    done = run("benchmarks.networks", *words.split(), cwd=tmp_path)
+    arguments = "--quick --models NU U --sizes 48x32 80x64 --rounds 3 --out found/bench.json"
+    done = run("benchmarks.networks", *arguments.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "found" / "bench.json").read_text())
     assert {path.name for path in (tmp_path / "found").iterdir()} == {"bench.json", "bench.md"}
     assert record["environment"]["threads"] == 1 and "left" in done.stderr
     origin = record["provenance"]
-    assert origin["command"] == f"python -m benchmarks.networks {words}" and all(origin.values())
+    assert origin["command"] == f"python -m benchmarks.networks {arguments}" and all(origin.values())
     assert (tmp_path / "found" / "bench.md").read_text().strip() in done.stdout
 
     counts = {(line["model"], line["size"]): line for line in record["counts"]}

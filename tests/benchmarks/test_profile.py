@@ -31,11 +31,11 @@ def network() -> nn.Module:
 
 def test_time_of_a_module_excludes_its_children(network):
     """The time of a child is not added to its parent."""
-    found = module_seconds(network, torch.rand(1, 3, 8, 8), rounds=5)
-    assert set(found) == {path for path, _ in network.named_modules()}
+    result = module_seconds(network, torch.rand(1, 3, 8, 8), rounds=5)
+    assert set(result) == {path for path, _ in network.named_modules()}
     for path, seconds in {"0": 0.06, "1": 0.02, "1.child": 0.03}.items():
-        assert seconds <= found[path] < seconds + 0.025
-    assert all(found[path] < 0.02 for path in ("", "0.child", "1.child.child"))
+        assert seconds <= result[path] < seconds + 0.025
+    assert all(result[path] < 0.02 for path in ("", "0.child", "1.child.child"))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
@@ -63,8 +63,8 @@ def test_operators_are_listed_with_their_calls(network):
 
 @pytest.mark.slow
 def test_profile_is_printed_and_written(tmp_path):
-    words = ["--quick", "--models", "NU", "--size", "48x32", "--rounds", "1", "--out", "p.md"]
-    done = run("benchmarks.profile", *words, cwd=tmp_path)
+    arguments = ["--quick", "--models", "NU", "--size", "48x32", "--rounds", "1", "--out", "p.md"]
+    done = run("benchmarks.profile", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "p.md").read_text() == done.stdout
     assert "## NU at 48x32" in done.stdout and "| sapnet::adaptive_filter | " in done.stdout

@@ -42,9 +42,9 @@ def test_first_run_is_discarded():
 def test_noisy_sample_is_repeated():
     """The machine is slow after the case, which is visible in the calibration after the sample."""
     machine = Machine(slow_from=16.5, slow_to=18.5)
-    found = machine.stopwatch().measure(machine.run("case", 10.0))
-    assert found.attempts == (Sample(10.0, 1.0, 2.0), Sample(10.0, 1.0, 1.0))
-    assert found.best(usual=1.0) == found.attempts[1]
+    result = machine.stopwatch().measure(machine.run("case", 10.0))
+    assert result.attempts == (Sample(10.0, 1.0, 2.0), Sample(10.0, 1.0, 1.0))
+    assert result.best(usual=1.0) == result.attempts[1]
 
 
 def test_sample_is_noisy_if_too_fast():
@@ -57,8 +57,8 @@ def test_repeats_are_bounded():
     """A machine that stays slow must not block the benchmark."""
     machine = Machine(slow_from=6.0)
     watch = machine.stopwatch(repeats=2)
-    found = watch.measure(machine.run("case", 10.0))
-    assert found.attempts == (Sample(20.0, 2.0, 2.0),) * 3
+    result = watch.measure(machine.run("case", 10.0))
+    assert result.attempts == (Sample(20.0, 2.0, 2.0),) * 3
 
 
 def test_repeats_are_bounded_in_time():
@@ -73,30 +73,30 @@ def test_cases_alternate_in_every_round():
     machine = Machine()
     calls = []
     cases = {name: machine.run(name, 1.0) for name in "abc"}
-    found = interleave(machine.stopwatch(), cases, 3, lambda name, _: calls.append(name))
+    result = interleave(machine.stopwatch(), cases, 3, lambda name, _: calls.append(name))
     ran = [name for name in machine.runs if name != "calibration"]
     assert ran == calls == [*"abc", *"cba", *"abc"]
-    assert {name: len(rounds) for name, rounds in found.items()} == {"a": 3, "b": 3, "c": 3}
+    assert {name: len(rounds) for name, rounds in result.items()} == {"a": 3, "b": 3, "c": 3}
 
 
 def test_noisy_samples_are_excluded_from_the_summary():
     """Of three rounds, one has only noisy attempts and is excluded."""
     calm, slow = Sample(10.0, 1.0, 1.0), Sample(30.0, 3.0, 3.0)
     rounds = [Round((calm,)), Round((slow, slow, slow)), Round((slow, Sample(12.0, 1.0, 1.1)))]
-    found = summarise(rounds, usual=1.0, tolerance=0.25)
-    assert found.seconds == Spread(10.0, 11.0, 12.0) and found.calibrated.low == 10.0
-    assert (found.rounds, found.noisy, found.repeated) == (3, 1, 3)
+    result = summarise(rounds, usual=1.0, tolerance=0.25)
+    assert result.seconds == Spread(10.0, 11.0, 12.0) and result.calibrated.low == 10.0
+    assert (result.rounds, result.noisy, result.repeated) == (3, 1, 3)
 
 
 def test_noisy_samples_are_used_if_there_are_no_others():
     slow = Round((Sample(30.0, 3.0, 3.0),))
-    found = summarise([slow, slow], usual=1.0, tolerance=0.25)
-    assert found.seconds.middle == 30.0 and found.calibrated.middle == 10.0 and found.noisy == 2
+    result = summarise([slow, slow], usual=1.0, tolerance=0.25)
+    assert result.seconds.middle == 30.0 and result.calibrated.middle == 10.0 and result.noisy == 2
 
 
 def test_ratio_is_computed_within_the_round():
     """If both cases are slower in a round, their ratio does not change."""
     a = [Round((Sample(s, 1.0, 1.0),)) for s in (1.1, 11.0)]
     b = [Round((Sample(s, 1.0, 1.0),)) for s in (1.0, 10.0)]
-    found = ratio(a, b, usual=1.0)
-    assert (found.low, found.middle, found.high) == pytest.approx((1.1, 1.1, 1.1))
+    result = ratio(a, b, usual=1.0)
+    assert (result.low, result.middle, result.high) == pytest.approx((1.1, 1.1, 1.1))

@@ -27,8 +27,8 @@ def test_the_page_quotes_the_command():
 
 
 def test_a_sweep_over_the_rows_of_table_4(tmp_path):
-    words = ["ablation=glob(net1*)", "network.stem=4", "network.channels=[4,4,6]", "height=64"]
-    done = run("sapnet", "count", "--multirun", *words, f"hydra.sweep.dir={tmp_path}", cwd=tmp_path)
+    arguments = ["ablation=glob(net1*)", "network.stem=4", "network.channels=[4,4,6]", "height=64"]
+    done = run("sapnet", "count", "--multirun", *arguments, f"hydra.sweep.dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     net10, net11 = (json.loads((tmp_path / job / "cost.json").read_text()) for job in "01")
     assert net10["height"] == 64 and net10["flops"] > 0 and net11["flops"] != net10["flops"]
@@ -47,19 +47,19 @@ TINY = ("network.stem=4", "network.channels=[4,4,6]", "network.encoder_blocks=1"
 
 
 @pytest.mark.parametrize(
-    "words", [("network=sapnet", "sampling=nu", *TINY), ("network=srn", "network.channels=[4,4,6]")]
+    "arguments", [("network=sapnet", "sampling=nu", *TINY), ("network=srn", "network.channels=[4,4,6]")]
 )
-def test_measured_figures_stand_beside_the_counted(words, tmp_path):
+def test_measured_figures_stand_beside_the_counted(arguments, tmp_path):
     """The image at full resolution is held in many copies of 4 bytes: the peak must grow as the image does."""
     peaks = []
     for size in (256, 512):
-        words_here = [*words, "measure=true", f"height={size}", f"width={size}", f"hydra.run.dir={tmp_path}"]
-        done = run("sapnet", "count", *words_here, cwd=tmp_path)
+        all_arguments = [*arguments, "measure=true", f"height={size}", f"width={size}", f"hydra.run.dir={tmp_path}"]
+        done = run("sapnet", "count", *all_arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        found = json.loads((tmp_path / "cost.json").read_text())
-        measured = found["measured"]
+        result = json.loads((tmp_path / "cost.json").read_text())
+        measured = result["measured"]
         assert measured["height"] == size and measured["seconds"] > 0 and measured["device"] == "cpu"
-        assert measured["parameter_bytes"] == 4 * found["parameters"]
+        assert measured["parameter_bytes"] == 4 * result["parameters"]
         assert f"; {measured['seconds']:.3f} s, median of {len(measured['times'])}." in done.stdout
         if measured["peak_bytes"] is None:
             assert "peak memory not measured here" in done.stdout
@@ -77,8 +77,8 @@ def test_a_count_alone_measures_nothing(tmp_path):
 
 
 def test_a_table_can_be_measured(tmp_path):
-    words = ["table=table5", "measure=true", *TINY, "height=32", "width=48"]
-    done = run("sapnet", "count", *words, cwd=tmp_path)
+    arguments = ["table=table5", "measure=true", *TINY, "height=32", "width=48"]
+    done = run("sapnet", "count", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     head, rows = done.stdout.split("\n| --- ")
     assert head.endswith("| peak memory, MiB | seconds |") and done.stdout.rstrip().endswith("beside the parameters.")

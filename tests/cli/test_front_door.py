@@ -14,9 +14,9 @@ from sapnet.cli import COMMANDS, module_name, overview, unknown_command_message
 from tests.integration.conftest import ROOT, run
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
-def test_all_commands_are_listed_one_line_each(words, tmp_path):
-    done = run("sapnet", *words, cwd=tmp_path)
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_all_commands_are_listed_one_line_each(arguments, tmp_path):
+    done = run("sapnet", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for name, summary in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(summary)}$", done.stdout, re.M)
@@ -37,11 +37,11 @@ def test_a_command_only_composes_calls_and_reports():
         assert len(lines) <= 65, name
 
 
-@pytest.mark.parametrize("words", ["[]", "['--help']", "['trian']", "['-sc', 'query=bash']"])
-def test_the_list_needs_no_library_that_takes_seconds(words):
+@pytest.mark.parametrize("arguments", ["[]", "['--help']", "['trian']", "['-sc', 'query=bash']"])
+def test_the_list_needs_no_library_that_takes_seconds(arguments):
     """The time itself depends on the machine; what costs it is the import of these."""
     heavy = "{'torch', 'pytorch_lightning', 'numpy', 'albumentations', 'wandb'}"
-    code = f"import sys; from sapnet import cli; sys.argv[1:] = {words}\ntry: cli.main()\nexcept SystemExit: pass\n"
+    code = f"import sys; from sapnet import cli; sys.argv[1:] = {arguments}\ntry: cli.main()\nexcept SystemExit: pass\n"
     code += f"assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COMP_LINE": "sapnet train mod"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -49,7 +49,7 @@ def test_the_list_needs_no_library_that_takes_seconds(words):
 
 
 @pytest.mark.parametrize(
-    ("word", "sentence"),
+    ("argument", "sentence"),
     [
         ("trian", "trian: there is no such command; did you mean train? sapnet --help lists them all."),
         ("check_data", "check_data: there is no such command; did you mean check-data? sapnet --help lists them all."),
@@ -57,10 +57,10 @@ def test_the_list_needs_no_library_that_takes_seconds(words):
         ("steps=3", "steps=3: there is no such command; sapnet --help lists them all."),
     ],
 )
-def test_an_unknown_command_ends_in_one_sentence(word, sentence, tmp_path):
-    done = run("sapnet", word, "seed=0", cwd=tmp_path)
+def test_an_unknown_command_ends_in_one_sentence(argument, sentence, tmp_path):
+    done = run("sapnet", argument, "seed=0", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{sentence}\n")
-    assert unknown_command_message(word) == sentence and not list(tmp_path.iterdir())
+    assert unknown_command_message(argument) == sentence and not list(tmp_path.iterdir())
 
 
 def test_words_without_a_command_are_refused_outside_of_a_training_on_several_devices(tmp_path):

@@ -74,16 +74,16 @@ def test_a_full_disk_is_one_sentence(configs):
     assert (program.returncode, out) == (1, "") and is_one_sentence(err) and "File too large" in err
 
 
-@pytest.mark.parametrize(("signum", "word"), [(signal.SIGTERM, "Terminated"), (signal.SIGINT, "Interrupted")])
+@pytest.mark.parametrize(("signum", "name"), [(signal.SIGTERM, "Terminated"), (signal.SIGINT, "Interrupted")])
 @pytest.mark.parametrize("mode", [["act=wait"], ["act=wait,return", "-m"], ["act=swallow,return", "-m"]])
-def test_a_signal_is_a_sentence_and_its_exit_code(configs, signum, word, mode):
+def test_a_signal_is_a_sentence_and_its_exit_code(configs, signum, name, mode):
     """In a multirun it ends the sweep."""
     with run_program(configs, "input=x", *mode) as program:
         assert program.stdout.readline() == "waiting\n"
         for _ in range(2):  # as from a terminal and a parent process
             program.send_signal(signum)
         out, err = program.communicate(timeout=30)
-    assert (program.returncode, err) == (128 + signum, f"{word}; saved files are kept in the run folder.\n")
+    assert (program.returncode, err) == (128 + signum, f"{name}; saved files are kept in the run folder.\n")
     assert out == "", "the next job has begun"
 
 

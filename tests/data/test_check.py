@@ -71,11 +71,11 @@ def test_exit_code_is_1_if_there_are_problems(tmp_path: Path) -> None:
     from tests.integration.conftest import run
 
     LAYOUTS["gopro"](tmp_path / "set")
-    words = ("sapnet", "check-data", "data.root=set", "data.blur=blur", "hydra.run.dir=out")
-    done = run(*words, cwd=tmp_path)
+    arguments = ("sapnet", "check-data", "data.root=set", "data.blur=blur", "hydra.run.dir=out")
+    done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "folder, train: 6 pairs, 12 files decoded" in done.stdout and "problems: 0" in done.stdout
-    done = run(*words, "data=gopro", cwd=tmp_path)
+    done = run(*arguments, "data=gopro", cwd=tmp_path)
     assert done.returncode == 1 and "published" in done.stdout and "Traceback" not in done.stderr
     assert "GOPR0862_11_00                 2          77   <-" in done.stdout
     assert done.stderr.strip().splitlines()[-1].startswith("gopro: the report above names 2 problems")

@@ -37,9 +37,9 @@ def test_validation_can_be_disabled_or_configured(gopro: Path, reds: Path) -> No
     without = FolderData(gopro, crop=8, val_share=0.0, workers=0)
     without.setup("fit")
     assert len(without.whole_images("train")) == 12 and without.val_dataloader() == []
-    found = FolderData(reds, crop=8, workers=0)
-    found.setup("fit")
-    assert len(found.whole_images("train")) == 6 and len(found.whole_images("val")) == 6
+    data = FolderData(reds, crop=8, workers=0)
+    data.setup("fit")
+    assert len(data.whole_images("train")) == 6 and len(data.whole_images("val")) == 6
     given = {"blurred": str(reds / "test" / "test_blur"), "sharp": str(reds / "test" / "test_sharp")}
     named = FolderData(gopro, val=given, crop=8, workers=0)
     named.setup("fit")

@@ -92,7 +92,7 @@ def test_flipped_byte_in_a_png_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", [read_image, read_size])
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (None, "cannot read"),
         (b"", "empty file"),
@@ -103,11 +103,11 @@ def test_flipped_byte_in_a_png_is_rejected(tmp_path: Path) -> None:
         (encoded(Image.new("RGB", (4, 4)), format="GIF"), "not a readable image"),
     ],
 )
-def test_unsupported_file_is_rejected(tmp_path: Path, read, content: bytes | None, words: str) -> None:
+def test_unsupported_file_is_rejected(tmp_path: Path, read, content: bytes | None, message: str) -> None:
     path = tmp_path / "odd.png"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=words) as error:
+    with pytest.raises(UserError, match=message) as error:
         read(path)
     assert str(path) in str(error.value)
 

@@ -114,7 +114,7 @@ def test_loading_does_not_change_the_global_random_state() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"samples": 8}, "samples=7 and this run has samples=8"),
         ({"batch": 3}, "batch=2 and this run has batch=3"),
@@ -122,9 +122,9 @@ def test_loading_does_not_change_the_global_random_state() -> None:
         ({"ranks": 2}, "ranks=1 and this run has ranks=2"),
     ],
 )
-def test_state_of_a_different_order_is_rejected(change: dict[str, int], words: str) -> None:
+def test_state_of_a_different_order_is_rejected(change: dict[str, int], message: str) -> None:
     state = ResumableLoader(Keys(7), 2, seed=3).state_dict()
     settings = {"batch": 2, "seed": 3} | {key: value for key, value in change.items() if key != "samples"}
     other = ResumableLoader(Keys(change.get("samples", 7)), **settings)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         other.load_state_dict(state)

@@ -99,10 +99,10 @@ def test_gopro_with_different_kinds_of_blur_per_sequence_is_rejected(gopro: Path
         find_pairs(gopro, "test", "blur")
 
 
-@pytest.mark.parametrize(("lost", "words"), [("sharp", "no folder 'sharp'"), ("blur", "none of blur, blur_gamma")])
-def test_incomplete_gopro_is_rejected(gopro: Path, lost: str, words: str) -> None:
+@pytest.mark.parametrize(("lost", "message"), [("sharp", "no folder 'sharp'"), ("blur", "none of blur, blur_gamma")])
+def test_incomplete_gopro_is_rejected(gopro: Path, lost: str, message: str) -> None:
     shutil.rmtree(gopro / "train" / "GOPRtrain_02" / lost)
-    with pytest.raises(UserError, match=rf"GOPRtrain_02 .*{words}.*complete the download"):
+    with pytest.raises(UserError, match=rf"GOPRtrain_02 .*{message}.*complete the download"):
         find_pairs(gopro, "train")
 
 

@@ -102,7 +102,7 @@ def test_gamma_changes_only_the_blurred_image(scenes: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "word"),
+    ("change", "message"),
     [
         ({"split": "valid"}, "train, val, test"),
         ({"count": 0}, "scenes is 0"),
@@ -112,8 +112,8 @@ def test_gamma_changes_only_the_blurred_image(scenes: Callable) -> None:
         ({"distribution": "local"}, "distribution is 'local': choose one of synthetic, synthetic_local"),
     ],
 )
-def test_arguments_out_of_range_are_rejected(change: dict, word: str, scenes: Callable) -> None:
-    with pytest.raises(UserError, match=word):
+def test_arguments_out_of_range_are_rejected(change: dict, message: str, scenes: Callable) -> None:
+    with pytest.raises(UserError, match=message):
         scenes(**change)
 
 

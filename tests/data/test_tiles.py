@@ -45,7 +45,7 @@ def test_tiles_cover_their_images(hd: Path, tmp_path: Path) -> None:
     for kind in ("blur", "sharp"):
         whole, seen = read_image(source / kind / "000002.png"), np.zeros((72, 128), bool)
         for path in sorted((sequence / kind).glob("000002_*.png")):
-            y, x = (int(word) for word in path.stem.split("_")[1:])
+            y, x = (int(part) for part in path.stem.split("_")[1:])
             np.testing.assert_array_equal(read_image(path), whole[y : y + 51, x : x + 51])
             seen[y : y + 51, x : x + 51] = True
         assert seen.all()
@@ -105,8 +105,8 @@ def test_tiles_with_other_settings_are_rejected(hd: Path, tmp_path: Path) -> Non
 
 
 def command(root: Path, out: Path) -> list[str]:
-    words = ("--size", "51", "--step", "4", "--blur", "blur", "--workers", "2")
-    return [sys.executable, "-m", "sapnet", "tiles", str(root), str(out), *words]
+    arguments = ("--size", "51", "--step", "4", "--blur", "blur", "--workers", "2")
+    return [sys.executable, "-m", "sapnet", "tiles", str(root), str(out), *arguments]
 
 
 @pytest.fixture
@@ -133,12 +133,12 @@ def test_killed_command_is_continued_with_the_same_tiles(hd: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "882 tiles of 51x51" in done.stdout
     assert cut_tiles(hd, tmp_path / "other", 51, 4, "blur") == 882 == 6 * Plan(51, 4, "blur").tiles(72, 128)
-    ours, theirs = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*.png")} for f in (out, tmp_path / "other"))
-    assert {name: data for name, data in ours.items() if not name.name.startswith(".")} == theirs
+    ours, other = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*.png")} for f in (out, tmp_path / "other"))
+    assert {name: data for name, data in ours.items() if not name.name.startswith(".")} == other
 
 
 def test_command_reports_errors_in_one_line(tmp_path: Path, environment: dict) -> None:
-    words = [sys.executable, "-m", "sapnet", "tiles", str(tmp_path / "absent"), str(tmp_path / "out")]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    arguments = [sys.executable, "-m", "sapnet", "tiles", str(tmp_path / "absent"), str(tmp_path / "out")]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not (tmp_path / "out").exists()

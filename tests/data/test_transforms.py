@@ -95,6 +95,6 @@ def test_crop_can_be_the_whole_image() -> None:
 @pytest.mark.parametrize("small", [(63, 200), (200, 63)])
 def test_image_smaller_than_the_crop_is_rejected(small: tuple[int, int]) -> None:
     check_crop(Coordinates([(64, 64)]), 64)
-    words = rf"folder/image1\.png is {small[1]}x{small[0]}, smaller than the crop of 64x64: set data\.crop to 63"
-    with pytest.raises(UserError, match=words):
+    message = rf"folder/image1\.png is {small[1]}x{small[0]}, smaller than the crop of 64x64: set data\.crop to 63"
+    with pytest.raises(UserError, match=message):
         check_crop(Coordinates([(64, 64), small]), 64)

@@ -133,4 +133,4 @@ torch.distributed.destroy_process_group()
         out, error = process.communicate(timeout=120)
         assert process.returncode == 0, error
         expected = [own.mean(), own.mean(), values.mean(), own.mean()]
-        assert [float(word) for word in out.split()] == pytest.approx([value.item() for value in expected], rel=1e-6)
+        assert [float(text) for text in out.split()] == pytest.approx([value.item() for value in expected], rel=1e-6)

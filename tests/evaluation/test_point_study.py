@@ -70,7 +70,12 @@ def test_budgets_and_samplers_are_measured_and_the_network_is_unchanged():
     assert len({row["psnr"] for row in result["budgets"]}) == len(result["budgets"]), "a budget without effect"
     assert json.loads(json.dumps(result)) == result
     text = point_study.as_markdown(result)
-    assert text.startswith(result["words"]) and "| no points |" in text and "| -90% |" in text and "| random |" in text
+    assert (
+        text.startswith(result["conclusion"])
+        and "| no points |" in text
+        and "| -90% |" in text
+        and "| random |" in text
+    )
     assert result == point_study.study(network, items, CPU), "not deterministic"
 
 
@@ -146,7 +151,7 @@ def test_conclusion_of_points_without_effect():
             torch.nn.init.zeros_(module.project.bias)
     result = point_study.study(network, make_items(), CPU)
     assert len({round(row["psnr"], 9) for row in result["budgets"]}) == 1
-    assert result["words"].startswith(
+    assert result["conclusion"].startswith(
         "PSNR without any points equals PSNR at the budget: the sampled points do nothing"
     )
 

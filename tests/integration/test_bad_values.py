@@ -75,7 +75,7 @@ def test_a_full_disk_ends_a_training_with_a_message(limit, tmp_path):
 
 def test_a_full_disk_ends_a_restoration_with_a_message(trained, tmp_path):
     photo(tmp_path / "p.png")
-    words = ["sapnet", "deblur", "p.png", "-o", "o.png", "-c", f"{trained}/checkpoints/last.ckpt"]
-    done = run_limited(100, *words, cwd=tmp_path)
+    command_line = ["sapnet", "deblur", "p.png", "-o", "o.png", "-c", f"{trained}/checkpoints/last.ckpt"]
+    done = run_limited(100, *command_line, cwd=tmp_path)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "o.png" in done.stderr and {path.name for path in tmp_path.iterdir()} == {"p.png"}

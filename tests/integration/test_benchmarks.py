@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 def test_results_record_partial_data_and_validation_on_test_images(tmp_path: Path) -> None:
     LAYOUTS["gopro"](tmp_path / "gopro", lambda path: picture(path, 40, 48))
     LAYOUTS["realblur_j"](tmp_path / "realblur", lambda path: picture(path, 40, 48))
-    words = [word for word in TINY if not word.startswith("data.")] + ["data.crop=32", "data.workers=0"]
-    gopro = ["data=gopro", "data.root=gopro", "data.blur=blur", *words, "hydra.run.dir=run"]
+    arguments = [argument for argument in TINY if not argument.startswith("data.")] + ["data.crop=32", "data.workers=0"]
+    gopro = ["data=gopro", "data.root=gopro", "data.blur=blur", *arguments, "hydra.run.dir=run"]
     done = run("sapnet", "train", *gopro, cwd=tmp_path)
     assert done.returncode == 1
     assert "GoPro, train: 6 of 2103 pairs are in gopro (GOPR0372_07_00 2 of 100" in done.stderr.splitlines()[-1]

@@ -60,9 +60,9 @@ def test_training_writes_config_checkpoints_metrics_and_results(trained):
 
 
 def test_an_interrupted_evaluation_is_resumed(trained, tmp_path):
-    words = ["sapnet", "evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
-    words += [word for word in TINY if word.startswith("data.")]
-    done = run(*words, cwd=tmp_path)
+    command_line = ["sapnet", "evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
+    command_line += [override for override in TINY if override.startswith("data.")]
+    done = run(*command_line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"checkpoint: best, of step {steps_of(trained / 'checkpoints' / 'best.ckpt')}" in done.stdout + done.stderr
     first = lines(tmp_path / "results.jsonl")
@@ -71,21 +71,21 @@ def test_an_interrupted_evaluation_is_resumed(trained, tmp_path):
         assert line["stage_psnr"] == pytest.approx(expected_line["stage_psnr"], abs=1e-9)
     # Interrupted after one image, in the middle of the next line.
     (tmp_path / "results.jsonl").write_text(json.dumps(first[0]) + "\n" + json.dumps(first[1])[:40])
-    assert run(*words, cwd=tmp_path).returncode == 0
+    assert run(*command_line, cwd=tmp_path).returncode == 0
     resumed = lines(tmp_path / "results.jsonl")
     assert resumed[0] == first[0] and resumed[1]["stage_psnr"] == first[1]["stage_psnr"]
 
 
 def test_a_repeated_evaluation_writes_only_missing_images(trained, tmp_path):
     (tmp_path / "results.jsonl").write_bytes((trained / "results.jsonl").read_bytes())
-    words = ["sapnet", "evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
-    words += [*(word for word in TINY if word.startswith("data.")), "save_images=true"]
-    done = run(*words, cwd=tmp_path)
+    command_line = ["sapnet", "evaluate", f"checkpoint={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
+    command_line += [*(override for override in TINY if override.startswith("data.")), "save_images=true"]
+    done = run(*command_line, cwd=tmp_path)
     assert done.returncode == 0 and "nothing is evaluated again" in done.stdout + done.stderr, done.stderr
     assert (tmp_path / "results.jsonl").read_bytes() == (trained / "results.jsonl").read_bytes()
     (folder,) = (tmp_path / "images").iterdir()
     assert sorted(path.name for path in (folder / "test").iterdir()) == ["000000.png", "000001.png"]
-    done = run(*words, "data.scene_seed=1", cwd=tmp_path)
+    done = run(*command_line, "data.scene_seed=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
     assert [line["name"] for line in first] == [line["name"] for line in second]
@@ -95,8 +95,10 @@ def test_a_repeated_evaluation_writes_only_missing_images(trained, tmp_path):
 
 def test_results_of_different_windows_are_separate(trained_nu, tmp_path):
     (tmp_path / "results.jsonl").write_bytes((trained_nu / "results.jsonl").read_bytes())
-    words = ["sapnet", "evaluate", f"checkpoint={trained_nu}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
-    done = run(*words, *(word for word in TINY if word.startswith("data.")), "window=32", cwd=tmp_path)
+    command_line = ["sapnet", "evaluate", f"checkpoint={trained_nu}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}"]
+    done = run(
+        *command_line, *(override for override in TINY if override.startswith("data.")), "window=32", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     whole, local = lines(tmp_path / "results.jsonl")[:2], lines(tmp_path / "results.jsonl")[2:]
     assert [line["window"] for line in whole + local] == [None, None, 32, 32]
@@ -108,19 +110,19 @@ def test_results_of_different_windows_are_separate(trained_nu, tmp_path):
 
 def test_a_study_of_points_writes_numbers_a_picture_and_a_summary(trained_nu, tmp_path):
     """`study=true` is the study of the policy."""
-    words = ["sapnet", "evaluate", f"checkpoint={trained_nu}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
-    words += [word for word in TINY if word.startswith("data.")]
-    done = run(*words, "study=points", cwd=tmp_path)
+    command_line = ["sapnet", "evaluate", f"checkpoint={trained_nu}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
+    command_line += [override for override in TINY if override.startswith("data.")]
+    done = run(*command_line, "study=points", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "points.json").read_text())
-    assert found["images"] == 2 and found["points_db"].keys() == {"learned", "random", "extent", "none"}
-    assert found["words"] in done.stdout + done.stderr and "| no points |" in done.stdout + done.stderr
-    assert len(found["signal_to_noise"]) == 4 and len(found["values"]) == 4 and not found["skipped"]
+    result = json.loads((tmp_path / "points.json").read_text())
+    assert result["images"] == 2 and result["points_db"].keys() == {"learned", "random", "extent", "none"}
+    assert result["conclusion"] in done.stdout + done.stderr and "| no points |" in done.stdout + done.stderr
+    assert len(result["signal_to_noise"]) == 4 and len(result["values"]) == 4 and not result["skipped"]
     own = [line["stage_psnr"][-1] for line in lines(tmp_path / "results.jsonl")]
-    assert found["points_db"]["learned"]["psnr"] == pytest.approx(np.mean(own), abs=1e-9)
+    assert result["points_db"]["learned"]["psnr"] == pytest.approx(np.mean(own), abs=1e-9)
     assert Image.open(tmp_path / "points.png").size[0] > 1000
     assert not (tmp_path / "policy.json").exists()
-    done = run(*words, "study=true", cwd=tmp_path)
+    done = run(*command_line, "study=true", cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / "policy.json").is_file(), done.stderr
 
 
@@ -153,8 +155,15 @@ def test_a_multirun_writes_one_folder_per_job(tmp_path):
 
 def test_two_processes_share_training_and_evaluation(tmp_path):
     """With `trainer=ddp` on CPUs each test image is restored by one of the processes."""
-    words = [*TINY, "sampling=nu", "trainer=ddp", "trainer.devices=2", "data.test=5", f"hydra.run.dir={tmp_path}/run"]
-    done = run("sapnet", "train", *words, cwd=tmp_path)
+    command_line = [
+        *TINY,
+        "sampling=nu",
+        "trainer=ddp",
+        "trainer.devices=2",
+        "data.test=5",
+        f"hydra.run.dir={tmp_path}/run",
+    ]
+    done = run("sapnet", "train", *command_line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = [line["name"] for line in lines(tmp_path / "run" / "results.jsonl")]
     assert len(names) == len(set(names)) == 5
@@ -228,16 +237,16 @@ def test_the_demo_reports_the_value_of_its_points(tmp_path):
     assert {"gain_db", "policy_auc_error", "policy_auc_extent"} <= summary.keys()
     assert f"{summary['seconds']:.3f} s per image" in done.stdout + done.stderr, "not the time of the whole run"
     assert summary["seconds"] < 1 < summary["run_seconds"] and summary["checkpoint_kind"] == "best"
-    assert summary["policy"]["worth"]["words"] in done.stdout + done.stderr
+    assert summary["policy"]["worth"]["conclusion"] in done.stdout + done.stderr
     assert (tmp_path / "out" / "demo.png").stat().st_size > 1000
 
 
 def test_a_study_follows_the_training(tmp_path):
-    words = [*TINY, "sampling=nu", "data.size=64", "study=map", "evaluate_checkpoint=last", "hydra.run.dir=out"]
-    done = run("sapnet", "train", *words, cwd=tmp_path)
+    command_line = [*TINY, "sampling=nu", "data.size=64", "study=map", "evaluate_checkpoint=last", "hydra.run.dir=out"]
+    done = run("sapnet", "train", *command_line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (line, *_) = lines(tmp_path / "out" / "results.jsonl")
     assert (line["checkpoint_kind"], line["generator_steps"]) == ("last", 3)
-    found = json.loads((tmp_path / "out" / "policy.json").read_text())
-    assert {row["truth"] for row in found["agreement"]} == {"error", "extent"}
-    assert [row["inference"] for row in found["inference"]] == ["top", "dither", "draw"]
+    result = json.loads((tmp_path / "out" / "policy.json").read_text())
+    assert {row["truth"] for row in result["agreement"]} == {"error", "extent"}
+    assert [row["inference"] for row in result["inference"]] == ["top", "dither", "draw"]

@@ -24,8 +24,8 @@ def test_available_data_is_measured_once_and_missing_data_is_reported(tmp_path: 
     LAYOUTS["hide"](tmp_path / "data" / "HIDE", lambda path: picture(path, 40, 48))
     checkpoint = trained / "checkpoints" / "last.ckpt"
     (tmp_path / "broken.ckpt").write_text("no checkpoint")
-    words = ["data_root=data", f"checkpoints=[{checkpoint}]"]
-    done = run("sapnet", "compare", "table=1", *words, cwd=tmp_path)
+    arguments = ["data_root=data", f"checkpoints=[{checkpoint}]"]
+    done = run("sapnet", "compare", "table=1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text, lines = table(tmp_path, 1)
     assert text in done.stdout and "4 of 1111" in text and "not trained" in text
@@ -57,8 +57,8 @@ def test_available_data_is_measured_once_and_missing_data_is_reported(tmp_path: 
 def test_official_and_derived_images_are_separate(real_data: Path, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "GOPRO_Large").symlink_to((real_data / "GOPRO_Large").resolve())
-    words = ["table=1", "data_root=data", f"checkpoints=[{trained / 'checkpoints' / 'last.ckpt'}]"]
-    done = run("sapnet", "compare", *words, cwd=tmp_path)
+    arguments = ["table=1", "data_root=data", f"checkpoints=[{trained / 'checkpoints' / 'last.ckpt'}]"]
+    done = run("sapnet", "compare", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text, lines = table(tmp_path, 1)
     official, derived = (line for line in lines if "psnr_db" in line)

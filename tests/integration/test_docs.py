@@ -25,11 +25,11 @@ def commands() -> list[tuple[str, str, str]]:
     return commands
 
 
-@pytest.mark.parametrize(("page", "name", "words"), commands())
-def test_a_command_of_the_documentation_composes(page, name, words):
-    words = [word for word in shlex.split(words) if "=" in word and not word.endswith("=...")]
+@pytest.mark.parametrize(("page", "name", "arguments"), commands())
+def test_a_command_of_the_documentation_composes(page, name, arguments):
+    arguments = [argument for argument in shlex.split(arguments) if "=" in argument and not argument.endswith("=...")]
     first = []
-    for override in OverridesParser.create().parse_overrides(words):
+    for override in OverridesParser.create().parse_overrides(arguments):
         values = override.sweep_iterator() if override.is_sweep_override() and "glob" not in override.input_line else []
         value = next(iter(values), None)
         if "glob" not in override.input_line:

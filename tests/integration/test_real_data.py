@@ -8,7 +8,7 @@ from PIL import Image
 from tests.integration.conftest import TINY, run
 
 pytestmark = pytest.mark.slow
-MODEL = [word for word in TINY if not word.startswith("data.")]
+MODEL = [argument for argument in TINY if not argument.startswith("data.")]
 
 
 @pytest.mark.parametrize("name", ["GOPRO_Large", "REDS_180p"])
@@ -29,8 +29,8 @@ def test_training_and_evaluation_on_a_folder(name, real_data, tmp_path):
 
 def test_a_whole_hd_photo_is_restored(real_data, trained_nu, tmp_path):
     photo = real_data / "GOPRO_Large" / "test" / "GOPR0384_11_00" / "blur" / "000001.png"
-    words = [str(photo), "-o", "sharp.png", "-c", str(trained_nu / "checkpoints" / "last.ckpt"), "--show-points"]
-    done = run("sapnet", "deblur", *words, cwd=tmp_path)
+    arguments = [str(photo), "-o", "sharp.png", "-c", str(trained_nu / "checkpoints" / "last.ckpt"), "--show-points"]
+    done = run("sapnet", "deblur", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for name in ("sharp.png", "sharp_points_2.png", "sharp_points_3.png"):
         assert Image.open(tmp_path / name).size == (1280, 720)

@@ -26,7 +26,7 @@ def folder_of(root, table, row, **more):
 
 
 def test_a_study_is_trained_once_and_rendered(tmp_path):
-    words = [
+    arguments = [
         "sapnet",
         "reproduce",
         "table=controls",
@@ -35,7 +35,7 @@ def test_a_study_is_trained_once_and_rendered(tmp_path):
         f"root={tmp_path}/out",
         "seeds=[0]",
     ]
-    done = run(*words, cwd=tmp_path)
+    done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / "controls" / "smoke"
     table = (folder / "table.md").read_text()
@@ -45,36 +45,36 @@ def test_a_study_is_trained_once_and_rendered(tmp_path):
     assert lines["NU-oracle"]["images"] == 3
     checkpoint = folder_of(tmp_path / "out", "controls", "NU-oracle") / "checkpoints" / "last.ckpt"
     modified = checkpoint.stat().st_mtime_ns
-    assert run(*words, cwd=tmp_path).returncode == 0
+    assert run(*arguments, cwd=tmp_path).returncode == 0
     assert checkpoint.stat().st_mtime_ns == modified
 
 
 def test_kept_results_are_not_trained_again(tmp_path):
     """The tables are the same in another folder."""
-    words, kept = ["sapnet", "reproduce", "table=1", "scale=smoke", "row=Ours_u_b"], f"results={tmp_path}/kept"
-    done = run(*words, kept, f"root={tmp_path}/out", cwd=tmp_path)
+    arguments, kept = ["sapnet", "reproduce", "table=1", "scale=smoke", "row=Ours_u_b"], f"results={tmp_path}/kept"
+    done = run(*arguments, kept, f"root={tmp_path}/out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = [line["image"] for line in read_table(tmp_path / "kept" / "table1_smoke_images.csv")]
     assert len(names) == 3 and names == sorted(names)
-    again = run(*words, kept, f"root={tmp_path}/elsewhere", cwd=tmp_path)
+    again = run(*arguments, kept, f"root={tmp_path}/elsewhere", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     for name in ("table.md", "table.csv", "runs.csv", "images.csv"):
         here, there = (tmp_path / root / "table1" / "smoke" / name for root in ("elsewhere", "out"))
         assert here.read_bytes() == there.read_bytes(), name
     assert "| Ours_u_b | no result" not in done.stdout
     assert not list((tmp_path / "elsewhere").glob("runs/*")), "nothing is trained again"
-    part = run(*words, kept, f"root={tmp_path}/part", "seeds=[1]", cwd=tmp_path)
+    part = run(*arguments, kept, f"root={tmp_path}/part", "seeds=[1]", cwd=tmp_path)
     assert part.returncode == 1 and "leave out seeds, overrides" in part.stderr.splitlines()[-1]
 
 
 def test_tables_share_runs_and_may_test_on_other_data(tmp_path):
     """Net11 of Table 4 is NU of Table 5, which tests on another synthetic set at this scale."""
     root = tmp_path / "out"
-    words = ["scale=smoke", f"root={root}"]
-    assert run("sapnet", "reproduce", "table=4", "row=Net11", *words, cwd=tmp_path).returncode == 0
+    arguments = ["scale=smoke", f"root={root}"]
+    assert run("sapnet", "reproduce", "table=4", "row=Net11", *arguments, cwd=tmp_path).returncode == 0
     checkpoint = folder_of(root, "table4", "Net11") / "checkpoints" / "last.ckpt"
     modified = checkpoint.stat().st_mtime_ns
-    done = run("sapnet", "reproduce", "table=5", "row=NU", *words, cwd=tmp_path)
+    done = run("sapnet", "reproduce", "table=5", "row=NU", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((root / "runs").iterdir())) == 1 and checkpoint.stat().st_mtime_ns == modified
     lines = {line["row"]: line for line in json.loads((root / "table5" / "smoke" / "table.json").read_text())["lines"]}
@@ -82,29 +82,29 @@ def test_tables_share_runs_and_may_test_on_other_data(tmp_path):
 
 
 def test_missing_data_of_the_paper_scale_is_a_user_error(tmp_path):
-    words = ["sapnet", "reproduce", "table=4", "scale=paper", "row=Net9", f"root={tmp_path}/out"]
-    done = run(*words, cwd=tmp_path)
+    arguments = ["sapnet", "reproduce", "table=4", "scale=paper", "row=Net9", f"root={tmp_path}/out"]
+    done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 1 and "data_root=FOLDER" in done.stderr.splitlines()[-1]
-    done = run(*words, f"data_root={tmp_path}/none", cwd=tmp_path)
+    done = run(*arguments, f"data_root={tmp_path}/none", cwd=tmp_path)
     assert done.returncode == 1 and "GOPRO_Large" in done.stderr.splitlines()[-1]
 
 
 def test_a_failed_training_is_not_done(tmp_path):
-    words = ["sapnet", "reproduce", "table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
-    done = run(*words, 'overrides=["data.crop=512"]', cwd=tmp_path)
+    arguments = ["sapnet", "reproduce", "table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
+    done = run(*arguments, 'overrides=["data.crop=512"]', cwd=tmp_path)
     assert done.returncode == 1 and "crop" in done.stderr.splitlines()[-1]
     folder = tmp_path / "out" / "controls" / "smoke"
     assert "| U | no result yet" in (folder / "table.md").read_text()
     assert not list((tmp_path / "out" / "runs").glob("*/done.json"))
-    assert run(*words, cwd=tmp_path).returncode == 0
+    assert run(*arguments, cwd=tmp_path).returncode == 0
     assert "no result yet" not in (folder / "table.md").read_text().split("| U |")[1].split("|")[0]
 
 
 def test_a_killed_study_is_resumed(tmp_path):
     """The training continues without its parent process; the second start waits for it."""
-    words = ["table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
+    arguments = ["table=controls", "scale=smoke", "row=U", f"root={tmp_path}/out", "seeds=[0]"]
     longer = 'overrides=["steps=600","validate_every=300"]'
-    command = [sys.executable, "-m", "sapnet", "reproduce", *words, longer]
+    command = [sys.executable, "-m", "sapnet", "reproduce", *arguments, longer]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as study:
         deadline = time.monotonic() + 120
@@ -113,7 +113,7 @@ def test_a_killed_study_is_resumed(tmp_path):
             time.sleep(0.05)
         study.kill()
     assert not list((tmp_path / "out").glob("runs/*/done.json"))
-    done = run("sapnet", "reproduce", *words, longer, cwd=tmp_path)
+    done = run("sapnet", "reproduce", *arguments, longer, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "out" / "runs").iterdir()
     with open(folder / "metrics.csv") as file:
@@ -125,13 +125,13 @@ def test_a_killed_study_is_resumed(tmp_path):
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_a_checkpoint_and_ends_the_study(tmp_path, signum, code):
     """The row is then resumed."""
-    words = ["table=controls", "scale=smoke", f"root={tmp_path}/out", "seeds=[0]", "row=U"]
+    arguments = ["table=controls", "scale=smoke", f"root={tmp_path}/out", "seeds=[0]", "row=U"]
     longer = 'overrides=["steps=150","validate_every=150","trainer.log_every_n_steps=1"]'
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     reset = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - children of background jobs ignore it
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "preexec_fn": reset}
     study = subprocess.Popen(
-        [sys.executable, "-m", "sapnet", "reproduce", *words, longer], cwd=tmp_path, env=environment, **pipes
+        [sys.executable, "-m", "sapnet", "reproduce", *arguments, longer], cwd=tmp_path, env=environment, **pipes
     )
     deadline = time.monotonic() + 240
     while not list((tmp_path / "out").glob("runs/*/metrics.csv")):
@@ -146,7 +146,7 @@ def test_a_signal_saves_a_checkpoint_and_ends_the_study(tmp_path, signum, code):
     saved = list((tmp_path / "out").glob("runs/*/checkpoints/last.ckpt"))
     assert len(saved) == 1 and not list((tmp_path / "out").glob("runs/*/done.json"))
     if signum == signal.SIGTERM:
-        assert run("sapnet", "reproduce", *words, longer, cwd=tmp_path).returncode == 0
+        assert run("sapnet", "reproduce", *arguments, longer, cwd=tmp_path).returncode == 0
         (folder,) = (tmp_path / "out" / "runs").iterdir()
         assert (folder / "done.json").is_file()
         with open(folder / "metrics.csv") as file:
@@ -157,8 +157,8 @@ def test_a_signal_saves_a_checkpoint_and_ends_the_study(tmp_path, signum, code):
 @pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]])
 def test_rows_are_trained_by_a_hydra_launcher(launcher, tmp_path):
     """Several processes, and the local mode of the SLURM launcher."""
-    words = ["--multirun", "table=4", "scale=smoke", "row=Baseline,Net9", f"root={tmp_path}/out", "jobs=1"]
-    done = run("sapnet", "reproduce", *words, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
+    arguments = ["--multirun", "table=4", "scale=smoke", "row=Baseline,Net9", f"root={tmp_path}/out", "jobs=1"]
+    done = run("sapnet", "reproduce", *arguments, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for row in ("Baseline", "Net9"):
         assert (folder_of(tmp_path / "out", "table4", row) / "done.json").is_file()

@@ -13,8 +13,8 @@ pytest.importorskip("mkdocs", reason="needs the extra sapnet[docs]")
 
 @pytest.mark.slow
 def test_the_site_builds_and_loads_no_external_resources(tmp_path):
-    words = ["-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    arguments = ["-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     pages = list(tmp_path.rglob("*.html"))
     assert {"index.html", "architecture.html", "contributing.html"} <= {page.name for page in pages}

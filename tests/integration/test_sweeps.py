@@ -10,7 +10,10 @@ from tests.integration.wandb_file import read_run
 pytestmark = pytest.mark.slow
 
 #: `TINY` without the settings of the network.
-TINY_DATA = [word for word in TINY if not word.startswith("network")] + ["network.stem=4", "network.channels=[4,4,4]"]
+TINY_DATA = [argument for argument in TINY if not argument.startswith("network")] + [
+    "network.stem=4",
+    "network.channels=[4,4,4]",
+]
 
 
 def jobs(sweep: Path) -> dict[str, Path]:
@@ -20,10 +23,10 @@ def jobs(sweep: Path) -> dict[str, Path]:
 
 def test_failed_jobs_do_not_stop_a_sweep(tmp_path):
     """Of eight jobs, four have crops larger than their images and two diverge."""
-    words = ["network=small,mini", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
-    small = [word for word in TINY_DATA if not word.startswith("data.crop")]
+    arguments = ["network=small,mini", "sampling=nu", "data.crop=32,512", "optim.optimizer.lr=1e-3,1e30", "optim=adam"]
+    small = [argument for argument in TINY_DATA if not argument.startswith("data.crop")]
     done = run(
-        "sapnet", "train", "-m", *words, *small, "logger=wandb", f"hydra.sweep.dir={tmp_path}/monday", cwd=tmp_path
+        "sapnet", "train", "-m", *arguments, *small, "logger=wandb", f"hydra.sweep.dir={tmp_path}/monday", cwd=tmp_path
     )
     assert done.returncode == 1, done.stderr
     failed = [line for line in done.stderr.splitlines() if line.startswith("Job ") and " failed: " in line]
@@ -42,7 +45,7 @@ def test_failed_jobs_do_not_stop_a_sweep(tmp_path):
 
 def test_rows_of_table_4_are_swept_by_a_pattern(tmp_path):
     """`tests/models/test_configurations.py` tests that each row composes and builds."""
-    words = ["ablation=glob(net1*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4"]
-    done = run("sapnet", "train", "-m", *words, cwd=tmp_path)
+    arguments = ["ablation=glob(net1*)", *TINY_DATA, f"hydra.sweep.dir={tmp_path}/t4"]
+    done = run("sapnet", "train", "-m", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(jobs(tmp_path / "t4")) == 2, "net10 and net11"

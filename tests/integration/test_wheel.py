@@ -10,9 +10,9 @@ from tests.integration.conftest import ROOT, TINY, run
 pytestmark = pytest.mark.slow
 
 
-def pip(*words: str) -> None:
+def pip(*arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *words], capture_output=True, text=True
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 

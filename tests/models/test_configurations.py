@@ -54,8 +54,8 @@ def components(config: DictConfig) -> str:
     module = build_module(config)
     names = [name for name, _ in module.network.named_parameters()]
 
-    def has(*words: str) -> bool:
-        return any(all(word in name for word in words) for name in names)
+    def has(*arguments: str) -> bool:
+        return any(all(argument in name for argument in arguments) for name in names)
 
     on = {
         "P": module.loss.progressive,
@@ -150,7 +150,7 @@ def test_every_row_composes_at_every_scale(table, scale):
     study = read_study(EXPERIMENTS / f"{table}.yaml", scale)
     assert study.reference in study.rows
     for row in study.rows:
-        config = compose(*(word.replace(DATA, "sets") for word in study.overrides(row, 1)))
+        config = compose(*(argument.replace(DATA, "sets") for argument in study.overrides(row, 1)))
         assert config.seed == 1
         if scale == "paper":
             recipe = config.optim.optimizer.lr, config.optim.scheduler.every, config.data.crop, config.data.batch

@@ -30,16 +30,16 @@ def sets(table: int) -> dict[str, TestSet]:
 
 
 def names(test: TestSet, root: Path) -> list[str]:
-    found = find_images(test, root)
-    return [found.items.name(index) for index in range(len(found.items))]
+    result = find_images(test, root)
+    return [result.items.name(index) for index in range(len(result.items))]
 
 
 def test_official_and_derived_images_are_found_separately(tmp_path: Path) -> None:
     expected = LAYOUTS["gopro"](tmp_path / "GOPRO_Large")["test"]
     official, derived = sets(1).values()
-    found = find_images(official, tmp_path)
-    assert names(official, tmp_path) == expected and found.total == 1111 and found.protocol == "standard"
-    assert found.context["blur"] == "blur" and "partial" not in found.context, "more images make no line another's"
+    result = find_images(official, tmp_path)
+    assert names(official, tmp_path) == expected and result.total == 1111 and result.protocol == "standard"
+    assert result.context["blur"] == "blur" and "partial" not in result.context, "more images make no line another's"
     assert find_images(derived, tmp_path) is None
     for kind in ("blur", "blur_gamma", "sharp"):
         picture(tmp_path / "GOPRO_Large" / "test" / "GOPR0384_11_00" / kind / "000203.png")
@@ -50,8 +50,8 @@ def test_official_and_derived_images_are_found_separately(tmp_path: Path) -> Non
 def test_hide_and_realblur_are_found_by_their_usual_folder_names(tmp_path: Path) -> None:
     for name, folder in (("hide", "HIDE_dataset"), ("realblur_j", "RealBlur")):
         LAYOUTS[name](tmp_path / folder)
-    found = {name: find_images(test, tmp_path) for name, test in sets(2).items() if name != "RealBlur-R"}
-    assert {name: (one.total, one.protocol) for name, one in found.items()} == {
+    result = {name: find_images(test, tmp_path) for name, test in sets(2).items() if name != "RealBlur-R"}
+    assert {name: (one.total, one.protocol) for name, one in result.items()} == {
         "HIDE": (2025, "standard"),
         "RealBlur-J": (980, "realblur"),
     }
@@ -80,9 +80,9 @@ def test_finished_runs_are_found_and_missing_ones_reported(tmp_path: Path) -> No
     assert all(isinstance(one, dict) for one in trained_networks(TABLE_1, tmp_path)), "it is not done"
     made = {"overrides": study.overrides("Ours_nu", 0), "command": "python -m sapnet train steps=3", "commit": "abc"}
     (folder / "done.json").write_text(json.dumps(made))
-    found = list(trained_networks(TABLE_1, tmp_path))
-    assert [one["row"] for one in found if isinstance(one, dict)] == ["SRN", "DMPHN", "Ours_u_a", "Ours_u_b"]
-    (one,) = (one for one in found if isinstance(one, Candidate))
+    result = list(trained_networks(TABLE_1, tmp_path))
+    assert [one["row"] for one in result if isinstance(one, dict)] == ["SRN", "DMPHN", "Ours_u_a", "Ours_u_b"]
+    (one,) = (one for one in result if isinstance(one, Candidate))
     other = study.changed([], ["data=folder", "data.root=X"])  # the same on other data, and one with other settings
     for changed, name in ((other, "other"), (study.changed(["steps=7"], []), "settings")):
         (tmp_path / name).mkdir()

@@ -46,8 +46,8 @@ def test_quoted_values_agree_with_the_gains_in_the_text_of_the_paper(table, name
     assert len(lines) == {1: 16, 2: 11}[table]
     keys = {"set", "row", "origin", "paper_psnr_db", "paper_ssim"} | ({"paper_runtime_s"} if table == 1 else set())
     assert all(line.keys() == keys for line in lines.values())
-    found = [lines["Ours_nu"]["paper_psnr_db"] - lines[row]["paper_psnr_db"] for row in ("MIMO+", "MPRNet", ours)]
-    assert found == pytest.approx(gains, abs=1e-6)
+    result = [lines["Ours_nu"]["paper_psnr_db"] - lines[row]["paper_psnr_db"] for row in ("MIMO+", "MPRNet", ours)]
+    assert result == pytest.approx(gains, abs=1e-6)
     assert all(0.7 < line["paper_ssim"] < 0.97 for line in lines.values())
 
 
@@ -80,11 +80,11 @@ def lines(values, protocol="standard", **more):
 
 
 def test_summary_has_means_an_interval_and_a_median_time():
-    found = summarise(lines([30.0, 31.0, 35.0, 28.0]))
-    assert found["psnr_db"] == 31 and found["ssim_matlab3d"] == pytest.approx(0.9) and found["runtime_s"] == 2.5
-    assert 28 <= found["psnr_ci95_low_db"] < 31 < found["psnr_ci95_high_db"] <= 35
-    assert found["input_psnr_db"] == 21.5 and found["images"] == 4 and "runtime_unsynchronised_s" not in found
-    assert found["device"] == "x, 2 threads, float32, 40x30"
+    result = summarise(lines([30.0, 31.0, 35.0, 28.0]))
+    assert result["psnr_db"] == 31 and result["ssim_matlab3d"] == pytest.approx(0.9) and result["runtime_s"] == 2.5
+    assert 28 <= result["psnr_ci95_low_db"] < 31 < result["psnr_ci95_high_db"] <= 35
+    assert result["input_psnr_db"] == 21.5 and result["images"] == 4 and "runtime_unsynchronised_s" not in result
+    assert result["device"] == "x, 2 threads, float32, 40x30"
     equal = summarise(lines([30.0, np.inf, 32.0], device="cuda", tf32_convolutions=True, seconds_unsynchronised=0.1))
     assert equal["psnr_db"] == 31 and equal["images"] == 2 and equal["images_equal_to_truth"] == 1
     assert equal["runtime_unsynchronised_s"] == 0.1 and "TF32" in equal["device"]
@@ -94,16 +94,16 @@ def test_summary_has_means_an_interval_and_a_median_time():
 
 
 def test_ssim_of_realblur_has_a_different_name():
-    found = summarise(lines([30.0, 31.0], "realblur", unregistered=[False, True, False]))
-    assert "ssim_matlab3d" not in found and found["ssim_gaussian_registered"] == pytest.approx(0.9)
-    assert found["images_unregistered"] == 2 and "ECC" in found["protocol"]
+    result = summarise(lines([30.0, 31.0], "realblur", unregistered=[False, True, False]))
+    assert "ssim_matlab3d" not in result and result["ssim_gaussian_registered"] == pytest.approx(0.9)
+    assert result["images_unregistered"] == 2 and "ECC" in result["protocol"]
 
 
-def rendered(found: list[dict], *more: dict) -> str:
+def rendered(result: list[dict], *more: dict) -> str:
     study = Study("Title", "A", (0,), {"A": [], "B": []}, paper={"A": {"paper_psnr_db": 33.25}}, notes=("A slip.",))
     tests = (TestSet("Set", ("S",), (), "paper_"), TestSet("Derived", ("S",), (), remark="No test images."))
     benchmark = BenchmarkStudy(study, {"Other": {"paper_psnr_db": 29.0, "paper_ssim": 0.9}}, tests)
-    return as_markdown(benchmark, [*quoted_lines(benchmark, tests[0]), *found, *more], {"Commit": "abc"})
+    return as_markdown(benchmark, [*quoted_lines(benchmark, tests[0]), *result, *more], {"Commit": "abc"})
 
 
 def made(**more) -> dict:
@@ -146,9 +146,9 @@ def test_missing_and_failed_results_are_reported():
 
 def test_csv_has_separate_columns_for_the_paper():
     benchmark = read_benchmark(EXPERIMENTS / "table1.yaml")
-    found = list(csv.DictReader(io.StringIO(as_csv([*quoted_lines(benchmark, benchmark.sets[0]), made()]))))
-    assert len(found) == 17
-    for line in found:
+    result = list(csv.DictReader(io.StringIO(as_csv([*quoted_lines(benchmark, benchmark.sets[0]), made()]))))
+    assert len(result) == 17
+    for line in result:
         assert (line["psnr_db"] == "") == (line["origin"] == "quoted") and (line["paper_psnr_db"] == "") == (
             line["origin"] != "quoted"
         )

@@ -16,7 +16,7 @@ def test_rows_are_counted_at_full_size_if_the_study_has_the_scale_paper(table, r
     study = read_study(EXPERIMENTS / f"{table}.yaml", "mini")
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         costs = study_costs(replace(study, rows={row: study.rows[row]}))[row]
-        stages = [word for word in study.recipe[row] if word.startswith("network.")]
+        stages = [override for override in study.recipe[row] if override.startswith("network.")]
         mini = count_config(hydra.compose("count", ["network=mini", *stages, *study.rows[row]]))
         full = count_config(hydra.compose("count", ["network=sapnet", *study.rows[row]]))
     assert costs["run_gmacs"] == mini.gmacs and costs["run_parameters_m"] == mini.total_parameters / 1e6

@@ -38,8 +38,8 @@ def test_chart_matches_results_file(name):
 @pytest.mark.parametrize("page", MEASURED, ids=lambda page: page.name)
 def test_measured_values_are_marked(page):
     text = _SETTING.sub("", _MARKED.sub("", page.read_text()))
-    found = [text[max(0, m.start() - 40) : m.end() + 20].replace("\n", " ") for m in _FIGURE.finditer(text)]
-    assert not found
+    result = [text[max(0, m.start() - 40) : m.end() + 20].replace("\n", " ") for m in _FIGURE.finditer(text)]
+    assert not result
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)

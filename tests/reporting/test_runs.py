@@ -89,8 +89,8 @@ def test_signal_is_forwarded_to_active_processes(tmp_path):
 @pytest.mark.slow
 def test_diverged_run_is_not_repeated(tmp_path):
     runs = RunStore(tmp_path)
-    words = ["network=small", "network.stem=4", "network.channels=[4,4,4]", "data.train=6", "data.val=2"]
-    words += [
+    arguments = ["network=small", "network.stem=4", "network.channels=[4,4,4]", "data.train=6", "data.val=2"]
+    arguments += [
         "data.size=64",
         "data.batch=2",
         "steps=40",
@@ -98,9 +98,9 @@ def test_diverged_run_is_not_repeated(tmp_path):
         "optim.optimizer.lr=1e6",
         "optim.clip_norm=null",
     ]
-    runs.run(words)
-    folder = runs.folder(words)
+    runs.run(arguments)
+    folder = runs.folder(arguments)
     first = (folder / "diverged.json").stat().st_mtime_ns
     assert not (folder / "done.json").exists() and "generator step" in (folder / "diverged.json").read_text()
-    runs.run(words)
+    runs.run(arguments)
     assert (folder / "diverged.json").stat().st_mtime_ns == first

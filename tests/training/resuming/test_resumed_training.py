@@ -22,11 +22,11 @@ from sapnet.training.restoration_module import RestorationModule
 from tests.integration.conftest import TINY
 
 SMALL_NETWORK = [
-    *(word for word in TINY if not word.startswith(("steps=", "data."))),
+    *(argument for argument in TINY if not argument.startswith(("steps=", "data."))),
     "logger=none",
     "network.stages=2",
 ]
-SMALL = [*SMALL_NETWORK, *(word for word in TINY if word.startswith("data.")), "data.val=1", "data.size=32"]
+SMALL = [*SMALL_NETWORK, *(argument for argument in TINY if argument.startswith("data.")), "data.val=1", "data.size=32"]
 
 
 def train(folder: Path, *overrides: str, small: Sequence[str] = SMALL) -> Path:
@@ -190,8 +190,8 @@ def test_weights_initialise_a_training_on_other_data(run, photos, tmp_path, rate
     train(tmp_path / "tuned", *own, f"init_from={source}", small=SMALL_NETWORK)
     folder = tmp_path / "tuned"
     assert sorted(rates) == [0, 1] and steps_of(folder / "checkpoints" / "last.ckpt") == 2
-    ours, theirs = (load_checkpoint(path) for path in (folder / "checkpoints" / "last.ckpt", source))
-    for name, value in theirs["state_dict"].items():
+    ours, other = (load_checkpoint(path) for path in (folder / "checkpoints" / "last.ckpt", source))
+    for name, value in other["state_dict"].items():
         torch.testing.assert_close(ours["state_dict"][name], value, msg=name)
     assert ours["optimizer_states"][0]["state"][0]["step"] == 2, "a new optimizer"
     assert f"starting {folder} at step 0 with the weights of {source}" in log.messages
