@@ -86,13 +86,8 @@ class Photo:
         A grey photo gets the mean of the three channels.
 
         Args:
-            restored: Colours; values outside [0, 1] are clamped.
-
-        Raises:
-            UserError: A value is not finite.
+            restored: Colours, all finite; values outside [0, 1] are clamped.
         """
-        if not torch.isfinite(restored).all():
-            raise UserError("the restored image contains NaN or infinite values and is not written.")
         colours = restored.detach().float().cpu()
         colours = colours.mean(dim=0, keepdim=True) if self.is_grey else colours
         rounded = colours.clamp(0, 1).mul_(self.highest).round_().numpy().astype(self.levels.dtype)

@@ -71,12 +71,6 @@ def deblur(
     failures.raise_if_any()
 
 
-def restore_photo(network: nn.Module, photo: Photo, device: torch.device) -> tuple[Photo, dict[int, Tensor]]:
-    """Restore a photo with its own bits, transparency and metadata, as in `restore`."""
-    restored, pictures = restore(network, photo.colours(), device)
-    return photo.with_colours(restored), pictures
-
-
 @torch.no_grad()
 def restore(network: nn.Module, image: Tensor, device: torch.device) -> tuple[Tensor, dict[int, Tensor]]:
     """Restore one image `[3, h, w]` in [0, 1].
@@ -148,7 +142,8 @@ def _check_memory(
     rng = np.random.default_rng(0)
 
     def restore_noise(height: int, width: int) -> None:
-        restore_photo(network, Photo(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)), device)
+        noise = Photo(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        noise.with_colours(restore(network, noise.colours(), device)[0].nan_to_num_())
 
     estimate = measure(restore_noise, largest, device)
     if estimate is None:
@@ -180,7 +175,10 @@ def _restore_files(
         with failures.reported(pair.source), frugal_allocation(pair in frugal):
             photo = read_photo(pair.source)
             check_output_format(pair.target, photo)
-            restored, pictures = restore_photo(network, photo, device)
+            colours, pictures = restore(network, photo.colours(), device)
+            if not torch.isfinite(colours).all():
+                raise UserError(f"{pair.source}: the network returns NaN or infinite values: use another checkpoint.")
+            restored = photo.with_colours(colours)
         if restored is None:
             progress.skip(height * width)
             continue

@@ -1,8 +1,8 @@
 """Whether photos fit into the memory at hand, estimated before they are restored.
 
 The memory of a network is the peak of a forward pass, which is measured on two small images. It grows in proportion to
-the pixels, so that a straight line through the two values gives that of a photo: on five networks and photos of 0.2 to 3
-megapixels it was 0.98 to 1.26 of the measured peak (CPU, one thread).
+the pixels, so that a straight line through the two values gives that of a photo. On five networks and photos of 0.2 to
+3 megapixels it was 0.98 to 1.26 of the measured peak (CPU, one thread).
 """
 
 import ctypes

@@ -240,8 +240,3 @@ def test_other_colours_are_rounded_and_alpha_stays() -> None:
     np.testing.assert_array_equal(levels[..., 3], DEEP[..., 3])
     grey = Photo(DEEP[..., :1]).with_colours(torch.tensor([0.1, 0.2, 0.6])[:, None, None].expand(3, 9, 14))
     assert grey.levels.shape == (9, 14, 1) and int(grey.levels[0, 0, 0]) == round(0.3 * 65535)
-
-
-def test_colours_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(UserError, match="NaN"):
-        Photo(DEEP).with_colours(torch.full((3, 9, 14), float("nan")))

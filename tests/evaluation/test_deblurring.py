@@ -170,6 +170,14 @@ def test_a_photo_too_large_for_the_memory_is_refused_before_the_others(photos, c
     assert out.startswith("1/4 many/a.png")
 
 
+def test_a_network_that_returns_nan_writes_nothing(photos, checkpoints, monkeypatch):
+    nan = torch.full((3, 20, 30), float("nan"))
+    monkeypatch.setattr(deblurring, "restore", lambda network, image, device: (nan, {}))
+    with pytest.raises(UserError, match=r"many/a.png: the network returns NaN"):
+        deblur(["many/a.png"], "out/", checkpoints["uniform"])
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize("text", ["0", "-16", "1.5", "wide"])
 def test_window_must_be_a_positive_integer(text, capsys):
     with pytest.raises(argparse.ArgumentTypeError, match=f"{text}: give a whole number"):
