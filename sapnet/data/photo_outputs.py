@@ -11,7 +11,7 @@ from sapnet.data.image_files import SUFFIXES
 from sapnet.data.photos import OUTPUT_SUFFIXES
 from sapnet.errors import UserError
 
-_URL = re.compile(r"(https?|ftps?|s3|file)://?", re.IGNORECASE)
+_URL = re.compile(r"(https?|ftps?|s3)://?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
