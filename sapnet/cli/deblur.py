@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     add("inputs", nargs="+", metavar="input", help="images (PNG, JPEG, BMP, TIFF, WebP), and folders of them")
     add("-o", "--output", required=True, help="the image to write; for several or a folder, a folder for PNG files")
     add("-c", "--checkpoint", type=Path, required=True, help="a checkpoint that sapnet train wrote")
+    text = "use the moving average of the weights, which callbacks=[default,ema] keeps in training"
+    add("--ema", action="store_true", help=text)
     add("-r", "--recursive", action="store_true", help="restore the images of all folders below a folder too")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace outputs that exist")

@@ -40,7 +40,8 @@ def override_error_message(error: CompactHydraException, config_dir: Path, confi
 def _known_keys(config_dir: Path, config_name: str) -> list[str]:
     def walk(node: Any, prefix: str) -> Iterator[str]:
         for key, value in node.items() if isinstance(node, dict) else ():
-            yield f"{prefix}{key}"
+            if not str(key).startswith("_"):
+                yield f"{prefix}{key}"
             yield from walk(value, f"{prefix}{key}.")
 
     try:

@@ -6,6 +6,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from sapnet.checkpoints.architecture import averaged_weights
+from sapnet.checkpoints.files import load_checkpoint
 from sapnet.cli.hydra_command import hydra_command
 from sapnet.evaluation.checkpoints import evaluated_checkpoint
 from sapnet.evaluation.network_evaluation import evaluate
@@ -29,6 +31,9 @@ def main(config: DictConfig) -> float:
     checkpoint = evaluated_checkpoint(last.parent, config.evaluate_checkpoint)
     summary = evaluate(checkpoint, config.data, folder)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
+    if averaged_weights(load_checkpoint(checkpoint)) is not None:
+        averaged = evaluate(checkpoint, config.data, folder / "ema", ema=True)
+        log.info("results of the averaged weights: %s\n%s", folder / "ema" / "results.jsonl", as_table(averaged))
     network, _ = open_checkpoint(checkpoint)
     if study and isinstance(network, AdaptiveNetwork):
         report_study(study, network, config.data, folder)

@@ -38,6 +38,7 @@ def deblur(
     recursive: bool = False,
     overwrite: bool = False,
     skip_existing: bool = False,
+    ema: bool = False,
 ) -> None:
     """Restore photos. One that cannot be restored is reported, and the others are restored.
 
@@ -52,6 +53,7 @@ def deblur(
         recursive: Whether to restore the images of all folders below a folder too.
         overwrite: Whether to replace existing outputs.
         skip_existing: Whether to leave out photos whose output exists.
+        ema: Whether to use the moving average of the generator's weights.
 
     Raises:
         UserError: The inputs, the checkpoint, its settings, the device or the output cannot be used; or a photo was
@@ -65,7 +67,7 @@ def deblur(
     sizes = _sizes(pairs, failures)
     if sizes:
         torch_device = choose_device(device)
-        network = _load(checkpoint, window, budget, show_points, list(sizes)).to(torch_device)
+        network = _load(checkpoint, ema, window, budget, show_points, list(sizes)).to(torch_device)
         frugal = _check_memory(network, sizes, torch_device, failures)
         _restore_files(network, sizes, frugal, show_points, torch_device, failures)
     failures.raise_if_any()
@@ -116,9 +118,14 @@ def _sizes(pairs: Sequence[PhotoPaths], failures: Failures) -> dict[PhotoPaths, 
 
 
 def _load(
-    checkpoint: Path, window: int | None, budget: float | None, show_points: bool, pairs: Sequence[PhotoPaths]
+    checkpoint: Path,
+    ema: bool,
+    window: int | None,
+    budget: float | None,
+    show_points: bool,
+    pairs: Sequence[PhotoPaths],
 ) -> nn.Module:
-    network, _ = network_from_checkpoint(checkpoint)
+    network, _ = network_from_checkpoint(checkpoint, ema)
     if isinstance(network, AdaptiveNetwork):
         if budget is not None:
             network.use_budget(budget)

@@ -108,7 +108,11 @@ class RestorationModule(pl.LightningModule):
 
     def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Return the stage outputs to validate, by the suffix of their metric names; the first is the result."""
-        return {"": self.network(batch["blurred"])}
+        return {"": self.restored(batch)}
+
+    def restored(self, batch: Mapping[str, Any]) -> list[Tensor]:
+        """Return the stage outputs of inference for a batch with ground truth."""
+        return self.network(batch["blurred"])
 
     def configure_optimizers(self):
         """Create one optimizer and schedule per parameter group."""
@@ -179,15 +183,16 @@ class RestorationModule(pl.LightningModule):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Update the mean PSNR over images of the input and of every stage."""
         blurred, sharp = batch["blurred"], batch["sharp"]
-        self._update_psnr("val/psnr_input", blurred, sharp)
+        self.update_psnr("val/psnr_input", blurred, sharp)
         for suffix, outputs in self.evaluation_outputs(batch).items():
-            stages = [self._update_psnr(f"val/psnr{suffix}_{k}", output, sharp) for k, output in enumerate(outputs, 1)]
+            stages = [self.update_psnr(f"val/psnr{suffix}_{k}", output, sharp) for k, output in enumerate(outputs, 1)]
             self.log(f"val/psnr{suffix}", stages[-1], metric_attribute="validation_metrics")
             if not suffix:
                 count = min(len(blurred), PANEL_IMAGES - len(self.validation_samples))
                 self.validation_samples += [self.panel_sample(batch, outputs, i) for i in range(count)]
 
-    def _update_psnr(self, name: str, image: Tensor, sharp: Tensor) -> PSNR:
+    def update_psnr(self, name: str, image: Tensor, sharp: Tensor) -> PSNR:
+        """Update the mean PSNR over images that is logged under a name, and return the metric."""
         if name not in self.validation_metrics:
             self.validation_metrics[name] = PSNR().to(self.device)
         metric = cast(PSNR, self.validation_metrics[name])
