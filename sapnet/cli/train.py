@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from sapnet.checkpoints.architecture import averaged_weights
 from sapnet.checkpoints.files import load_checkpoint
 from sapnet.cli.hydra_command import hydra_command
-from sapnet.evaluation.checkpoints import evaluated_checkpoint
+from sapnet.evaluation.checkpoints import best_validation, evaluated_checkpoint
 from sapnet.evaluation.network_evaluation import evaluate
 from sapnet.evaluation.networks import open_checkpoint
 from sapnet.evaluation.study_runner import chosen_study, report_study
@@ -22,12 +22,16 @@ log = logging.getLogger(__name__)
 
 @hydra_command("train")
 def main(config: DictConfig) -> float:
-    """Train, evaluate, print the table; the return value is what a sweeper maximises."""
+    """Train, evaluate, print the table.
+
+    Returns:
+        What a sweeper maximises: the mean PSNR of the test images; with `evaluate=false` the best validation PSNR.
+    """
     folder, study = Path(HydraConfig.get().runtime.output_dir), chosen_study(config.study)
     last = fit(config, folder)
     log.info("checkpoint: %s", last)
     if not config.evaluate:
-        return float("nan")
+        return best_validation(last)
     checkpoint = evaluated_checkpoint(last.parent, config.evaluate_checkpoint)
     summary = evaluate(checkpoint, config.data, folder)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))

@@ -3,6 +3,8 @@
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 
+from sapnet.errors import UserError
+
 
 class StopEarly(EarlyStopping):
     """Lightning's `EarlyStopping`, checked after each validation.
@@ -19,6 +21,19 @@ class StopEarly(EarlyStopping):
     def __init__(self, monitor: str = "val/psnr", mode: str = "max", patience: int = 10, min_delta: float = 0.0):
         super().__init__(monitor, min_delta, patience, mode=mode, check_on_train_epoch_end=False)
         self._patience = patience
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the metric.
+
+        Raises:
+            UserError: The validation does not measure it.
+        """
+        if self.monitor not in trainer.callback_metrics:
+            measured = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
+            raise UserError(
+                f"early stopping: {self.monitor} is not measured; the validation has {', '.join(measured)}."
+            )
+        super().on_validation_end(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # The state of the checkpoint replaces it.

@@ -54,8 +54,9 @@ class BestCheckpoint(ModelCheckpoint):
                 f"save_top_k={save_top_k} checkpoints cannot all be named {filename}.ckpt: use"
                 f" callbacks=[default,top_k] callbacks.top_k.save_top_k={save_top_k}."
             )
-        names = {"auto_insert_metric_name": False, "enable_version_counter": False, "save_on_train_epoch_end": False}
-        super().__init__(dirpath, filename, monitor=monitor, mode=mode, save_top_k=save_top_k, **(names | kwargs))
+        defaults = {"auto_insert_metric_name": False, "enable_version_counter": False}
+        arguments: dict[str, Any] = {**defaults, "save_on_train_epoch_end": False, **kwargs}
+        super().__init__(dirpath, filename, monitor=monitor, mode=mode, save_top_k=save_top_k, **arguments)
 
     @property
     def state_key(self) -> str:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
+from sapnet.errors import UserError
 from sapnet.training.callbacks.early_stopping import StopEarly
 from sapnet.training.callbacks.saving import SaveLast
 from tests.training.two_optimizers import TwoOptimizers, fit
@@ -31,3 +33,8 @@ def test_it_ends_after_the_patience_and_a_repeated_command_takes_no_step(tmp_pat
     assert train(tmp_path, patience=3) == 4 * (2 + 3), "four steps to a validation"
     assert train(tmp_path, patience=3, resume=last) == 20
     assert train(tmp_path, patience=5, resume=last) == 28, "more patience continues"
+
+
+def test_a_metric_that_is_not_measured_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match="early stopping: val/x is not measured; the validation has val/psnr"):
+        fit(NoBetter(), callbacks=[StopEarly("val/x")], **(OPTIONS | {"enable_checkpointing": False}))
