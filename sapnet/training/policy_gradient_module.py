@@ -40,6 +40,7 @@ class PolicyGradientModule(RestorationModule):
         UserError: The settings contradict each other or do not suit the network.
     """
 
+    samples = True
     network: AdaptiveNetwork
 
     def __init__(self, *args: Any, policy: PolicySettings | None = None, **kwargs: Any):
