@@ -24,6 +24,8 @@ MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
 #: Arguments: the optimizer, and its number of steps in each phase.
 MakeScheduler = Callable[[Optimizer, Sequence[int]], LRScheduler]
 
+#: The paper's optimizer (Sec. 4.1).
+ADAM: MakeOptimizer = partial(torch.optim.Adam, lr=1e-4)
 #: Names of the optimizers in the logs.
 OPTIMIZERS = ("generator", "policy")
 #: Number of validation images in the panel.
@@ -39,7 +41,7 @@ class RestorationModule(pl.LightningModule):
     Args:
         network: Network with `network(blurred) -> [OP_1, ..., OP_K]`.
         loss: Loss to minimise; by default `StageLoss()`.
-        optimizer: Creates the optimizer of a list of parameters; by default Adam with a rate of 1e-4 (Sec. 4.1).
+        optimizer: Creates the optimizer of a list of parameters; by default the paper's, `ADAM`.
         scheduler: Creates the learning-rate schedule of an optimizer; None for a constant rate.
         clip_norm: Maximum gradient norm of each optimizer; None for no clipping.
         network_config: Configuration that built the network, as plain dicts; stored in checkpoints.
@@ -65,7 +67,7 @@ class RestorationModule(pl.LightningModule):
         self,
         network: nn.Module,
         loss: StageLoss | None = None,
-        optimizer: MakeOptimizer = partial(torch.optim.Adam, lr=1e-4),
+        optimizer: MakeOptimizer = ADAM,
         scheduler: MakeScheduler | None = None,
         clip_norm: float | None = None,
         network_config: Mapping[str, Any] | None = None,
@@ -250,10 +252,12 @@ class RestorationModule(pl.LightningModule):
             UserError: Their protocol registers the images first.
         """
         if getattr(getattr(self.trainer, "datamodule", None), "protocol", "standard") != "standard":
-            raise UserError("these images are measured after registration: use sapnet evaluate instead of trainer.test.")
+            raise UserError(
+                "these images are measured after registration: use sapnet evaluate instead of trainer.test."
+            )
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Update PSNR and SSIM (`ssim_matlab3d`) of the input and of every stage, as `sapnet evaluate` measures them."""
+        """Update PSNR and SSIM (`ssim_matlab3d`) of the input and of every stage, as `sapnet evaluate` does."""
         outputs = self.restored(batch)
         for name, kind in (("psnr", PSNR), ("ssim", SSIMMatlab3D)):
             self._update(kind, f"test/{name}_input", batch["blurred"], batch["sharp"])

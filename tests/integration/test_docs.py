@@ -61,8 +61,8 @@ def test_the_page_on_lightning_runs(lightning):
 
 def test_lightning_tests_as_the_command_evaluates(lightning, tmp_path):
     """The module of the page, from its checkpoint."""
-    data = "_target_=sapnet.data.generated.SyntheticData train=6 val=2 test=2 size=64 crop=32 batch=2".split()
-    summary = evaluate(lightning["folder"] / "runs/python/checkpoints/best.ckpt", OmegaConf.from_dotlist(data), tmp_path)
+    data = {"_target_": "sapnet.data.generated.SyntheticData", "test": 2, "size": 64}
+    summary = evaluate(lightning["folder"] / "runs/python/checkpoints/best.ckpt", OmegaConf.create(data), tmp_path)
     assert lightning["results"]["test/psnr"] == pytest.approx(summary["stage_psnr"][-1], abs=1e-4)
     assert lightning["results"]["test/ssim_1"] == pytest.approx(summary["stage_ssim"][0], abs=1e-5)
     assert lightning["results"]["test/psnr_input"] == pytest.approx(summary["input_psnr"], abs=1e-4)
