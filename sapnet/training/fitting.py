@@ -46,8 +46,8 @@ def fit(config: DictConfig, folder: Path) -> Path:
         Interrupted: A signal was received. The last checkpoint is saved.
     """
     silence_lightning()
-    check_trainer_flags(config.trainer)
     check_precision(config)
+    check_trainer_flags(config.trainer)
     with lock_run_folder(folder):
         return _fit(config, folder)
 

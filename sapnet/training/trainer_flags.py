@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,7 +102,10 @@ def _check_values(trainer: DictConfig) -> None:
 def _refusal(flags: dict[str, Any]) -> InstantiationException | None:
     own = {"logger": False, "callbacks": None, "enable_progress_bar": False}
     try:
-        hydra.utils.instantiate(flags | own, _convert_="all")
+        with warnings.catch_warnings():
+            # They come again when the trainer of the run is built.
+            warnings.simplefilter("ignore")
+            hydra.utils.instantiate(flags | own, _convert_="all")
     except InstantiationException as error:
         return error
     return None
