@@ -1,11 +1,11 @@
 """`sapnet deblur`: restore photos with a trained checkpoint."""
 
 import argparse
-import contextlib
 import sys
 from pathlib import Path
 
 from sapnet import interrupts
+from sapnet.cli.argument_types import budget, pixels
 from sapnet.errors import UserError
 
 
@@ -50,18 +50,3 @@ def parser() -> argparse.ArgumentParser:
     add("--window", type=pixels, metavar="PIXELS", help=text)
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     return parser
-
-
-def pixels(text: str) -> int:
-    """Return a positive number of pixels; argparse reports any other text."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a whole number, 1 or more")
-    return int(text)
-
-
-def budget(text: str) -> float:
-    """Return a budget of points; argparse reports any other text."""
-    with contextlib.suppress(ValueError):
-        if -1 < float(text) <= 3:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text}: give a number above -1 (no points) and at most 3 (all positions)")

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sapnet.cli.deblur import budget, parser, pixels
+from sapnet.cli.argument_types import budget, pixels
+from sapnet.cli.deblur import parser
 from sapnet.data.photos import read_photo
 from sapnet.errors import UserError
 from sapnet.evaluation import deblurring
