@@ -40,8 +40,9 @@ class InputRequirements:
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size to which an image is padded."""
-        height, width = (size + self._missing(size) for size in (height, width))
-        return (max(height, width),) * 2 if self.square else (height, width)
+        height, width = height + self._missing(height), width + self._missing(width)
+        side = max(height, width)
+        return (side, side) if self.square else (height, width)
 
     def _missing(self, size: int) -> int:
         return self.multiple - size % self.multiple if self.always_padded else -size % self.multiple
