@@ -1,4 +1,4 @@
-"""`sapnet deblur`: restore photos with a trained checkpoint."""
+"""`sapnet deblur`: restore photos with a trained checkpoint or published weights."""
 
 import argparse
 import sys
@@ -26,12 +26,16 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="sapnet deblur",
-        description="Restore a blurred photo, or every photo of a folder, with a trained checkpoint.",
-        epilog="example: sapnet deblur photo.jpg -o sharp.png --checkpoint outputs/demo/checkpoints/best.ckpt",
+        description="Restore a blurred photo, or every photo of a folder, with a trained checkpoint or the weights that"
+        " the authors of a network distribute.",
+        epilog="examples: sapnet deblur photo.jpg -o sharp.png --checkpoint outputs/demo/checkpoints/best.ckpt;"
+        " sapnet deblur photo.jpg -o sharp.png --network restormer --weights motion_deblurring.pth",
     )
     parser.add_argument("input", type=Path, help="an image (PNG, JPEG, BMP, TIFF, WebP), or a folder of them")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the image to write, or a folder for a folder")
-    parser.add_argument("-c", "--checkpoint", type=Path, required=True, help="a checkpoint that sapnet train wrote")
+    parser.add_argument("-c", "--checkpoint", type=Path, help="a checkpoint that sapnet train wrote")
+    parser.add_argument("--network", metavar="NAME", help="instead: a published network, such as restormer")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="its authors' file (or folder, of DMPHN)")
     parser.add_argument(
         "--show-points", action="store_true", help="also write OUTPUT_points_K.png: in red what stage K sampled"
     )

@@ -1,4 +1,4 @@
-"""Deblurring of photos with a trained checkpoint."""
+"""Deblurring of photos with a trained checkpoint or published weights."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.checks import check_writable
 from sapnet.data.images import SUFFIXES, read_image, to_array, to_tensor, write_image
 from sapnet.errors import UserError
+from sapnet.evaluation.networks import open_published, published_config
 from sapnet.evaluation.pictures import with_points
 from sapnet.models.adaptive_network import AdaptiveNetwork, use_window
 
@@ -79,10 +80,27 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def open_network(checkpoint: Path | None, network: str | None, weights: Path | None) -> nn.Module:
+    """Return the network of a checkpoint, or a published network with the weights of its authors.
+
+    Raises:
+        UserError: The arguments name no network or two, or it cannot be loaded.
+    """
+    if checkpoint is not None:
+        if network is not None or weights is not None:
+            raise UserError("--checkpoint carries its own network: leave out --network and --weights.")
+        return network_from_checkpoint(checkpoint)[0]
+    if network is None or weights is None:
+        raise UserError("give --checkpoint FILE, or --network NAME and --weights FILE.")
+    return open_published(published_config(network), weights)[0]
+
+
 def deblur(
     input: Path,
     output: Path,
-    checkpoint: Path,
+    checkpoint: Path | None = None,
+    network: str | None = None,
+    weights: Path | None = None,
     show_points: bool = False,
     window: int | None = None,
     device: str = "auto",
@@ -94,24 +112,26 @@ def deblur(
         input: An image, or a folder of images.
         output: The image to write, or a folder.
         checkpoint: Checkpoint of the trained network.
+        network: Instead: name of a published network in `conf/network`.
+        weights: Weights of the published network, a file or folder of its authors.
         show_points: Whether to write a picture of the points of each stage beside each image.
         window: Side in pixels of the windows for attention and sampling; None for the whole photo.
         device: `auto` or the name of a device.
         overwrite: Whether to replace existing outputs.
 
     Raises:
-        UserError: The photos, the checkpoint, the device or the output path cannot be used.
+        UserError: The photos, the network, the device or the output path cannot be used.
     """
     pairs = pairs_of_paths(input, output, overwrite)
     torch_device = choose_device(device)
-    network, _ = network_from_checkpoint(checkpoint)
-    if show_points and not isinstance(network, AdaptiveNetwork):
-        raise UserError(f"the network of {checkpoint} samples no points: leave out --show-points.")
-    use_window(network, window)
-    network = network.to(torch_device)
+    model = open_network(checkpoint, network, weights)
+    if show_points and not isinstance(model, AdaptiveNetwork):
+        raise UserError(f"the network of {checkpoint or weights} samples no points: leave out --show-points.")
+    use_window(model, window)
+    model = model.to(torch_device)
     for path, out in tqdm(pairs, desc="deblurring", unit="image", disable=len(pairs) == 1):
         image = to_tensor(read_image(path))
-        restored, pictures = restore(network, image, torch_device)
+        restored, pictures = restore(model, image, torch_device)
         write_image(out, to_array(restored))
         for stage, picture in pictures.items() if show_points else ():
             write_image(out.with_name(f"{out.stem}_points_{stage}.png"), to_array(picture))
