@@ -100,19 +100,19 @@ class MIMOUNet(nn.Module):
 
     Args:
         blocks: Residual blocks of each encoder and decoder.
-        channels: Channels at full resolution; twice and four times as many at half and quarter resolution.
+        width: Channels at full resolution; twice and four times as many at half and quarter resolution.
         dropout: Probability that a channel of the merged features is 0 in training.
     """
 
     #: The authors restore GoPro images, whose sizes are multiples of 4, and do not state a padding.
     requirements = InputRequirements(multiple=4, padding="reflect")
 
-    def __init__(self, blocks: int = 8, channels: int = 32, dropout: float = 0.0):
+    def __init__(self, blocks: int = 8, width: int = 32, dropout: float = 0.0):
         super().__init__()
-        widths = (channels, 2 * channels, 4 * channels)
+        widths = (width, 2 * width, 4 * width)
         fine, middle, coarse = widths
-        self.Encoder = nn.ModuleList(Blocks(width, blocks) for width in widths)
-        self.Decoder = nn.ModuleList(Blocks(width, blocks) for width in reversed(widths))
+        self.Encoder = nn.ModuleList(Blocks(channels, blocks) for channels in widths)
+        self.Decoder = nn.ModuleList(Blocks(channels, blocks) for channels in reversed(widths))
         self.feat_extract = nn.ModuleList(
             [
                 ConvLayer(3, fine, 3),
@@ -123,9 +123,9 @@ class MIMOUNet(nn.Module):
                 ConvLayer(fine, 3, 3, activated=False),
             ]
         )
-        self.Convs = nn.ModuleList([ConvLayer(2 * width, width, 1) for width in (middle, fine)])
-        self.ConvsOut = nn.ModuleList([ConvLayer(width, 3, 3, activated=False) for width in (coarse, middle)])
-        self.AFFs = nn.ModuleList([FeatureFusion(sum(widths), width) for width in (fine, middle)])
+        self.Convs = nn.ModuleList([ConvLayer(2 * channels, channels, 1) for channels in (middle, fine)])
+        self.ConvsOut = nn.ModuleList([ConvLayer(channels, 3, 3, activated=False) for channels in (coarse, middle)])
+        self.AFFs = nn.ModuleList([FeatureFusion(sum(widths), channels) for channels in (fine, middle)])
         self.FAM1, self.SCM1 = FeatureAttention(coarse), ShallowFeatures(coarse)
         self.FAM2, self.SCM2 = FeatureAttention(middle), ShallowFeatures(middle)
         self.dropout = nn.Dropout2d(dropout)

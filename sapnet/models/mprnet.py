@@ -162,28 +162,28 @@ class MPRNet(nn.Module):
     All activations share one parameter.
 
     Args:
-        channels: Channels at full resolution in the first two stages.
-        channel_step: Channels added at each of the two coarser scales.
-        last_channels: Channels of the last stage.
+        width: Channels at full resolution in the first two stages.
+        width_step: Channels added at each of the two coarser scales.
+        last_width: Channels of the last stage.
         blocks: Attention blocks of each of the last stage's three groups.
     """
 
     requirements = InputRequirements(multiple=8, padding="reflect")
 
-    def __init__(self, channels: int = 96, channel_step: int = 48, last_channels: int = 128, blocks: int = 8):
+    def __init__(self, width: int = 96, width_step: int = 48, last_width: int = 128, blocks: int = 8):
         super().__init__()
-        widths, activation = (channels, channels + channel_step, channels + 2 * channel_step), nn.PReLU()
+        widths, activation = (width, width + width_step, width + 2 * width_step), nn.PReLU()
         self.shallow_feat1, self.shallow_feat2, self.shallow_feat3 = (
-            nn.Sequential(_conv(3, channels), AttentionBlock(channels, activation)) for _ in range(3)
+            nn.Sequential(_conv(3, width), AttentionBlock(width, activation)) for _ in range(3)
         )
         self.stage1_encoder = Encoder(widths, activation, fused=False)
         self.stage1_decoder = Decoder(widths, activation)
         self.stage2_encoder = Encoder(widths, activation, fused=True)
         self.stage2_decoder = Decoder(widths, activation)
-        self.stage3_orsnet = FullResolutionNetwork(widths, last_channels, activation, blocks)
-        self.sam12, self.sam23 = SupervisedAttention(channels), SupervisedAttention(channels)
-        self.concat12, self.concat23 = _conv(2 * channels, channels), _conv(2 * channels, last_channels)
-        self.tail = _conv(last_channels, 3)
+        self.stage3_orsnet = FullResolutionNetwork(widths, last_width, activation, blocks)
+        self.sam12, self.sam23 = SupervisedAttention(width), SupervisedAttention(width)
+        self.concat12, self.concat23 = _conv(2 * width, width), _conv(2 * width, last_width)
+        self.tail = _conv(last_width, 3)
 
     def forward(self, blurred: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Restore images of any size from 1x1 up.

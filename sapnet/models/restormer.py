@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sapnet.errors import UserError
 from sapnet.models.inputs import InputRequirements
 
 
@@ -100,41 +101,49 @@ class Restormer(nn.Module):
     """Restormer in its configuration for motion blur; the modules are named as in the authors' files of weights.
 
     Args:
-        channels: Channels at full resolution, a multiple of `heads[0]`; doubled at each of the three coarser scales.
-            The last decoder has twice as many as the first encoder, because its input is not reduced.
-        blocks: Blocks of each scale, finest first.
+        width: Channels at full resolution; doubled at each of the three coarser scales. The last decoder has twice as
+            many as the first encoder, because its input is not reduced.
+        depths: Blocks of each of the four scales, finest first.
         refinement: Blocks after the last decoder.
-        heads: Heads of the attention at each scale.
+        heads: Heads of the attention at each scale, divisors of its channels.
         expansion: Hidden channels of the feed-forward relative to its input.
+
+    Raises:
+        UserError: The heads do not divide the channels, or a list has not four entries.
     """
 
     requirements = InputRequirements(multiple=8, padding="reflect")
 
     def __init__(
         self,
-        channels: int = 48,
-        blocks: Sequence[int] = (4, 6, 6, 8),
+        width: int = 48,
+        depths: Sequence[int] = (4, 6, 6, 8),
         refinement: int = 4,
         heads: Sequence[int] = (1, 2, 4, 8),
         expansion: float = 2.66,
     ):
         super().__init__()
-        width1, width2, width3, width4 = (channels * 2**i for i in range(4))
+        if len(depths) != 4 or len(heads) != 4 or any(width * 2**i % number for i, number in enumerate(heads)):
+            raise UserError(
+                f"network.depths={list(depths)}, network.heads={list(heads)}, network.width={width}: Restormer has four"
+                " scales, and the heads of each must divide its channels, which double from scale to scale."
+            )
+        width1, width2, width3, width4 = (width * 2**i for i in range(4))
 
-        def level(width: int, scale: int, number: int) -> nn.Sequential:
-            return nn.Sequential(*(TransformerBlock(width, heads[scale], expansion) for _ in range(number)))
+        def level(channels: int, scale: int, number: int) -> nn.Sequential:
+            return nn.Sequential(*(TransformerBlock(channels, heads[scale], expansion) for _ in range(number)))
 
-        self.patch_embed = PatchEmbedding(channels)
-        self.encoder_level1, self.down1_2 = level(width1, 0, blocks[0]), Resize(width1, up=False)
-        self.encoder_level2, self.down2_3 = level(width2, 1, blocks[1]), Resize(width2, up=False)
-        self.encoder_level3, self.down3_4 = level(width3, 2, blocks[2]), Resize(width3, up=False)
-        self.latent = level(width4, 3, blocks[3])
+        self.patch_embed = PatchEmbedding(width1)
+        self.encoder_level1, self.down1_2 = level(width1, 0, depths[0]), Resize(width1, up=False)
+        self.encoder_level2, self.down2_3 = level(width2, 1, depths[1]), Resize(width2, up=False)
+        self.encoder_level3, self.down3_4 = level(width3, 2, depths[2]), Resize(width3, up=False)
+        self.latent = level(width4, 3, depths[3])
         self.up4_3, self.reduce_chan_level3 = Resize(width4, up=True), nn.Conv2d(2 * width3, width3, 1, bias=False)
-        self.decoder_level3 = level(width3, 2, blocks[2])
+        self.decoder_level3 = level(width3, 2, depths[2])
         self.up3_2, self.reduce_chan_level2 = Resize(width3, up=True), nn.Conv2d(2 * width2, width2, 1, bias=False)
-        self.decoder_level2 = level(width2, 1, blocks[1])
+        self.decoder_level2 = level(width2, 1, depths[1])
         self.up2_1 = Resize(width2, up=True)
-        self.decoder_level1 = level(2 * width1, 0, blocks[0])
+        self.decoder_level1 = level(2 * width1, 0, depths[0])
         self.refinement = level(2 * width1, 0, refinement)
         self.output = nn.Conv2d(2 * width1, 3, 3, padding=1, bias=False)
 
