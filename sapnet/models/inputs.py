@@ -28,6 +28,7 @@ class InputRequirements:
         always_padded: Whether a size that is a multiple already grows to the next one.
         black: Value of 0 in the network's range.
         white: Value of 1 in the network's range.
+        minimum: Height and width are at least this number of pixels, a multiple.
     """
 
     multiple: int = 1
@@ -37,6 +38,14 @@ class InputRequirements:
     always_padded: bool = False
     black: float = 0.0
     white: float = 1.0
+    minimum: int = 1
+
+    def __str__(self) -> str:
+        size = f"{'square, ' if self.square else ''}multiples of {self.multiple}"
+        size += " that exceed the size" if self.always_padded else ""
+        size += f", at least {self.minimum}" if self.minimum > 1 else ""
+        where = "on all sides" if self.centred else "at the bottom and right"
+        return f"{size}; {self.padding} {where}; values {self.black:g} to {self.white:g}"
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size to which an image is padded."""
@@ -45,7 +54,8 @@ class InputRequirements:
         return (side, side) if self.square else (height, width)
 
     def _missing(self, size: int) -> int:
-        return self.multiple - size % self.multiple if self.always_padded else -size % self.multiple
+        missing = self.multiple - size % self.multiple if self.always_padded else -size % self.multiple
+        return max(missing, self.minimum - size)
 
     def to_range(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Convert an image from [0, 1] to the network's range."""

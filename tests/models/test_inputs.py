@@ -23,6 +23,13 @@ def test_padded_sizes(requirements, sizes):
     assert {size: requirements.padded_size(*size) for size in sizes} == sizes
 
 
+def test_text():
+    expected = "multiples of 8; reflect at the bottom and right; values 0 to 1"
+    assert str(InputRequirements(8, "reflect")) == expected
+    expected = "square, multiples of 16 that exceed the size, at least 64; zeros on all sides; values -1 to 1"
+    assert str(InputRequirements(16, "zeros", True, True, True, black=-1, minimum=64)) == expected
+
+
 @pytest.mark.parametrize("padding, mode", [("reflect", "reflect"), ("replicate", "edge"), ("zeros", "constant")])
 @pytest.mark.parametrize("centred", [False, True])
 @settings(max_examples=10, deadline=None)
