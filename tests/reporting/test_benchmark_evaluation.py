@@ -126,10 +126,14 @@ def test_published_weights_are_identified_by_their_files(tmp_path: Path) -> None
     assert [one.row for one in published_networks(tmp_path)] == [rows[0], "Restormer", rows[1], "MPRNet", rows[2]]
 
 
-def test_every_published_network_has_a_config() -> None:
+def test_every_published_network_has_a_config_and_a_row() -> None:
     assert set(PUBLISHED.values()) == set(ROWS)
     for network in ROWS:
         published_config(network)
+    rows = {row for row in ROWS.values() if not row.endswith("no row of the paper's")}
+    for table in (1, 2):
+        benchmark = read_benchmark(EXPERIMENTS / f"table{table}.yaml")
+        assert rows <= {*benchmark.quoted, *benchmark.study.rows}
 
 
 def test_weights_are_given_by_network(tmp_path: Path) -> None:
