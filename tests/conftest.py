@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 # Checks all arguments and results in the package against their annotations, including the shapes of tensors. As for
@@ -12,6 +13,9 @@ install_import_hook("sapnet", "beartype.beartype(conf=beartype.BeartypeConf(is_p
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+if not torch.cuda.is_available():
+    # Read when Triton is imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")

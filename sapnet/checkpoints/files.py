@@ -1,11 +1,10 @@
-"""Atomic writing and safe reading of checkpoint files.
+"""Safe reading of checkpoint files, and the metadata that sapnet adds to them.
 
 Beside what Lightning stores, a checkpoint has the key "sapnet": metadata with the configuration of the network as plain
 dicts and the number of generator steps. A checkpoint is therefore enough to rebuild its network.
 """
 
 import hashlib
-import io
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -13,50 +12,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from sapnet import __version__
 from sapnet.checkpoints.network_config import check_network_config, update_targets
 from sapnet.errors import UserError
-from sapnet.files import write_atomically
 
 FORMAT = 1
 #: Key of the metadata in a checkpoint.
 METADATA = "sapnet"
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint reading and writing for Lightning that is safe against crashes, full disks and malicious files.
-
-    A checkpoint is written next to its target, flushed to the disk and renamed: at any time the target is the previous
-    complete checkpoint or the new one. Reading accepts only tensors and plain values (`weights_only=True`).
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            UserError: The file cannot be written (full disk, no permission). The file at `path` is unchanged.
-        """
-        data = io.BytesIO()
-        torch.save(checkpoint, data)
-        try:
-            write_atomically(path, data.getbuffer())
-        except OSError as error:
-            raise UserError(
-                f"{path}: the checkpoint cannot be written ({error.strerror or error}); "
-                "the previous checkpoint is kept: free some space and resume."
-            ) from error
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read a checkpoint, which may be one that sapnet did not write; `weights_only` is always True.
-
-        Raises:
-            UserError: The file is missing, a folder, damaged, or contains more than tensors and plain values.
-        """
-        return _read(Path(path), map_location)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -67,7 +30,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             written by sapnet.
     """
     path = Path(path)
-    checkpoint = _read(path, "cpu")
+    checkpoint = read_plain(path, "cpu")
     metadata = checkpoint.get(METADATA)
     if not isinstance(metadata, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"{path}: not a checkpoint of sapnet (no network configuration); use one that sapnet wrote.")
@@ -121,7 +84,12 @@ def short_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
-def _read(path: Path, map_location: Any) -> dict[str, Any]:
+def read_plain(path: Path, map_location: Any) -> dict[str, Any]:
+    """Read a checkpoint, which may be one that sapnet did not write, without running code from it.
+
+    Raises:
+        UserError: The file is missing, a folder, damaged, or contains more than tensors and plain values.
+    """
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the checkpoint file in it (such as {path / 'last.ckpt'}).")
     try:

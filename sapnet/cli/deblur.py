@@ -1,17 +1,20 @@
 """`sapnet deblur`: restore photos with a trained checkpoint or published weights."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
 from sapnet import interrupts
 from sapnet.errors import UserError
-from sapnet.evaluation.deblurring import deblur
 
 
 def main() -> None:
     """Run the command; a user error ends in one sentence and exit code 1."""
     arguments = parser().parse_args()
+    # Imported here because it takes seconds, which the help does not need.
+    from sapnet.evaluation.deblurring import deblur
+
     try:
         with interrupts.raise_on_signals():
             deblur(**vars(arguments))
@@ -19,44 +22,48 @@ def main() -> None:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except interrupts.Interrupted as stop:
-        interrupts.exit_process(interrupts.Interrupted(stop.signum, "finished images stay"))
+        note = "finished images stay, and --skip-existing continues with the others"
+        interrupts.exit_process(interrupts.Interrupted(stop.signum, note))
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="sapnet deblur",
-        description="Restore a blurred photo, or every photo of a folder, with a trained checkpoint or the weights that"
-        " the authors of a network distribute.",
-        epilog="examples: sapnet deblur photo.jpg -o sharp.png --checkpoint outputs/demo/checkpoints/best.ckpt;"
+        description="Restore blurred photos with a trained checkpoint, or with the weights that the authors of a"
+        " network distribute. Photos keep their 8 or 16 bits, transparency, EXIF data and colour profile as far as the"
+        " format of the output holds them.",
+        epilog="examples: sapnet deblur holiday old.tif -o sharp --recursive -c outputs/demo/checkpoints/best.ckpt;"
         " sapnet deblur photo.jpg -o sharp.png --network restormer --weights motion_deblurring.pth",
     )
-    parser.add_argument("input", type=Path, help="an image (PNG, JPEG, BMP, TIFF, WebP), or a folder of them")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the image to write, or a folder for a folder")
-    parser.add_argument("-c", "--checkpoint", type=Path, help="a checkpoint that sapnet train wrote")
-    parser.add_argument("--network", metavar="NAME", help="instead: a published network, such as restormer")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="its authors' file (or folder, of DMPHN)")
-    parser.add_argument(
-        "--show-points", action="store_true", help="also write OUTPUT_points_K.png: in red what stage K sampled"
-    )
-    parser.add_argument(
-        "--window",
-        type=pixels,
-        metavar="PIXELS",
-        help="side of the crops the network was trained on: attention and sampling see windows of that size, not the"
-        " whole photo",
-    )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="input", help="images (PNG, JPEG, BMP, TIFF, WebP), and folders of them")
+    add("-o", "--output", required=True, help="the image to write; for several or a folder, a folder for PNG files")
+    add("-c", "--checkpoint", type=Path, help="a checkpoint that sapnet train wrote")
+    add("--network", metavar="NAME", help="instead of a checkpoint: a published network, such as restormer")
+    add("--weights", type=Path, metavar="FILE", help="the file of its authors (of DMPHN, the folder)")
+    add("-r", "--recursive", action="store_true", help="restore the images of all folders below a folder too")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    existing.add_argument("--skip-existing", action="store_true", help="leave out photos whose output exists")
+    add("--show-points", action="store_true", help="also write OUTPUT_points_K.png: in red what stage K sampled")
+    add("--budget", type=budget, metavar="SHARE", help="points beyond a uniform grid: 0.1 is NU+10%%, -0.5 half of it")
+    text = "side of the training crops: attention and sampling see windows of that size, not the whole photo"
+    add("--window", type=pixels, metavar="PIXELS", help=text)
+    add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     return parser
 
 
 def pixels(text: str) -> int:
-    """Return a positive number of pixels given on the command line.
-
-    Raises:
-        argparse.ArgumentTypeError: The text is not a positive whole number.
-    """
+    """Return a positive number of pixels; argparse reports any other text."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: give a whole number, 1 or more")
     return int(text)
+
+
+def budget(text: str) -> float:
+    """Return a budget of points; argparse reports any other text."""
+    with contextlib.suppress(ValueError):
+        if -1 < float(text) <= 3:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text}: give a number above -1 (no points) and at most 3 (all positions)")

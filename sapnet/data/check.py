@@ -9,7 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from sapnet.data.folder import FolderData
-from sapnet.data.images import SUFFIXES, read_image
+from sapnet.data.image_files import SUFFIXES
+from sapnet.data.images import read_image
 from sapnet.data.pairs import Pair
 from sapnet.data.published import PairCounts, PublishedData, count_differences, count_pairs, total_pairs
 from sapnet.data.samples import usable_cores

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sapnet.data.images import SUFFIXES, read_size
+from sapnet.data.image_files import SUFFIXES
+from sapnet.data.images import read_size
 from sapnet.errors import UserError
 
 _BLUR_NAMES = ("blur", "blur_gamma", "blurred")

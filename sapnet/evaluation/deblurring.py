@@ -1,48 +1,80 @@
 """Deblurring of photos with a trained checkpoint or published weights."""
 
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sapnet.checkpoints.network import network_from_checkpoint
-from sapnet.checks import check_writable
-from sapnet.data.images import SUFFIXES, read_image, to_array, to_tensor, write_image
+from sapnet.data.images import to_array, write_image
+from sapnet.data.photo_outputs import (
+    PhotoPaths,
+    check_points_targets,
+    outputs_to_write,
+    plan_outputs,
+    points_target,
+)
+from sapnet.data.photos import Photo, check_output_format, read_photo, read_photo_size, write_photo
 from sapnet.errors import UserError
-from sapnet.evaluation.networks import open_published, published_config
+from sapnet.evaluation.photo_memory import SMALL, available_memory, frugal_allocation, measure, too_large
+from sapnet.evaluation.photo_progress import Failures, Progress
 from sapnet.evaluation.pictures import with_points
 from sapnet.models.adaptive_network import AdaptiveNetwork, use_window
 
+Size = tuple[int, int]
 
-def pairs_of_paths(source: Path, target: Path, overwrite: bool) -> list[tuple[Path, Path]]:
-    """Return pairs of input and output paths; the images of a folder keep their names and become PNG files.
+
+def deblur(
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    checkpoint: Path | None = None,
+    show_points: bool = False,
+    window: int | None = None,
+    budget: float | None = None,
+    device: str = "auto",
+    recursive: bool = False,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    network: str | None = None,
+    weights: Path | None = None,
+) -> None:
+    """Restore photos. One that cannot be restored is reported, and the others are restored.
+
+    Args:
+        inputs: Images, and folders of images.
+        output: The image to write, or a folder.
+        checkpoint: Checkpoint of the trained network.
+        show_points: Whether to write a picture of the points of each stage beside each image.
+        window: Side in pixels of the windows for attention and sampling; None for the whole photo.
+        budget: Points relative to a uniform grid, such as -0.1 for NU-10%; None for the budget of the training.
+        device: `auto` or the name of a device.
+        recursive: Whether to restore the images of all folders below a folder too.
+        overwrite: Whether to replace existing outputs.
+        skip_existing: Whether to leave out photos whose output exists.
+        network: Instead of a checkpoint: name of a published network in `conf/network`.
+        weights: Weights of the published network, a file or folder of its authors.
 
     Raises:
-        UserError: The input does not exist or contains no image, or an output is not an image file, exists already or
-            cannot be written.
+        UserError: The inputs, the network, its settings, the device or the output cannot be used; or a photo was
+            not restored.
     """
-    if source.is_dir():
-        images = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES)
-        if not images:
-            raise UserError(f"{source} contains no image: give a folder with {', '.join(sorted(SUFFIXES))} files.")
-        if target.is_file():
-            raise UserError(f"{target} is a file, and {source} a folder: give a folder to write to.")
-        pairs = [(path, target / f"{path.stem}.png") for path in images]
-        if len({out for _, out in pairs}) < len(pairs):
-            raise UserError(f"{source} contains images that differ only in their suffix: rename one of them.")
-    elif not source.exists():
-        raise UserError(f"{source}: there is no such image or folder.")
-    else:
-        pairs = [(source, target / f"{source.stem}.png" if target.is_dir() else target)]
-    for path, out in pairs:
-        if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-            raise UserError(f"{out}: the output must end in .png or .jpg.")
-        if out.exists() and (not overwrite or out.resolve() == path.resolve()):
-            raise UserError(f"{out} exists: add --overwrite, or choose another name (the input is never replaced).")
-    for parent in {out.parent for _, out in pairs}:
-        check_writable(parent)
-    return pairs
+    planned = plan_outputs(inputs, output, recursive)
+    pairs = outputs_to_write(planned, overwrite, skip_existing)
+    if len(pairs) < len(planned):
+        print(f"{len(planned) - len(pairs)} of {len(planned)} photos have an output already and are skipped.")
+    failures = Failures(len(pairs))
+    sizes = _sizes(pairs, failures)
+    if sizes:
+        torch_device = choose_device(device)
+        model = open_network(checkpoint, network, weights)
+        _adjust(model, window, budget, show_points, list(sizes))
+        model = model.to(torch_device)
+        frugal = _check_memory(model, sizes, torch_device, failures)
+        _restore_files(model, sizes, frugal, show_points, torch_device, failures)
+    failures.raise_if_any()
 
 
 @torch.no_grad()
@@ -64,6 +96,24 @@ def restore(network: nn.Module, image: Tensor, device: torch.device) -> tuple[Te
     return walk.outputs[-1][0].cpu(), pictures
 
 
+def open_network(checkpoint: Path | None = None, network: str | None = None, weights: Path | None = None) -> nn.Module:
+    """Return the network of a checkpoint, or a published network with the weights of its authors.
+
+    Raises:
+        UserError: The arguments name no network or two, or it cannot be loaded.
+    """
+    if checkpoint is not None:
+        if network is not None or weights is not None:
+            raise UserError("--checkpoint carries its own network: leave out --network and --weights.")
+        return network_from_checkpoint(checkpoint)[0]
+    if network is None or weights is None:
+        raise UserError("give --checkpoint FILE, or --network NAME and --weights FILE.")
+    # Imported here because it takes seconds, which checkpoints do not need.
+    from sapnet.evaluation.networks import open_published, published_config
+
+    return open_published(published_config(network), weights)[0]
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device of a name; `auto` is a GPU if there is one, else the CPU.
 
@@ -80,59 +130,85 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def open_network(checkpoint: Path | None, network: str | None, weights: Path | None) -> nn.Module:
-    """Return the network of a checkpoint, or a published network with the weights of its authors.
-
-    Raises:
-        UserError: The arguments name no network or two, or it cannot be loaded.
-    """
-    if checkpoint is not None:
-        if network is not None or weights is not None:
-            raise UserError("--checkpoint carries its own network: leave out --network and --weights.")
-        return network_from_checkpoint(checkpoint)[0]
-    if network is None or weights is None:
-        raise UserError("give --checkpoint FILE, or --network NAME and --weights FILE.")
-    return open_published(published_config(network), weights)[0]
+def _sizes(pairs: Sequence[PhotoPaths], failures: Failures) -> dict[PhotoPaths, Size]:
+    """Return the height and width of the photos that can be read, as far as the headers of their files tell."""
+    sizes = {}
+    for pair in pairs:
+        with failures.reported(pair.source):
+            sizes[pair] = read_photo_size(pair.source)
+    return sizes
 
 
-def deblur(
-    input: Path,
-    output: Path,
-    checkpoint: Path | None = None,
-    network: str | None = None,
-    weights: Path | None = None,
-    show_points: bool = False,
-    window: int | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
+def _adjust(
+    network: nn.Module, window: int | None, budget: float | None, show_points: bool, pairs: Sequence[PhotoPaths]
 ) -> None:
-    """Restore a photo or every photo of a folder. Finished images are kept if a later one fails.
+    if isinstance(network, AdaptiveNetwork):
+        if budget is not None:
+            network.use_budget(budget)
+        if show_points:
+            check_points_targets(pairs, [stage + 1 for stage in network.sampled_stages])
+    elif show_points or budget is not None:
+        option = "--show-points" if show_points else f"--budget {budget:g}"
+        raise UserError(f"the network samples no points: leave out {option}.")
+    use_window(network, window)
 
-    Args:
-        input: An image, or a folder of images.
-        output: The image to write, or a folder.
-        checkpoint: Checkpoint of the trained network.
-        network: Instead: name of a published network in `conf/network`.
-        weights: Weights of the published network, a file or folder of its authors.
-        show_points: Whether to write a picture of the points of each stage beside each image.
-        window: Side in pixels of the windows for attention and sampling; None for the whole photo.
-        device: `auto` or the name of a device.
-        overwrite: Whether to replace existing outputs.
 
-    Raises:
-        UserError: The photos, the network, the device or the output path cannot be used.
-    """
-    pairs = pairs_of_paths(input, output, overwrite)
-    torch_device = choose_device(device)
-    model = open_network(checkpoint, network, weights)
-    if show_points and not isinstance(model, AdaptiveNetwork):
-        raise UserError(f"the network of {checkpoint or weights} samples no points: leave out --show-points.")
-    use_window(model, window)
-    model = model.to(torch_device)
-    for path, out in tqdm(pairs, desc="deblurring", unit="image", disable=len(pairs) == 1):
-        image = to_tensor(read_image(path))
-        restored, pictures = restore(model, image, torch_device)
-        write_image(out, to_array(restored))
+def _check_memory(
+    network: nn.Module, sizes: dict[PhotoPaths, Size], device: torch.device, failures: Failures
+) -> set[PhotoPaths]:
+    """Remove the photos that do not fit into the memory, and return those that barely do."""
+    largest = max(height * width for height, width in sizes.values())
+    available = available_memory(device)
+    if largest <= SMALL or available is None:
+        return set()
+    rng = np.random.default_rng(0)
+
+    def restore_noise(height: int, width: int) -> None:
+        noise = Photo(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        noise.with_colours(restore(network, noise.colours(), device)[0].nan_to_num_())
+
+    estimate = measure(restore_noise, largest, device)
+    if estimate is None:
+        return set()
+    frugal = set()
+    for pair, (height, width) in list(sizes.items()):
+        needed = estimate.bytes_for(height, width)
+        if needed > available:
+            with failures.reported(pair.source):
+                del sizes[pair]
+                raise too_large(pair.source, height, width, needed, available)
+        elif needed > available / 2:
+            frugal.add(pair)
+    return frugal
+
+
+def _restore_files(
+    network: nn.Module,
+    sizes: Mapping[PhotoPaths, Size],
+    frugal: set[PhotoPaths],
+    show_points: bool,
+    device: torch.device,
+    failures: Failures,
+) -> None:
+    progress = Progress([height * width for height, width in sizes.values()])
+    for pair, (height, width) in sizes.items():
+        start = time.perf_counter()
+        restored = None
+        with failures.reported(pair.source), frugal_allocation(pair in frugal):
+            photo = read_photo(pair.source)
+            check_output_format(pair.target, photo)
+            colours, pictures = restore(network, photo.colours(), device)
+            if not torch.isfinite(colours).all():
+                raise UserError(f"{pair.source}: the network returns NaN or infinite values: use another checkpoint.")
+            restored = photo.with_colours(colours)
+        if restored is None:
+            progress.skip(height * width)
+            continue
+        # The photo is written last: where it exists, everything does.
         for stage, picture in pictures.items() if show_points else ():
-            write_image(out.with_name(f"{out.stem}_points_{stage}.png"), to_array(picture))
-        tqdm.write(f"{out}")
+            write_image(points_target(pair.target, stage), to_array(picture))
+        write_photo(pair.target, restored)
+        if failures.total == 1:
+            print(pair.target)
+        else:
+            print(progress.line(pair.source, height * width, time.perf_counter() - start), flush=True)

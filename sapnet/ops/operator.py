@@ -31,8 +31,10 @@ def adaptive_filter(
     for integer q, so the gradient there is the right-hand derivative. The integer and fractional parts of an offset are
     separated before it is added to the point, so no precision is lost on large canvases. NaN propagates.
 
-    Differentiable once with respect to canvas, weight, kernel and offsets. Computed in float32 or float64; under
-    autocast in float32. Results are reproducible for the same number of threads.
+    Differentiable once with respect to canvas, weight, kernel and offsets. Computed in float32 or float64. Under
+    autocast the Triton kernels (`sapnet.ops.gpu`) take canvas and weight in half precision, with positions and sums in
+    float32; other implementations compute in float32. On the CPU results are reproducible for the same number of
+    threads; on GPUs with `torch.use_deterministic_algorithms(True)`.
 
     Args:
         canvas: Features, channels last.
@@ -47,7 +49,16 @@ def adaptive_filter(
             because elsewhere the check would synchronise with the device).
     """
     _check(canvas, weight, kernel, offsets, points)
+    device = canvas.device.type
+    if _is_autocast(device) and canvas.dtype != torch.float64 and backend.supports_half_precision(device):
+        low = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            return _forward(canvas.to(low), weight.to(low), kernel, offsets, points)
     return _forward(canvas, weight, kernel, offsets, points)
+
+
+def _is_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 @torch.library.custom_op("sapnet::adaptive_filter", mutates_args=())
@@ -84,7 +95,9 @@ def _(canvas, weight, kernel, offsets, points):
 @_backward.register_fake
 def _(grad, canvas, weight, kernel, offsets, points, needed):
     inputs = (canvas, weight, kernel, offsets)
-    return tuple(canvas.new_empty(x.shape if is_needed else (0,)) for x, is_needed in zip(inputs, needed, strict=True))
+    return tuple(
+        x.new_empty(x.shape) if is_needed else canvas.new_empty(0) for x, is_needed in zip(inputs, needed, strict=True)
+    )
 
 
 def _save_inputs(ctx, inputs, output):
@@ -103,7 +116,7 @@ def _raise_second_derivative(ctx, *grads):
 
 _forward.register_autograd(_differentiate, setup_context=_save_inputs)
 _backward.register_autograd(_raise_second_derivative)
-# Half precision is too coarse for positions.
+# Half precision is too coarse for positions; `adaptive_filter` disables autocast where the kernels handle this.
 _forward.register_autocast("cpu", torch.float32)
 _forward.register_autocast("cuda", torch.float32)
 flops.register()
@@ -133,8 +146,7 @@ def _check(
 
 
 def _check_dtypes_and_devices(canvas: Tensor, **others: Tensor | None) -> None:
-    device = canvas.device.type
-    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    autocast = _is_autocast(canvas.device.type)
     if canvas.dtype not in (torch.float32, torch.float64) and not autocast:
         raise UserError(f"canvas must be float32 or float64, not {canvas.dtype}: convert it, or use autocast")
     for name, tensor in others.items():

@@ -11,9 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sapnet.errors import UserError
-
-CHUNK = 1 << 20
-"""Maximum number of elements in the taps of a chunk (points x taps x channels): 4 MiB in float32."""
+from sapnet.ops.chunks import chunk_elements
 
 FAR = 1e9
 """Limit of the offsets: beyond any canvas, and small enough for int64 positions."""
@@ -39,9 +37,9 @@ def forward(
 ) -> Tensor:
     """Compute `sapnet.ops.adaptive_filter`."""
     b, _, _, c = canvas.shape
-    matrix = _as_matrix(weight, c)
+    matrix = as_matrix(weight, c)
     pixels = _with_outside(canvas)
-    length = _length(canvas, points)
+    length = length_of(canvas, points)
     out = canvas.new_zeros(b * length, weight.shape[0])
     for taps in _chunks(canvas, weight, offsets, points):
         values = _sample(pixels, taps)
@@ -65,8 +63,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute the gradients of canvas, weight, kernel and offsets; empty tensors for those that are not needed."""
     b, _, _, c = canvas.shape
-    length = _length(canvas, points)
-    matrix, pixels, grad = _as_matrix(weight, c), _with_outside(canvas), grad.flatten(0, 1)
+    length = length_of(canvas, points)
+    matrix, pixels, grad = as_matrix(weight, c), _with_outside(canvas), grad.flatten(0, 1)
     to_pixels, to_matrix = torch.zeros_like(pixels), torch.zeros_like(matrix)
     to_kernel = canvas.new_zeros(b * length, len(matrix))
     to_offsets = canvas.new_zeros(b * length, len(matrix), 2)
@@ -92,7 +90,7 @@ def backward(
             to_offsets[taps.rows] = v[..., None] * _slopes(pixels, back, taps)
     gradients = (
         to_pixels[:-1].view(canvas.shape),
-        _from_matrix(to_matrix, weight),
+        from_matrix(to_matrix, weight),
         to_kernel.view(b, length, len(matrix)),
         to_offsets.view(b, length, len(matrix), 2),
     )
@@ -118,7 +116,7 @@ def _slopes(pixels: Tensor, back: Tensor, taps: Taps) -> Float[Tensor, "n k 2"]:
 
 def _chunks(canvas: Tensor, weight: Tensor, offsets: Tensor | None, points: Tensor | None) -> Iterator[Taps]:
     b, h, w, c = canvas.shape
-    size, length = weight.shape[-1], _length(canvas, points)
+    size, length = weight.shape[-1], length_of(canvas, points)
     if points is None:
         points = torch.arange(h * w, device=canvas.device).expand(b, -1)
     if canvas.device.type == "cpu" and ((points < -1) | (points >= h * w)).any():
@@ -127,7 +125,7 @@ def _chunks(canvas: Tensor, weight: Tensor, offsets: Tensor | None, points: Tens
     points = points.reshape(-1)
     reach = torch.arange(size, device=canvas.device) - size // 2
     grid = torch.stack(torch.meshgrid(reach, reach, indexing="ij"), dim=-1).view(-1, 2)
-    step = max(1, CHUNK // max(1, size * size * c))
+    step = max(1, chunk_elements(canvas) // max(1, size * size * c))
     for start in range(0, b * length, step):
         rows = slice(start, start + step)
         p, valid = points[rows], points[rows] >= 0
@@ -149,7 +147,8 @@ def _chunks(canvas: Tensor, weight: Tensor, offsets: Tensor | None, points: Tens
         yield Taps(rows, valid, index, share, fraction)
 
 
-def _length(canvas: Tensor, points: Tensor | None) -> int:
+def length_of(canvas: Tensor, points: Tensor | None) -> int:
+    """Return the number of points of an image; without points, all pixels."""
     return canvas.shape[1] * canvas.shape[2] if points is None else points.shape[1]
 
 
@@ -163,14 +162,15 @@ def _or_ones(kernel: Tensor | None, rows: int, taps: int, like: Tensor) -> Tenso
     return like.new_ones(1, 1).expand(rows, taps) if kernel is None else kernel.reshape(rows, taps)
 
 
-def _as_matrix(weight: Tensor, channels: int) -> Tensor:
-    # [k, c, o]; depthwise [k, c].
+def as_matrix(weight: Tensor, channels: int) -> Tensor:
+    """Return the fixed weight as [k, c, o], or as [k, c] if it is depthwise."""
     if _is_depthwise(weight, channels):
         return weight.flatten(1).T
     return weight.flatten(2).permute(2, 1, 0)
 
 
-def _from_matrix(matrix: Tensor, weight: Tensor) -> Tensor:
+def from_matrix(matrix: Tensor, weight: Tensor) -> Tensor:
+    """Return a matrix of `as_matrix` in the shape of the weight."""
     back = matrix.T if matrix.ndim == 2 else matrix.permute(2, 1, 0)
     return back.reshape(weight.shape).contiguous()
 

@@ -6,6 +6,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _STEPS = 64
+#: Steps between checks for convergence on devices other than the CPU, where a check synchronises.
+_CHECK_EVERY = 8
 
 
 def calibrate(
@@ -50,7 +52,8 @@ def _solve(logits: Tensor, mask: Tensor, mean: float) -> Tensor:
     count = mask.sum(dim=1, dtype=torch.float64)
     shift, last = torch.zeros_like(low).clamp(low, high), high - low
     done = empty
-    for _ in range(_STEPS):
+    check_every = 1 if logits.device.type == "cpu" else _CHECK_EVERY
+    for step in range(1, _STEPS + 1):
         p = torch.sigmoid(logits + shift[:, None]).mul_(mask)
         # Double precision, because sums of a million terms are common.
         excess = p.sum(dim=1, dtype=torch.float64) - count * mean
@@ -61,8 +64,8 @@ def _solve(logits: Tensor, mask: Tensor, mean: float) -> Tensor:
         accepted = (newton >= low) & (newton <= high) & ((newton - shift).abs() <= last.abs() / 2)
         following = torch.where(accepted, newton, low + (high - low) / 2)
         done = done | (excess.abs() <= count * mean * torch.finfo(shift.dtype).eps) | (following == shift)
-        # On a GPU the synchronisation would cost more than the remaining steps.
-        if logits.device.type == "cpu" and bool(done.all()):
+        # Tensors without data (device meta) take the usual number of steps.
+        if step % check_every == 0 and (logits.is_meta or bool(done.all())):
             break
         shift, last = torch.where(done, shift, following), following - shift
     return shift

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from sapnet.checkpoints.files import AtomicCheckpointIO
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 from sapnet.configs import compose_network
 from sapnet.errors import UserError
 from sapnet.models.adaptive_network import AdaptiveNetwork

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import sapnet.files
-from sapnet.checkpoints.files import AtomicCheckpointIO, load_checkpoint, short_hash
+from sapnet.checkpoints.files import load_checkpoint, short_hash
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.errors import UserError
 from tests.training.two_optimizers import TwoOptimizers, fit
@@ -21,7 +22,7 @@ from tests.training.two_optimizers import TwoOptimizers, fit
 KILL_WHILE_WRITING = """
 import os, signal, sys, time, torch
 from pathlib import Path
-from sapnet.checkpoints.files import AtomicCheckpointIO
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 torch.set_num_threads(1)
 io, path = AtomicCheckpointIO(), Path(sys.argv[1])
 mid_write = 0
@@ -47,7 +48,7 @@ print(mid_write, "killed during a write;", os.listdir(path.parent))
 # The system limits the size of the file, like a full disk.
 LIMIT_FILE_SIZE = """
 import resource, signal, sys, torch
-from sapnet.checkpoints.files import AtomicCheckpointIO
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(1_000_000)}, sys.argv[1])

@@ -4,7 +4,8 @@ import hydra
 import pytest
 import torch
 
-from sapnet.checkpoints.files import AtomicCheckpointIO, add_metadata, load_checkpoint, short_hash
+from sapnet.checkpoints.files import add_metadata, load_checkpoint, short_hash
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.errors import UserError
 from tests.checkpoints.writing import write_checkpoint

@@ -112,9 +112,10 @@ def test_unsupported_file_is_rejected(tmp_path: Path, read, content: bytes | Non
     assert str(path) in str(error.value)
 
 
-def test_16_bit_colour_png_is_rejected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_colour_is_rejected(tmp_path: Path, suffix: str) -> None:
     cv2 = pytest.importorskip("cv2")
-    path = tmp_path / "deep.png"
+    path = tmp_path / f"deep{suffix}"
     cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint16))
     assert Image.open(path).mode == "RGB"
     for read in (read_image, read_size):
@@ -149,20 +150,33 @@ def test_opaque_alpha_is_dropped_and_transparency_rejected(tmp_path: Path, mode:
         read_image(path)
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "png", "tiff", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_tag_is_applied_to_image_and_size(tmp_path: Path, orientation: int) -> None:
+def test_orientation_tag_is_applied_to_image_and_size(tmp_path: Path, orientation: int, kind: str) -> None:
     half = np.zeros((16, 32, 3), np.uint8)
     half[:, 16:] = 255
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "phone.jpg"
-    path.write_bytes(encoded(half, format="JPEG", exif=exif))
+    path.write_bytes(encoded(half, **ENCODINGS[kind], exif=exif.tobytes()))
     image = read_image(path)
     assert image.shape == ((32, 16, 3) if orientation >= 5 else (16, 32, 3))
     assert read_size(path) == image.shape[:2]
     expected = {1: "right", 2: "left", 3: "left", 4: "right", 5: "bottom", 6: "bottom", 7: "top", 8: "top"}
     sides = {"left": image[:, :2], "right": image[:, -2:], "top": image[:2], "bottom": image[-2:]}
     assert [side for side, pixels in sides.items() if pixels.min() > 128] == [expected[orientation]]
+
+
+def test_orientation_behind_the_pixels_of_a_png_is_applied(tmp_path: Path) -> None:
+    """Where some programs append it. Pillow would decode every PNG to look for it there."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data, path = encoded(format="PNG", exif=exif), tmp_path / "late.png"
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    path.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
+    np.testing.assert_array_equal(read_image(path), np.rot90(PICTURE, -1))
+    assert read_size(path) == (30, 21)
 
 
 @given(npst.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))

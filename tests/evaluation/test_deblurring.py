@@ -1,28 +1,182 @@
-"""Arguments that `sapnet deblur` rejects before it loads a network, and deblurring with published weights."""
+"""`sapnet deblur`: photos of all kinds, bad ones among them, budgets, and memory."""
 
 import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import cv2
 import hydra
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from sapnet.cli.deblur import parser, pixels
-from sapnet.data.images import read_image, to_array, to_tensor, write_image
+from sapnet.cli.deblur import budget, parser, pixels
+from sapnet.data.photos import read_photo
 from sapnet.errors import UserError
-from sapnet.evaluation.deblurring import deblur, open_network, pairs_of_paths
+from sapnet.evaluation import deblurring
+from sapnet.evaluation.deblurring import deblur, open_network, restore
 from sapnet.evaluation.networks import published_config
+from sapnet.evaluation.photo_memory import MemoryEstimate
+from tests.checkpoints.writing import write_checkpoint
+from tests.integration.conftest import ROOT
+
+GENERATOR = {
+    "_target_": "sapnet.models.sapnet.SAPNet",
+    "stem": 4,
+    "channels": [4, 4, 4],
+    "encoder_blocks": 1,
+    "decoder_blocks": 1,
+    "stages": 2,
+}
+SAMPLED = {
+    "_target_": "sapnet.models.adaptive_network.AdaptiveNetwork",
+    "generator": GENERATOR | {"sampled": True},
+    "policy_width": 4,
+}
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
-def test_unwritable_output_is_rejected(tmp_path):
-    source = tmp_path / "photo.png"
-    source.touch()
-    for folder in (tmp_path / "photo.png" / "deep", "/proc/none"):
-        with pytest.raises(UserError, match=r"use another|choose another"):
-            pairs_of_paths(source, tmp_path / folder / "out.png", overwrite=False)
-    target = tmp_path / "new" / "out.png"
-    assert pairs_of_paths(source, target, overwrite=False) == [(source, target)]
-    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"], "a folder was created"
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Checkpoints of a uniform network and one that samples, with weights that change the image."""
+    folder, paths = tmp_path_factory.mktemp("checkpoints"), {}
+    for name, config in (("uniform", GENERATOR), ("sampled", SAMPLED)):
+        torch.manual_seed(0)
+        network = hydra.utils.instantiate(config)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        paths[name] = write_checkpoint(folder / f"{name}.ckpt", network, config)
+    return paths
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("many").mkdir()
+    for name in ("a.png", "b.jpg", "c.png"):
+        Image.fromarray(PICTURE).save(Path("many") / name)
+    return tmp_path
+
+
+def names(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_many_photos_are_restored_with_a_line_each(photos, checkpoints, capsys):
+    Path("many/bad.png").write_bytes(b"no image")
+    Path("many/cut.png").write_bytes(Path("many/a.png").read_bytes()[:-20])
+    with pytest.raises(UserError, match="2 of 5 photos were not restored"):
+        deblur(["many"], "out", checkpoints["uniform"])
+    assert names("out") == ["a.png", "b.png", "c.png"]
+    out, error = capsys.readouterr()
+    assert [line.split(" ")[:2] for line in out.splitlines()] == [
+        ["1/4", "many/a.png"],
+        ["2/4", "many/b.jpg"],
+        ["3/4", "many/c.png"],
+    ]
+    assert "many/bad.png is not a readable image" in error and "many/cut.png is damaged" in error
+    assert len(error.splitlines()) == 2
+
+
+def test_an_interrupted_run_continues_with_the_missing_photos(photos, checkpoints, capsys):
+    deblur(["many/a.png"], "out/a.png", checkpoints["uniform"])
+    before = Path("out/a.png").stat().st_mtime_ns
+    deblur(["many"], "out", checkpoints["uniform"], skip_existing=True)
+    assert names("out") == ["a.png", "b.png", "c.png"] and Path("out/a.png").stat().st_mtime_ns == before
+    assert "1 of 3 photos have an output already" in capsys.readouterr().out
+    deblur(["many"], "out", Path("none.ckpt"), skip_existing=True)
+    with pytest.raises(UserError, match="--skip-existing"):
+        deblur(["many"], "out", checkpoints["uniform"])
+
+
+def test_the_network_sees_16_bits(photos, checkpoints):
+    """Levels between two of 8 bits change the result, which equals that of the network to the last bit."""
+    deep = RNG.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+    cv2.imwrite("deep.png", deep[..., ::-1])
+    deblur(["deep.png"], "sharp.tif", checkpoints["uniform"])
+    levels = read_photo("sharp.tif").levels
+    assert levels.dtype == np.uint16
+    network = deblurring.network_from_checkpoint(checkpoints["uniform"])[0]
+    image = torch.from_numpy(deep.astype(np.float32) / np.float32(65535)).permute(2, 0, 1)
+    restored, _ = restore(network, image.contiguous(), torch.device("cpu"))
+    expected = (restored.clamp(0, 1) * 65535).round().permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(levels, expected.astype(np.uint16))
+    unclamped = levels[(levels > 0) & (levels < 65535)]
+    assert len(unclamped) > 500 and (unclamped % 257 != 0).mean() > 0.9, "more than 8 bits"
+
+
+def test_grey_alpha_and_orientation_are_kept(photos, checkpoints):
+    image = Image.fromarray(PICTURE).convert("LA")
+    image.putalpha(Image.fromarray(PICTURE[..., 0]))
+    exif = Image.Exif()
+    exif[0x0112], exif[271] = 6, "Maker"
+    image.save("grey.png", exif=exif)
+    deblur(["grey.png"], "sharp.png", checkpoints["uniform"])
+    with Image.open("sharp.png") as sharp:
+        assert sharp.mode == "LA" and sharp.size == (20, 30)
+        np.testing.assert_array_equal(np.asarray(sharp)[..., 1], np.rot90(PICTURE[..., 0], -1))
+        assert (sharp.getexif()[0x0112], sharp.getexif()[271]) == (1, "Maker")
+    with pytest.raises(UserError, match="JPEG cannot hold the transparency"):
+        deblur(["grey.png"], "sharp.jpg", checkpoints["uniform"])
+
+
+def test_the_budget_changes_the_points_and_the_result(photos, checkpoints):
+    for share in (None, 0.0, -0.75):
+        deblur(["many/a.png"], f"{share}/", checkpoints["sampled"], budget=share, show_points=True)
+    assert names("0.0") == ["a.png", "a_points_2.png"]
+    restored = {share: Path(f"{share}/a.png").read_bytes() for share in ("None", "0.0", "-0.75")}
+    assert restored["None"] == restored["0.0"] != restored["-0.75"]
+    red = {}
+    for share in ("0.0", "-0.75"):
+        picture = read_photo(f"{share}/a_points_2.png").levels.astype(int)
+        red[share] = (picture[..., 0] - picture[..., 1] > 60).sum() / picture[..., 0].size
+    assert red["-0.75"] < 0.6 * red["0.0"]
+
+
+@pytest.mark.parametrize("options", [{"budget": 0.5}, {"show_points": True}])
+def test_a_network_without_points_takes_no_budget(options, photos, checkpoints):
+    with pytest.raises(UserError, match=r"samples no points: leave out --(budget 0.5|show-points)\."):
+        deblur(["many"], "out", checkpoints["uniform"], **options)
+    assert not Path("out").exists()
+
+
+def test_a_photo_too_large_for_the_memory_is_refused_before_the_others(photos, checkpoints, monkeypatch, capsys):
+    """One that takes more than half of the memory is restored with the frugal allocation of the estimate."""
+    for name, (height, width) in {"large.png": (300, 400), "middle.png": (30, 100)}.items():
+        Image.fromarray(np.zeros((height, width, 3), np.uint8)).save(Path("many") / name)
+    frugal, allocation = [], deblurring.frugal_allocation
+
+    def measure(restore_noise, largest, device):
+        restore_noise(32, 48)
+        assert largest == 300 * 400
+        return MemoryEstimate(2**20, 10000)
+
+    def remember(needed):
+        frugal.append(needed)
+        return allocation(needed)
+
+    monkeypatch.setattr(deblurring, "measure", measure)
+    monkeypatch.setattr(deblurring, "frugal_allocation", remember)
+    monkeypatch.setattr(deblurring, "available_memory", lambda device: 50 * 2**20)
+    with pytest.raises(UserError, match="1 of 5 photos"):
+        deblur(["many"], "out", checkpoints["uniform"])
+    assert names("out") == ["a.png", "b.png", "c.png", "middle.png"]
+    assert frugal == [False, False, False, True]
+    out, error = capsys.readouterr()
+    assert error.startswith("many/large.png: 400x300 pixels take about 1.1 GiB of memory, and 0.05 GiB are available:")
+    assert out.startswith("1/4 many/a.png")
+
+
+def test_a_network_that_returns_nan_writes_nothing(photos, checkpoints, monkeypatch):
+    nan = torch.full((3, 20, 30), float("nan"))
+    monkeypatch.setattr(deblurring, "restore", lambda network, image, device: (nan, {}))
+    with pytest.raises(UserError, match=r"many/a.png: the network returns NaN"):
+        deblur(["many/a.png"], "out/", checkpoints["uniform"])
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize("text", ["0", "-16", "1.5", "wide"])
@@ -34,19 +188,48 @@ def test_window_must_be_a_positive_integer(text, capsys):
     assert "give a whole number" in capsys.readouterr().err
 
 
-def test_a_photo_is_restored_with_published_weights(tmp_path):
+def test_a_budget_is_above_no_points_and_at_most_all():
+    assert [budget(text) for text in ("-0.9", "0", "2.0", "3")] == [-0.9, 0, 2, 3]
+    for text in ("-1", "3.1", "nan", "many"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"{text}: give a number above -1"):
+            budget(text)
+    words = ["a.png", "b.png", "-o", "out", "-c", "c.ckpt"]
+    assert parser().parse_args([*words, "--budget", "-0.5"]).budget == -0.5
+    with pytest.raises(SystemExit):
+        parser().parse_args([*words, "--overwrite", "--skip-existing"])
+
+
+def test_a_photo_is_restored_without_the_libraries_of_training(photos, checkpoints):
+    """And the help without PyTorch. What takes seconds is the import of these."""
+    words = ["sapnet", "deblur", "many/a.png", "-o", "sharp.png", "-c", str(checkpoints["sampled"])]
+    code = f"""
+import contextlib, io, sys
+from sapnet import cli
+sys.argv = ["sapnet", "deblur", "--help"]
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    cli.main()
+heavy = {{"torch", "numpy", "hydra", "PIL", "cv2"}} & set(sys.modules)
+assert not heavy, heavy
+sys.argv = {words}
+cli.main()
+heavy = {{"pytorch_lightning", "lightning", "lightning_fabric", "wandb", "albumentations", "matplotlib", "torchmetrics",
+    "scipy"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "sharp.png\n"), done.stderr
+
+
+def test_a_photo_is_restored_with_published_weights(photos):
     torch.manual_seed(0)
     network = hydra.utils.instantiate(published_config("mimo_unet")).eval()
-    torch.save({"model": network.state_dict()}, tmp_path / "MIMO-UNet.pkl")
-    write_image(tmp_path / "photo.png", to_array(torch.rand(3, 9, 6)))
-    paths = ["photo.png", "-o", "sharp.png", "--network", "mimo_unet", "--weights", "MIMO-UNet.pkl"]
-    arguments = vars(parser().parse_args(paths))
-    for key in ("input", "output", "weights"):
-        arguments[key] = tmp_path / arguments[key]
-    deblur(**arguments)
-    with torch.no_grad():
-        expected = network(to_tensor(read_image(tmp_path / "photo.png"))[None])[-1][0]
-    np.testing.assert_array_equal(read_image(tmp_path / "sharp.png"), to_array(expected))
+    torch.save({"model": network.state_dict()}, "MIMO-UNet.pkl")
+    paths = ["many/a.png", "-o", "sharp.png", "--network", "mimo_unet", "--weights", "MIMO-UNet.pkl"]
+    deblur(**vars(parser().parse_args(paths)))
+    restored, _ = restore(network, read_photo("many/a.png").colours(), torch.device("cpu"))
+    expected = (restored.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(read_photo("sharp.png").levels, expected.astype(np.uint8))
 
 
 def test_one_network_is_named(tmp_path):

@@ -9,7 +9,7 @@ import signal
 import sys
 
 import sapnet.files
-from sapnet.checkpoints import files
+from sapnet.checkpoints import lightning_io
 from sapnet.training.callbacks.step_limit import StepLimit
 
 
@@ -29,21 +29,21 @@ def kill_after_step(step: int) -> None:
 
 
 def kill_while_writing(step: int, before_rename: bool) -> None:
-    plain = files.AtomicCheckpointIO.save_checkpoint
+    plain = lightning_io.AtomicCheckpointIO.save_checkpoint
 
     def save(self, checkpoint, path, storage_options=None):
         if checkpoint["sapnet"]["generator_steps"] >= step:
             if before_rename:
                 sapnet.files.os.replace = lambda *_: kill()
             else:
-                files.write_atomically = write_half
+                lightning_io.write_atomically = write_half
         plain(self, checkpoint, path, storage_options)
 
     def write_half(path, data):
         sapnet.files.os.fsync = lambda _: kill()
         sapnet.files.write_atomically(path, data[: len(data) // 2])
 
-    files.AtomicCheckpointIO.save_checkpoint = save
+    lightning_io.AtomicCheckpointIO.save_checkpoint = save
 
 
 if __name__ == "__main__":

@@ -120,9 +120,9 @@ def test_a_signal_during_the_evaluation_keeps_the_training(uninterrupted: Path, 
 
 
 @pytest.mark.parametrize("signum", MESSAGES)
-@pytest.mark.parametrize("command", ["train", "deblur", "tiles"])
+@pytest.mark.parametrize("command", ["train", "deblur a.png -o b.png -c c.ckpt", "tiles"])
 def test_a_signal_during_imports_ends_the_process_at_once(command: str, signum: signal.Signals) -> None:
-    code, output = wait(start(SIGNALLED, "loading", 0, signum.name, command))
+    code, output = wait(start(SIGNALLED, "loading", 0, signum.name, *command.split()))
     assert (code, output) == (128 + signum, f"{MESSAGES[signum]}.\n")
 
 

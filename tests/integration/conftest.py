@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.integration.command_server import ROOT, TIMEOUT, CommandServer
+
+_server = CommandServer()
 
 #: Overrides of a training that takes seconds.
 TINY = [
@@ -26,16 +28,16 @@ TINY = [
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Run `python -m ARGUMENTS` in a folder, with one thread because tests run in parallel."""
+    """Run `python -m ARGUMENTS` in a folder, with one thread because tests run in parallel.
+
+    Commands of sapnet run in forks of a process that has imported it (`CommandServer`).
+    """
     variables = {"OMP_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=cwd,
-        env=os.environ | variables | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    env = os.environ | variables | environment
+    if arguments[0] == "sapnet":
+        return _server.run(list(arguments[1:]), cwd, env)
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=TIMEOUT)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,23 @@
 """Fixture that runs a test with each backend."""
 
+import importlib
+from types import ModuleType
+
 import pytest
+import torch
 
 from sapnet.ops import backend, cpu, reference
 from sapnet.ops.build import BuildError
+
+
+def import_triton_backend() -> ModuleType:
+    """Import the GPU backend; without a GPU its kernels run in Triton's interpreter (`tests/conftest.py`)."""
+    pytest.importorskip("triton", reason="the Triton kernels need the package triton")
+    gpu = importlib.import_module("sapnet.ops.gpu")
+    if not torch.cuda.is_available():
+        # Each program of the interpreter takes milliseconds.
+        gpu.BLOCK_TAPS = 512
+    return gpu
 
 
 @pytest.fixture(params=["reference", "cpu"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sapnet.ops import reference
+from sapnet.ops import chunks, reference
 from tests.ops.cases import KINDS, distance, draw
 from tests.reference import filtering
 
@@ -35,6 +35,6 @@ def test_result_does_not_depend_on_the_chunk_size(monkeypatch):
     whole = reference.forward(*case)
     grad = torch.randn_like(whole)
     gradients = reference.backward(grad, *case, [True] * 4)
-    monkeypatch.setattr(reference, "CHUNK", 5 * 9 * 3)
+    monkeypatch.setattr(chunks, "CPU_CHUNK", 5 * 9 * 3)
     torch.testing.assert_close(reference.forward(*case), whole)
     torch.testing.assert_close(reference.backward(grad, *case, [True] * 4), gradients)

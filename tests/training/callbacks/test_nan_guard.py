@@ -4,7 +4,8 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from sapnet.checkpoints.files import AtomicCheckpointIO, add_metadata, load_checkpoint
+from sapnet.checkpoints.files import add_metadata, load_checkpoint
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 from sapnet.errors import UserError
 from sapnet.training.callbacks.nan_guard import NanGuard, last_good_checkpoint
 from tests.training.two_optimizers import MODEL, TwoOptimizers, fit

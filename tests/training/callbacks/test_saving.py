@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from sapnet.checkpoints.files import AtomicCheckpointIO
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 from sapnet.training.callbacks.saving import BestCheckpoint, SaveLast
 from sapnet.training.callbacks.step_limit import StepLimit
 from tests.training.two_optimizers import TwoOptimizers, fit

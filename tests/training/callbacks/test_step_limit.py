@@ -2,7 +2,7 @@
 
 import pytest
 
-from sapnet.checkpoints.files import AtomicCheckpointIO
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 from sapnet.training.callbacks.step_limit import StepLimit
 from tests.training.two_optimizers import TwoOptimizers, fit
 

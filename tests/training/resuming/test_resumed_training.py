@@ -14,7 +14,8 @@ import torch
 import yaml
 from PIL import Image
 
-from sapnet.checkpoints.files import AtomicCheckpointIO, load_checkpoint
+from sapnet.checkpoints.files import load_checkpoint
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.training.fitting import fit

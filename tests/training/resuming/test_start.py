@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sapnet.checkpoints.files import AtomicCheckpointIO, add_metadata
+from sapnet.checkpoints.files import add_metadata
+from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 from sapnet.errors import UserError
 from sapnet.training.resuming.start import Start, choose_start
 from tests.training.two_optimizers import MODEL

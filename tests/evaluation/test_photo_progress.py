@@ -1,0 +1,59 @@
+"""Progress lines, and failures that do not stop the other photos."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sapnet.errors import UserError
+from sapnet.evaluation.photo_progress import Failures, Progress, duration
+
+
+def test_a_line_names_photo_time_and_what_is_left():
+    progress = Progress([100, 300, 600])
+    assert progress.line(Path("a.jpg"), 100, 1.24) == "1/3 a.jpg 1.2 s, about 11 s left"
+    assert progress.line(Path("b.jpg"), 300, 2.76) == "2/3 b.jpg 2.8 s, about 6 s left"
+    assert progress.line(Path("c.jpg"), 600, 6) == "3/3 c.jpg 6.0 s"
+
+
+def test_a_failed_photo_counts_and_takes_no_time():
+    progress = Progress([100, 300, 100])
+    progress.line(Path("a.jpg"), 100, 2)
+    progress.skip(300)
+    assert progress.line(Path("c.jpg"), 100, 2) == "3/3 c.jpg 2.0 s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (99.4, "99 s"), (100, "2 min"), (3000, "50 min"), (7000, "1 h 57 min"), (90000, "25 h 0 min")],
+)
+def test_durations_have_a_fitting_unit(seconds, text):
+    assert duration(seconds) == text
+
+
+def fail(error: BaseException, failures: Failures) -> None:
+    with failures.reported(Path("a.jpg")):
+        raise error
+
+
+def test_failures_are_reported_and_counted(capsys):
+    failures = Failures(20)
+    failures.raise_if_any()
+    fail(UserError("a.jpg is damaged."), failures)
+    fail(MemoryError(), failures)
+    fail(torch.OutOfMemoryError("CUDA out of memory"), failures)
+    fail(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), failures)
+    memory = "a.jpg takes more memory than there is: make it smaller first."
+    assert capsys.readouterr().err.splitlines() == ["a.jpg is damaged.", memory, memory, memory]
+    with pytest.raises(UserError, match="4 of 20 photos were not restored"):
+        failures.raise_if_any()
+
+
+def test_the_only_photo_raises_its_own_error():
+    with pytest.raises(UserError, match=r"a.jpg is damaged"):
+        fail(UserError("a.jpg is damaged."), Failures(1))
+
+
+def test_errors_of_the_program_are_not_hidden():
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        fail(RuntimeError("size mismatch"), Failures(2))
