@@ -129,6 +129,9 @@ RULES: Mapping[str, Number | Choice | ListOf] = {
     "optim.clip_norm": Number(0, above=True, null="no clipping"),
     "optim.scheduler.every": _COUNT,
     "optim.scheduler.warm_up": Number(0, 1, below=True),
+    "callbacks.ema.decay": Number(0, 1, below=True),
+    "callbacks.early_stopping.patience": _COUNT,
+    "callbacks.top_k.save_top_k": Number(-1, whole=True),
     "loss.epsilon": Number(0, above=True),
     "loss.frequency": Number(0),
     "loss.edge": Number(0),
@@ -165,6 +168,7 @@ RULES: Mapping[str, Number | Choice | ListOf] = {
     "data.gamma": Number(1, 4, null="an average of the stored values"),
     # Evaluation, demo, studies, counting.
     "save_images": _FLAG,
+    "ema": _FLAG,
     "study": Choice(("map", "policy", "points", True, False, None)),
     "training_seconds": Number(0, above=True),
     "picture_scenes": _COUNT,

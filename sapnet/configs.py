@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -12,6 +13,12 @@ CONFIG_DIR: Path = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKA
 
 EXPERIMENTS: Path = CONFIG_DIR.parent / "experiments"
 """Folder of the studies, one YAML file each."""
+
+# A node that takes keys it does not have, without `+`. `trainer` includes it, since the flags of Lightning's Trainer
+# depend on the version; `sapnet.training.trainer_flags` checks their names.
+ConfigStore.instance().store(
+    "keys", OmegaConf.create({}, flags={"struct": False}), "trainer/base/open", provider="sapnet"
+)
 
 
 def compose_network(config: DictConfig) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def options() -> Iterator[tuple[str, str]]:
     """Yield the groups and their options; configs that others are based on are none."""
     for path in sorted(CONFIG_DIR.glob("*/**/*.yaml")):
         group = path.relative_to(CONFIG_DIR).parent.as_posix()
-        if group not in ("hydra", "hydra/help", "data/base", "sampling/policy"):
+        if group not in ("hydra", "hydra/help", "data/base", "trainer/base", "sampling/policy"):
             yield group, path.stem
 
 

@@ -12,6 +12,8 @@ from sapnet.errors import UserError
 _NETWORK = "network."
 #: Prefix of the generator's weights in a network with samplers.
 _GENERATOR = "generator."
+#: Key of the moving average of the generator's weights in a checkpoint, if it has one: its settings, and `weights`.
+EMA = "ema"
 #: Settings of a network that change neither its weights nor their meaning.
 _IRRELEVANT = ("seed",)
 
@@ -20,6 +22,16 @@ def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the weights of the network in a checkpoint, by the network's own parameter names."""
     state = checkpoint["state_dict"]
     return {name.removeprefix(_NETWORK): value for name, value in state.items() if name.startswith(_NETWORK)}
+
+
+def averaged_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """Return the weights of the network with the moving average in the generator; None if the checkpoint has none."""
+    if EMA not in checkpoint:
+        return None
+    weights = network_weights(checkpoint)
+    prefix = _GENERATOR if any(name.startswith(_GENERATOR) for name in weights) else ""
+    average = {f"{prefix}{name}": value for name, value in checkpoint[EMA]["weights"].items()}
+    return weights | {name: value.to(weights[name].dtype) for name, value in average.items() if name in weights}
 
 
 def first_difference(expected: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str | None:

@@ -9,7 +9,7 @@ import hydra
 from torch import nn
 
 from sapnet import __version__
-from sapnet.checkpoints.architecture import first_difference, network_weights
+from sapnet.checkpoints.architecture import averaged_weights, first_difference, network_weights
 from sapnet.checkpoints.files import METADATA, load_checkpoint, short_hash
 from sapnet.checkpoints.network_config import check_network_config
 from sapnet.errors import UserError
@@ -38,15 +38,35 @@ class CheckpointInfo:
     chosen_on_test: bool = False
 
 
-def network_from_checkpoint(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
+def network_from_checkpoint(path: str | Path, ema: bool = False) -> tuple[nn.Module, CheckpointInfo]:
     """Build the network of a checkpoint and load its weights (on the CPU, in evaluation mode).
+
+    Args:
+        path: File of the checkpoint.
+        ema: Whether to load the moving average of the generator's weights instead of the last ones.
 
     Raises:
         UserError: The file is not a checkpoint of sapnet (`load_checkpoint`); its configuration names a class outside
-            `sapnet.models`, `sapnet.layers` and `sapnet.sampling`; or its weights do not fit the network.
+            `sapnet.models`, `sapnet.layers` and `sapnet.sampling`; its weights do not fit the network; or it has no
+            moving average.
     """
     checkpoint = load_checkpoint(path)
     metadata = checkpoint[METADATA]
+    network = _build(path, metadata)
+    weights = averaged_weights(checkpoint) if ema else network_weights(checkpoint)
+    if weights is None:
+        raise UserError(f"{path} has no moving average of its weights: train with callbacks=[default,ema].")
+    difference = first_difference(network.state_dict(), weights)
+    if difference:
+        raise UserError(
+            f"{path}: the weights do not fit the network of the checkpoint: {difference}; "
+            f"it was written by sapnet {metadata.get('version')}, this is {__version__}."
+        )
+    network.load_state_dict(weights)
+    return network.eval(), _info(Path(path), metadata)
+
+
+def _build(path: str | Path, metadata: Mapping[str, Any]) -> nn.Module:
     try:
         check_network_config(metadata["model"])
         network = hydra.utils.instantiate(metadata["model"])
@@ -60,15 +80,7 @@ def network_from_checkpoint(path: str | Path) -> tuple[nn.Module, CheckpointInfo
         ) from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{path}: the configuration builds a {type(network).__name__}, which is not a network.")
-    weights = network_weights(checkpoint)
-    difference = first_difference(network.state_dict(), weights)
-    if difference:
-        raise UserError(
-            f"{path}: the weights do not fit the network of the checkpoint: {difference}; "
-            f"it was written by sapnet {metadata.get('version')}, this is {__version__}."
-        )
-    network.load_state_dict(weights)
-    return network.eval(), _info(Path(path), metadata)
+    return network
 
 
 def _info(path: Path, metadata: Mapping[str, Any]) -> CheckpointInfo:

@@ -1,11 +1,11 @@
 """`sapnet deblur`: restore photos with a trained checkpoint or published weights."""
 
 import argparse
-import contextlib
 import sys
 from pathlib import Path
 
 from sapnet import interrupts
+from sapnet.cli.argument_types import budget, pixels
 from sapnet.errors import UserError
 
 
@@ -39,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     add("-c", "--checkpoint", type=Path, help="a checkpoint that sapnet train wrote")
     add("--network", metavar="NAME", help="instead: a published network, such as restormer, with --weights")
     add("--weights", type=Path, metavar="FILE", help="the file of its authors (of DMPHN, the folder)")
+    text = "use the moving average of the weights, which callbacks=[default,ema] keeps in training"
+    add("--ema", action="store_true", help=text)
     add("-r", "--recursive", action="store_true", help="restore the images of all folders below a folder too")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
@@ -48,18 +50,3 @@ def parser() -> argparse.ArgumentParser:
     add("--window", type=pixels, metavar="PIXELS", help="side of the training crops: attention and sampling keep to it")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     return parser
-
-
-def pixels(text: str) -> int:
-    """Return a positive number of pixels; argparse reports any other text."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a whole number, 1 or more")
-    return int(text)
-
-
-def budget(text: str) -> float:
-    """Return a budget of points; argparse reports any other text."""
-    with contextlib.suppress(ValueError):
-        if -1 < float(text) <= 3:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text}: give a number above -1 (no points) and at most 3 (all positions)")

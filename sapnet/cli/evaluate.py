@@ -30,7 +30,7 @@ def main(config: DictConfig) -> float:
         weights, save = Path(config.weights), config.save_images
         summary = evaluate_published(config.network, weights, config.data, folder, save_images=save, name=name)
     else:
-        choice = {**config.sampling, "window": config.window}
+        choice = {**config.sampling, "window": config.window, "ema": config.ema}
         summary = evaluate(Path(config.checkpoint), config.data, folder, config.save_images, **choice)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
     study = chosen_study(config.study)

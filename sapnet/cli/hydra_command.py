@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from sapnet import interrupts
 from sapnet.checks import check_values
+from sapnet.cli.help import help_text
 from sapnet.cli.override_errors import override_error_message
 from sapnet.configs import CONFIG_DIR
 from sapnet.error_messages import FULL_ERROR, causes, missing_folder_message, user_error_message
@@ -74,7 +75,11 @@ def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             logging.raiseExceptions = trace_wanted
             with interrupts.raise_on_signals(), nullcontext() if trace_wanted else _hydra_raises_errors():
                 try:
-                    command()
+                    words = sys.argv[1:]
+                    if {"-h", "--help"} & set(words):
+                        print(help_text(CONFIG_DIR, config_name, [word for word in words if not word.startswith("-")]))
+                    else:
+                        command()
                 except Interrupted as stop:
                     interrupts.exit_process(stop)
                 except (KeyboardInterrupt, SystemExit) as stop:

@@ -21,6 +21,8 @@ def override_error_message(error: CompactHydraException, config_dir: Path, confi
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option}: there is no such option; {group} can be {', '.join(error.options)}."
+    if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith("hydra/sweeper/"):
+        return "hydra/sweeper: this sweeper is an extra; install it with pip install 'sapnet[sweep]'."
     base = re.match(r"In '([^'/]+)/([^']+)': Could not load", str(error))
     if base:
         return f"{base[1]}={base[2]}: other options are built on it; choose one of those that --help lists."
@@ -40,7 +42,8 @@ def override_error_message(error: CompactHydraException, config_dir: Path, confi
 def _known_keys(config_dir: Path, config_name: str) -> list[str]:
     def walk(node: Any, prefix: str) -> Iterator[str]:
         for key, value in node.items() if isinstance(node, dict) else ():
-            yield f"{prefix}{key}"
+            if not str(key).startswith("_"):
+                yield f"{prefix}{key}"
             yield from walk(value, f"{prefix}{key}.")
 
     try:

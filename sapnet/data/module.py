@@ -13,7 +13,7 @@ from sapnet.data.samples import Cached, Item, Source, WholeImages, init_worker, 
 from sapnet.data.transforms import RandomCrops, check_crop
 from sapnet.errors import UserError
 
-_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
 class PairData(pl.LightningDataModule, ABC):
@@ -72,7 +72,7 @@ class PairData(pl.LightningDataModule, ABC):
         return {}
 
     def setup(self, stage: str) -> None:
-        """Find and check the pairs for a stage (`fit`, `validate` or `test`); repeated calls do nothing.
+        """Find and check the pairs for a stage (`fit`, `validate`, `test` or `predict`); repeated calls do nothing.
 
         Raises:
             UserError: A split is missing, or its files are unusable or smaller than the crop.
@@ -133,6 +133,10 @@ class PairData(pl.LightningDataModule, ABC):
 
     def test_dataloader(self) -> DataLoader[Item]:
         """Return the loader of whole test images sorted by name."""
+        return self._whole("test")
+
+    def predict_dataloader(self) -> DataLoader[Item]:
+        """Return the loader of the test images."""
         return self._whole("test")
 
     def whole_images(self, split: str) -> WholeImages:

@@ -38,6 +38,7 @@ def deblur(
     recursive: bool = False,
     overwrite: bool = False,
     skip_existing: bool = False,
+    ema: bool = False,
     network: str | None = None,
     weights: Path | None = None,
 ) -> None:
@@ -54,6 +55,7 @@ def deblur(
         recursive: Whether to restore the images of all folders below a folder too.
         overwrite: Whether to replace existing outputs.
         skip_existing: Whether to leave out photos whose output exists.
+        ema: Whether to use the moving average of the generator's weights.
         network: Instead of a checkpoint: name of a published network in `conf/network`.
         weights: Weights of the published network, a file or folder of its authors.
 
@@ -69,7 +71,7 @@ def deblur(
     sizes = _sizes(pairs, failures)
     if sizes:
         torch_device = choose_device(device)
-        model = open_network(checkpoint, network, weights)
+        model = open_network(checkpoint, network, weights, ema)
         _adjust(model, window, budget, show_points, list(sizes))
         model = model.to(torch_device)
         frugal = _check_memory(model, sizes, torch_device, failures)
@@ -96,7 +98,9 @@ def restore(network: nn.Module, image: Tensor, device: torch.device) -> tuple[Te
     return walk.outputs[-1][0].cpu(), pictures
 
 
-def open_network(checkpoint: Path | None = None, network: str | None = None, weights: Path | None = None) -> nn.Module:
+def open_network(
+    checkpoint: Path | None = None, network: str | None = None, weights: Path | None = None, ema: bool = False
+) -> nn.Module:
     """Return the network of a checkpoint, or a published network with the weights of its authors.
 
     Raises:
@@ -105,9 +109,11 @@ def open_network(checkpoint: Path | None = None, network: str | None = None, wei
     if checkpoint is not None:
         if network is not None or weights is not None:
             raise UserError("--checkpoint carries its own network: leave out --network and --weights.")
-        return network_from_checkpoint(checkpoint)[0]
+        return network_from_checkpoint(checkpoint, ema)[0]
     if network is None or weights is None:
         raise UserError("give --checkpoint FILE, or --network NAME and --weights FILE.")
+    if ema:
+        raise UserError("--ema goes with --checkpoint alone: authors' files have one set of weights.")
     # Imported here because it takes seconds, which checkpoints do not need.
     from sapnet.evaluation.networks import open_published, published_config
 

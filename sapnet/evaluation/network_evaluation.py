@@ -27,6 +27,7 @@ def evaluate(
     budget: float | None = None,
     window: int | None = None,
     inference: str | None = None,
+    ema: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint on a data set's test images.
 
@@ -42,12 +43,13 @@ def evaluate(
         budget: As in `open_checkpoint`.
         window: As in `open_checkpoint`.
         inference: As in `open_checkpoint`.
+        ema: As in `open_checkpoint`.
 
     Raises:
         UserError: The checkpoint or the data cannot be used, the network does not sample, or it does not support the
             window.
     """
-    network, origin = open_checkpoint(checkpoint, sampler, budget, window, inference)
+    network, origin = open_checkpoint(checkpoint, sampler, budget, window, inference, ema)
     return measure(network, origin, data, folder, save_images)
 
 

@@ -13,6 +13,7 @@ from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.evaluation.checkpoints import checkpoint_kind
+from sapnet.evaluation.result_contexts import WEIGHTS
 from sapnet.evaluation.runner import Restore
 from sapnet.models.adaptive_network import AdaptiveNetwork, use_window
 from sapnet.models.weights import load_published
@@ -24,6 +25,7 @@ def open_checkpoint(
     budget: float | None = None,
     window: int | None = None,
     inference: str | None = None,
+    ema: bool = False,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Load the network of a checkpoint for evaluation.
 
@@ -33,6 +35,7 @@ def open_checkpoint(
         budget: Budget to use instead of the trained one.
         window: Side in pixels of the windows for attention and sampling; None for whole images.
         inference: Inference of the learned sampler to use instead of the trained one.
+        ema: Whether to use the moving average of the generator's weights.
 
     Returns:
         The network, and the entries of result lines that describe it.
@@ -40,7 +43,7 @@ def open_checkpoint(
     Raises:
         UserError: The checkpoint cannot be used, the network does not sample, or it does not support the window.
     """
-    network, info = network_from_checkpoint(checkpoint)
+    network, info = network_from_checkpoint(checkpoint, ema)
     if (sampler, budget, inference) != (None, None, None):
         resample(network, sampler, budget, inference)
     use_window(network, window)
@@ -51,6 +54,8 @@ def open_checkpoint(
         "generator_steps": info.generator_steps,
         "window": window,
     }
+    if ema:
+        origin[WEIGHTS] = "ema"
     if info.chosen_on_test:
         origin["validated_on"] = "test"
     if isinstance(network, AdaptiveNetwork):
@@ -143,5 +148,7 @@ def check_choice(config: DictConfig) -> None:
     _check_published(config.network)
     if config.study or any(value is not None for value in config.sampling.values()):
         raise UserError("published networks sample nothing: leave out study and sampling.")
+    if config.ema:
+        raise UserError("ema=true: published weights have no moving average; leave it out.")
     if config.window is not None:
         raise UserError(f"window={config.window}: published networks restore whole images; leave it out.")

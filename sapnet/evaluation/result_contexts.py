@@ -21,6 +21,8 @@ MEASURED = frozenset(
 )
 #: Values of keys that lines of earlier versions do not have.
 DEFAULTS = {"window": None, "inference": "top", "checkpoint_kind": "last", "sapnet": "0.1.0"}
+#: Key that only evaluations of a moving average of the weights have, with the value `ema`.
+WEIGHTS = "weights"
 #: Keys in which a newer evaluation may differ from the older ones that it replaces.
 REPLACED = frozenset({"checkpoint", "generator_steps", "device", "torch", "sapnet"})
 
@@ -62,9 +64,10 @@ def read_evaluation(path: str | Path, kind: str = "last") -> list[dict[str, Any]
     newest = context_of(groups[-1][0])
     for lines in groups[:-1]:
         other = context_of(lines[0])
-        differs = [key for key in sorted(newest.keys() & other.keys() - REPLACED) if newest[key] != other[key]]
+        keys = sorted((newest.keys() & other.keys()) - REPLACED | {WEIGHTS})
+        differs = [key for key in keys if newest.get(key) != other.get(key)]
         if differs:
-            differences = "; ".join(f"{key}: {other[key]} and {newest[key]}" for key in differs)
+            differences = "; ".join(f"{key}: {other.get(key)} and {newest.get(key)}" for key in differs)
             raise UserError(
                 f"{path} holds several evaluations ({differences}): keep one of them in this file and run the others in"
                 " separate folders (hydra.run.dir=FOLDER)."

@@ -13,18 +13,18 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
 from sapnet.configs import compose_network
 from sapnet.errors import UserError
 from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.callbacks.nan_guard import NanGuard
 from sapnet.training.callbacks.panels import PanelCallback
 from sapnet.training.callbacks.progress import StepProgress
-from sapnet.training.callbacks.saving import BestCheckpoint, SaveLast
+from sapnet.training.callbacks.saving import SaveLast
 from sapnet.training.callbacks.step_limit import StepLimit
 from sapnet.training.callbacks.step_seeds import StepSeeds
 from sapnet.training.policy_gradient_module import PolicyGradientModule
 from sapnet.training.restoration_module import RestorationModule
+from sapnet.training.trainer_flags import trainer_arguments
 
 
 def build_module(config: DictConfig) -> RestorationModule:
@@ -105,27 +105,24 @@ def build_trainer(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -
         default_root_dir=folder,
         logger=list(loggers) or False,
         callbacks=_callbacks(config, folder),
-        plugins=[AtomicCheckpointIO()],
+        **trainer_arguments(config.trainer, folder),
     )
 
 
 def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
+    """Return the callbacks of every training, and those of the group `callbacks`.
+
+    Lightning moves checkpoint callbacks to the end and keeps their order: `SaveLast` comes after all others, so that
+    `last.ckpt` contains their state, for example the new best checkpoint.
+    """
     checkpoints, every, minutes = folder / "checkpoints", config.checkpoint_every, config.checkpoint_minutes
+    progress = [] if config.trainer.get("enable_progress_bar") is False else [StepProgress(config.steps)]
     return [
         StepSeeds(config.seed),
-        StepProgress(config.steps),
+        *progress,
         StepLimit(config.steps),
         NanGuard(checkpoints),
         PanelCallback(folder / "panels"),
-        # Before `SaveLast`, so that `last.ckpt` contains the state with the new best checkpoint.
-        BestCheckpoint(
-            checkpoints,
-            filename="best",
-            monitor="val/psnr",
-            mode="max",
-            save_on_train_epoch_end=False,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        ),
+        *(hydra.utils.instantiate(node, _convert_="all") for node in (config.get("callbacks") or {}).values() if node),
         SaveLast(checkpoints / "last.ckpt", every, minutes),
     ]

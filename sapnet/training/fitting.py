@@ -1,7 +1,8 @@
 """Run the training of a composed config in a run folder."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,17 +10,22 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import (
+    MisconfigurationException,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from sapnet.checkpoints.architecture import check_same_architecture, transfer_weights
 from sapnet.checkpoints.files import load_checkpoint
+from sapnet.errors import UserError
 from sapnet.files import write_atomically
-from sapnet.training.assemble import build_module, build_trainer, check_precision
+from sapnet.training.assemble import build_module, build_trainer, check_precision, silence_lightning
 from sapnet.training.callbacks.saving import interruptible
 from sapnet.training.loggers.run import open_loggers
 from sapnet.training.restoration_module import RestorationModule
 from sapnet.training.resuming.config_changes import Change, changes_since
 from sapnet.training.resuming.start import Start, choose_start
 from sapnet.training.run_lock import lock_run_folder
+from sapnet.training.trainer_flags import check_trainer_flags
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +45,9 @@ def fit(config: DictConfig, folder: Path) -> Path:
             is training in this folder.
         Interrupted: A signal was received. The last checkpoint is saved.
     """
+    silence_lightning()
     check_precision(config)
+    check_trainer_flags(config.trainer)
     with lock_run_folder(folder):
         return _fit(config, folder)
 
@@ -72,9 +80,18 @@ def _fit(config: DictConfig, folder: Path) -> Path:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
     with open_loggers(config, folder) as loggers:
         trainer = build_trainer(config, folder, loggers)
-        with interruptible(trainer):
+        with interruptible(trainer), _lightning_errors():
             trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint)
     return folder / "checkpoints" / "last.ckpt"
+
+
+@contextmanager
+def _lightning_errors() -> Iterator[None]:
+    # Settings that Lightning checks only when it uses them, such as the metric that a callback monitors.
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise UserError(f"Lightning refuses these settings: {' '.join(str(error).split())}") from error
 
 
 def _transfer_weights(module: RestorationModule, path: Path) -> list[str]:

@@ -40,6 +40,7 @@ class PolicyGradientModule(RestorationModule):
         UserError: The settings contradict each other or do not suit the network.
     """
 
+    samples = True
     network: AdaptiveNetwork
 
     def __init__(self, *args: Any, policy: PolicySettings | None = None, **kwargs: Any):
@@ -170,9 +171,12 @@ class PolicyGradientModule(RestorationModule):
             second,
         )
 
+    def restored(self, batch: Mapping[str, Any]) -> list[Tensor]:
+        return self.network.trace(batch["blurred"], mode="top", **_truth(batch)).outputs
+
     def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Validate with the top `L` points, as in inference, and also with drawn points, as in training."""
-        truth = {"sharp": batch["sharp"], "extent": batch.get("extent")}
+        truth = _truth(batch)
         walk = self.network.trace(batch["blurred"], mode="top", **truth)
         self.masks = {
             stage: sampling.mask(min(sampling.points)).cpu() for stage, sampling in walk.sampled_points.items()
@@ -185,6 +189,10 @@ class PolicyGradientModule(RestorationModule):
     def panel_sample(self, batch: Mapping[str, Any], outputs: Sequence[Tensor], i: int) -> dict[str, Any]:
         """Add the points of the finest scale of each sampled stage."""
         return super().panel_sample(batch, outputs, i) | {"points": {k: mask[i] for k, mask in self.masks.items()}}
+
+
+def _truth(batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sharp": batch["sharp"], "extent": batch.get("extent")}
 
 
 def _previous_output(walk: Trace, stage: int) -> Tensor:

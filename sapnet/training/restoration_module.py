@@ -1,7 +1,9 @@
 """Lightning module of a restoration network: one loss per stage, validation by PSNR."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 import torch
@@ -10,8 +12,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sapnet.checkpoints.files import add_metadata
+from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.errors import UserError
-from sapnet.evaluation.metrics import PSNR
+from sapnet.evaluation.metrics import PSNR, ImageMean, SSIMMatlab3D
+from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.losses import StageLoss
 from sapnet.training.phases import Phase, make_phases
 from sapnet.training.schedules import advance_to
@@ -20,6 +24,8 @@ MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
 #: Arguments: the optimizer, and its number of steps in each phase.
 MakeScheduler = Callable[[Optimizer, Sequence[int]], LRScheduler]
 
+#: The paper's optimizer (Sec. 4.1).
+ADAM: MakeOptimizer = partial(torch.optim.Adam, lr=1e-4)
 #: Names of the optimizers in the logs.
 OPTIMIZERS = ("generator", "policy")
 #: Number of validation images in the panel.
@@ -34,8 +40,8 @@ class RestorationModule(pl.LightningModule):
 
     Args:
         network: Network with `network(blurred) -> [OP_1, ..., OP_K]`.
-        loss: Loss to minimise.
-        optimizer: Creates the optimizer of a list of parameters.
+        loss: Loss to minimise; by default `StageLoss()`.
+        optimizer: Creates the optimizer of a list of parameters; by default the paper's, `ADAM`.
         scheduler: Creates the learning-rate schedule of an optimizer; None for a constant rate.
         clip_norm: Maximum gradient norm of each optimizer; None for no clipping.
         network_config: Configuration that built the network, as plain dicts; stored in checkpoints.
@@ -54,11 +60,14 @@ class RestorationModule(pl.LightningModule):
         UserError: `stagewise` does not fit the stages of the network.
     """
 
+    #: Whether the class trains networks that sample.
+    samples: ClassVar[bool] = False
+
     def __init__(
         self,
         network: nn.Module,
-        loss: StageLoss,
-        optimizer: MakeOptimizer,
+        loss: StageLoss | None = None,
+        optimizer: MakeOptimizer = ADAM,
         scheduler: MakeScheduler | None = None,
         clip_norm: float | None = None,
         network_config: Mapping[str, Any] | None = None,
@@ -68,7 +77,7 @@ class RestorationModule(pl.LightningModule):
     ):
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.loss = network, loss
+        self.network, self.loss = network, loss or StageLoss()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.clip_norm = clip_norm
         self.network_config, self.steps, self.network_name = dict(network_config or {}), steps, network_name
@@ -77,9 +86,38 @@ class RestorationModule(pl.LightningModule):
         self.run_config: dict[str, Any] | None = None
         self.chosen_on_test = False
         self.validation_samples: list[dict[str, Any]] = []
-        #: Metrics of the validation by their logged names. The first validation fills it: the number of stages is not
+        #: Metrics of validation and test by their logged names. The first batch fills it: the number of stages is not
         #: known before.
         self.validation_metrics = nn.ModuleDict()
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", *args: Any, ema: bool = False, **kwargs: Any
+    ) -> "RestorationModule":
+        """Build the module of a checkpoint of sapnet, without running code from the file.
+
+        The network is that of the checkpoint. Loss, optimizer and schedule are not restored: name them to train it
+        further. To resume a training, give the checkpoint to `Trainer.fit` instead.
+
+        Args:
+            checkpoint_path: File of the checkpoint.
+            map_location: Device of the module.
+            args: Further arguments of Lightning's method, which do not apply: files are always read with
+                `weights_only=True` and compared strictly.
+            ema: Whether to load the moving average of the generator's weights.
+            kwargs: Arguments of the module, such as `loss`.
+
+        Raises:
+            UserError: The checkpoint cannot be used (`network_from_checkpoint`), or its network needs
+                `PolicyGradientModule`.
+        """
+        network, info = network_from_checkpoint(checkpoint_path, ema)
+        if isinstance(network, AdaptiveNetwork) and not cls.samples:
+            raise UserError(f"{checkpoint_path}: its network samples: use PolicyGradientModule.load_from_checkpoint.")
+        own = {"network_config": info.network_config, "network_name": info.network_name}
+        module = cls(network, **({**own, "steps": max(1, info.generator_steps)} | kwargs))
+        module.generator_steps, module.chosen_on_test = info.generator_steps, info.chosen_on_test
+        return module.to(map_location)
 
     def forward(self, blurred: Tensor) -> list[Tensor]:
         """Return the stage outputs."""
@@ -108,7 +146,11 @@ class RestorationModule(pl.LightningModule):
 
     def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Return the stage outputs to validate, by the suffix of their metric names; the first is the result."""
-        return {"": self.network(batch["blurred"])}
+        return {"": self.restored(batch)}
+
+    def restored(self, batch: Mapping[str, Any]) -> list[Tensor]:
+        """Return the stage outputs of inference for a batch with ground truth."""
+        return self.network(batch["blurred"])
 
     def configure_optimizers(self):
         """Create one optimizer and schedule per parameter group."""
@@ -179,18 +221,22 @@ class RestorationModule(pl.LightningModule):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Update the mean PSNR over images of the input and of every stage."""
         blurred, sharp = batch["blurred"], batch["sharp"]
-        self._update_psnr("val/psnr_input", blurred, sharp)
+        self.update_psnr("val/psnr_input", blurred, sharp)
         for suffix, outputs in self.evaluation_outputs(batch).items():
-            stages = [self._update_psnr(f"val/psnr{suffix}_{k}", output, sharp) for k, output in enumerate(outputs, 1)]
+            stages = [self.update_psnr(f"val/psnr{suffix}_{k}", output, sharp) for k, output in enumerate(outputs, 1)]
             self.log(f"val/psnr{suffix}", stages[-1], metric_attribute="validation_metrics")
             if not suffix:
                 count = min(len(blurred), PANEL_IMAGES - len(self.validation_samples))
                 self.validation_samples += [self.panel_sample(batch, outputs, i) for i in range(count)]
 
-    def _update_psnr(self, name: str, image: Tensor, sharp: Tensor) -> PSNR:
+    def update_psnr(self, name: str, image: Tensor, sharp: Tensor) -> ImageMean:
+        """Update the mean PSNR over images that is logged under a name, and return the metric."""
+        return self._update(PSNR, name, image, sharp)
+
+    def _update(self, kind: type[ImageMean], name: str, image: Tensor, sharp: Tensor) -> ImageMean:
         if name not in self.validation_metrics:
-            self.validation_metrics[name] = PSNR().to(self.device)
-        metric = cast(PSNR, self.validation_metrics[name])
+            self.validation_metrics[name] = kind().to(self.device)
+        metric = cast(Any, self.validation_metrics[name])
         metric.update(image, sharp)
         self.log(name, metric, metric_attribute="validation_metrics")
         return metric
@@ -198,6 +244,29 @@ class RestorationModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the step of the validation."""
         self.log("generator_steps", float(self.generator_steps), sync_dist=True)
+
+    def on_test_start(self) -> None:
+        """Check that the test images are measured as they are.
+
+        Raises:
+            UserError: Their protocol registers the images first.
+        """
+        if getattr(getattr(self.trainer, "datamodule", None), "protocol", "standard") != "standard":
+            raise UserError(
+                "these images are measured after registration: use sapnet evaluate instead of trainer.test."
+            )
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Update PSNR and SSIM (`ssim_matlab3d`) of the input and of every stage, as `sapnet evaluate` does."""
+        outputs = self.restored(batch)
+        for name, kind in (("psnr", PSNR), ("ssim", SSIMMatlab3D)):
+            self._update(kind, f"test/{name}_input", batch["blurred"], batch["sharp"])
+            stages = [self._update(kind, f"test/{name}_{k}", x, batch["sharp"]) for k, x in enumerate(outputs, start=1)]
+            self.log(f"test/{name}", stages[-1], metric_attribute="validation_metrics")
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Return the names and the restored images `[b, 3, h, w]` in [0, 1] of a batch."""
+        return {"name": batch["name"], "restored": self.restored(batch)[-1].clamp(0, 1)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the metadata that rebuilds the network and resumes the training."""

@@ -24,7 +24,11 @@ hydra:
   help: {app_name: sapnet-app, header: "sapnet-app: does what the tests need."}
   run: {dir: FOLDER/run}
   sweep: {dir: FOLDER/sweep}
-optim: {rate: 1, steps: 10}
+optim:
+  rate: 1
+  # How
+  # long.
+  steps: 10
 input: ???
 act: return
 """
@@ -46,8 +50,9 @@ def configs(tmp_path) -> Path:
     (folder / "model").mkdir(parents=True)
     shutil.copytree(CONFIG_DIR / "hydra" / "help", folder / "hydra" / "help")
     (folder / "app.yaml").write_text(APP.replace("FOLDER", str(tmp_path)))
-    for name, width in (("small", 4), ("large", 40)):
-        (folder / "model" / f"{name}.yaml").write_text(f"_target_: tests.cli.conftest.Picky\nwidth: {width}\n")
+    for name, width, title in (("small", 4, ""), ("large", 40, "# Wide. For large images.\n")):
+        node = f"_target_: tests.cli.conftest.Picky\nwidth: {width}  # channels\n"
+        (folder / "model" / f"{name}.yaml").write_text(title + node)
     return folder
 
 

@@ -26,7 +26,7 @@ def test_all_commands_are_listed_one_line_each(arguments, tmp_path):
 def test_each_command_is_a_module_with_a_main_and_each_module_is_listed():
     for name in COMMANDS:
         assert importlib.util.find_spec(f"sapnet.cli.{module_name(name)}") is not None
-    shared = {"__init__", "completion", "hydra_command", "override_errors"}
+    shared = {"__init__", "argument_types", "comments", "completion", "help", "hydra_command", "override_errors"}
     files = {path.stem for path in (ROOT / "sapnet" / "cli").glob("*.py")} - shared
     assert files == {module_name(name) for name in COMMANDS}
 

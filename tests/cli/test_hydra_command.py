@@ -95,8 +95,10 @@ def test_help_tells_options_keys_and_flags(command):
     code, out, err = command("--help")
     assert (code, err) == (0, "")
     assert out.startswith("sapnet-app: does what the tests need.\n")
-    assert "model: large, small" in out
-    assert re.search(r"optim:\n  rate: 1\n  steps: 10\n", out) and "input: ???" in out
+    assert re.search(r"  model\n    large +Wide\.\n  \* small\n\n  model\.width=4 +channels\n", out)
+    assert (
+        re.search(r"  optim\.rate=1\n  optim\.steps=10 +How long\.\n  input=\?\?\?\n", out) and "hydra.run" not in out
+    )
     assert "--multirun KEY=A,B,C" in out and "HYDRA_FULL_ERROR=1" in out and "Powered by Hydra" not in out
 
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sapnet.cli.deblur import budget, parser, pixels
+from sapnet.cli.argument_types import budget, pixels
+from sapnet.cli.deblur import parser
 from sapnet.data.photos import read_photo
 from sapnet.errors import UserError
 from sapnet.evaluation import deblurring
@@ -239,3 +240,5 @@ def test_one_network_is_named(tmp_path):
             open_network(*choice)
     with pytest.raises(UserError, match="leave out --network and --weights"):
         open_network(file, "restormer", file)
+    with pytest.raises(UserError, match="--ema goes with --checkpoint alone"):
+        open_network(None, "restormer", file, ema=True)

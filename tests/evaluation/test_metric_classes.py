@@ -109,18 +109,19 @@ def test_states_are_not_saved_with_the_weights() -> None:
 
 @pytest.mark.slow
 def test_two_processes_compute_the_mean_over_all_images(tmp_path: Path) -> None:
-    """With gloo; the processes have unequal numbers of images."""
+    """Each metric, with gloo; the processes have unequal numbers of images."""
     code = f"""
 import sys
 import torch
 import torch.distributed
-from sapnet.evaluation.metrics import PSNR
-from tests.evaluation.test_metric_classes import images
+from tests.evaluation.test_metric_classes import CASES, images
 rank = int(sys.argv[1])
 torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=rank, world_size=2)
 restored, sharp = (batch[:1] if rank == 0 else batch[1:] for batch in images(5))
-metric, own = PSNR(), PSNR(sync_on_compute=False)
-print(metric(restored, sharp).item(), own(restored, sharp).item(), metric.compute().item(), own.compute().item())
+for make, _ in CASES.values():
+    metric, own = make(), make()
+    own.sync_on_compute = False
+    print(metric(restored, sharp).item(), own(restored, sharp).item(), metric.compute().item(), own.compute().item())
 torch.distributed.destroy_process_group()
 """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -128,9 +129,11 @@ torch.distributed.destroy_process_group()
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(rank)], env=environment, **pipes) for rank in range(2)
     ]
-    values = psnr(*images(5))
-    for process, own in zip(processes, (values[:1], values[1:]), strict=True):
+    for rank, process in enumerate(processes):
         out, error = process.communicate(timeout=120)
         assert process.returncode == 0, error
-        expected = [own.mean(), own.mean(), values.mean(), own.mean()]
-        assert [float(text) for text in out.split()] == pytest.approx([value.item() for value in expected], rel=1e-6)
+        for line, (_, function) in zip(out.splitlines(), CASES.values(), strict=True):
+            values = function(*images(5))
+            own = values[:1] if rank == 0 else values[1:]
+            expected = [value.item() for value in (own.mean(), own.mean(), values.mean(), own.mean())]
+            assert [float(text) for text in line.split()] == pytest.approx(expected, rel=1e-6)

@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from sapnet import interrupts
+from sapnet.errors import UserError
 from sapnet.interrupts import Interrupted
 from sapnet.training.callbacks.generator_steps import generator_steps
 
@@ -24,14 +25,49 @@ class BestCheckpoint(ModelCheckpoint):
 
     The state contains file names instead of absolute paths. If the best checkpoint that it names is not in the folder
     of this run (a run that continues from a checkpoint of another run), the search for the best checkpoint restarts.
+
+    Args:
+        dirpath: Folder of the checkpoints; None for `checkpoints` in the run folder.
+        filename: Name of the file without its ending. It may contain metrics, such as `{generator_steps:.0f}`.
+        monitor: Metric of the validation.
+        mode: `max` or `min`.
+        save_top_k: Number of checkpoints to keep; -1 for all.
+        kwargs: Further arguments of `ModelCheckpoint`.
+
+    Raises:
+        UserError: Several checkpoints would have the same name.
     """
 
     _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
+    def __init__(
+        self,
+        dirpath: str | Path | None = None,
+        filename: str = "best",
+        monitor: str = "val/psnr",
+        mode: str = "max",
+        save_top_k: int = 1,
+        **kwargs: Any,
+    ):
+        if save_top_k not in (0, 1) and "{" not in filename:
+            raise UserError(
+                f"save_top_k={save_top_k} checkpoints cannot all be named {filename}.ckpt: use"
+                f" callbacks=[default,top_k] callbacks.top_k.save_top_k={save_top_k}."
+            )
+        defaults = {"auto_insert_metric_name": False, "enable_version_counter": False}
+        arguments: dict[str, Any] = {**defaults, "save_on_train_epoch_end": False, **kwargs}
+        super().__init__(dirpath, filename, monitor=monitor, mode=mode, save_top_k=save_top_k, **arguments)
+
     @property
     def state_key(self) -> str:
-        """Key of the state in a checkpoint: that of `ModelCheckpoint`, which earlier versions used."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+        """Key of the state in a checkpoint: for `best.ckpt` that of `ModelCheckpoint`, which earlier versions used."""
+        key = super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+        return key if self.filename == "best" else f"{key}{self.filename}"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.dirpath is None:
+            self.dirpath = os.path.join(trainer.default_root_dir, "checkpoints")
+        super().setup(trainer, pl_module, stage)
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()

@@ -25,12 +25,14 @@ _CHANGEABLE = (
     "optim.*",
     "policy.rate",
     *("validate_every", "checkpoint_*", "evaluate*", "study", "logger", "logger.*", "name", "group", "tags"),
+    *("callbacks", "callbacks.*"),
     *("data.workers", "data.eval_batch", "data.cache", "data.store"),
     # The data folder may have moved. The number of pairs is compared after reading it.
     *("data.root", "data.train.blurred", "data.train.sharp", "data.val.blurred", "data.val.sharp"),
     *("data.test", "data.test.*"),
     *("trainer.accelerator", "trainer.strategy", "trainer.val_check_interval", "trainer.check_val_every_n_epoch"),
     *("trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.limit_val_batches", "trainer.enable_*"),
+    *("trainer.limit_test_batches", "trainer.limit_predict_batches", "trainer.inference_mode", "trainer.plugins"),
     *("trainer.benchmark", "trainer.deterministic", "trainer.detect_anomaly", "trainer.profiler", "trainer.max_time"),
 )
 #: Exceptions to `_CHANGEABLE`: the stored state of the optimizer would not fit.

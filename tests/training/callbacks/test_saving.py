@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from sapnet.checkpoints.lightning_io import AtomicCheckpointIO
+from sapnet.errors import UserError
 from sapnet.training.callbacks.saving import BestCheckpoint, SaveLast
 from sapnet.training.callbacks.step_limit import StepLimit
 from tests.training.two_optimizers import TwoOptimizers, fit
@@ -135,3 +136,20 @@ def test_without_a_best_checkpoint_the_next_one_is_saved(tmp_path: Path) -> None
     (tmp_path / "run" / "best.ckpt").unlink()
     resume(tmp_path / "run", 2)
     assert steps_in(tmp_path / "run" / "best.ckpt") == 8
+
+
+def test_the_best_k_are_kept_under_the_names_of_their_steps(tmp_path: Path) -> None:
+    """Beside `best.ckpt`, with a state of its own."""
+
+    class Falling(TwoOptimizers):
+        def on_validation_epoch_end(self):
+            self.log("val/psnr", torch.tensor(30.0 - self.generator_steps))
+            self.log("generator_steps", float(self.generator_steps))
+
+    best = BestCheckpoint(tmp_path)
+    top = BestCheckpoint(tmp_path, filename="step_{generator_steps:.0f}", save_top_k=2)
+    fit(Falling(), callbacks=[best, top, SaveLast(tmp_path / "last.ckpt")], **(OPTIONS | {"max_epochs": 3}))
+    assert {path.name for path in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt", "step_4.ckpt", "step_8.ckpt"}
+    assert steps_in(tmp_path / "best.ckpt") == 4 and best.state_key != top.state_key
+    with pytest.raises(UserError, match=r"save_top_k=2 checkpoints cannot all be named best.ckpt: use callbacks="):
+        BestCheckpoint(tmp_path, save_top_k=2)
