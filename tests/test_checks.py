@@ -24,6 +24,11 @@ def test_the_defaults_of_every_command_are_allowed(command):
     check_values(composed(command))
 
 
+@pytest.mark.parametrize("network", sorted(path.stem for path in (CONFIG_DIR / "network").glob("*.yaml")))
+def test_the_settings_of_every_network_are_allowed(network):
+    check_values(composed("train", f"network={network}"))
+
+
 @pytest.mark.parametrize("command", ["train", "demo"])
 @pytest.mark.parametrize(
     ("override", "message"),

@@ -9,7 +9,7 @@ from sapnet.configs import EXPERIMENTS
 from sapnet.errors import UserError
 from sapnet.reporting.benchmark_evaluation import evaluate_all, write_tables
 from sapnet.reporting.benchmark_tables import read_benchmark
-from sapnet.reporting.candidates import published_networks, selected_checkpoints, trained_networks
+from sapnet.reporting.candidates import given_weights, published_networks, selected_checkpoints, trained_networks
 
 
 @hydra_command("compare")
@@ -21,8 +21,11 @@ def main(config: DictConfig) -> None:
     networks = [*trained_networks(path, Path(config.runs)), *selected_checkpoints(config.checkpoints)]
     data_root = None if config.data_root is None else Path(config.data_root)
     networks += [] if data_root is None else published_networks(data_root)
+    networks += given_weights(config.weights)
     command = f"python -m sapnet compare table={config.table} data_root={config.data_root}"
     command += f" checkpoints=[{','.join(config.checkpoints)}]" if config.checkpoints else ""
+    weights = ",".join(f"{network}: {path}" for network, path in (config.weights or {}).items())
+    command += f" 'weights={{{weights}}}'" if weights else ""
     lines, failures = evaluate_all(benchmark, data_root, Path(config.root), networks, command)
     print(write_tables(benchmark, lines, Path(config.root) / name, command))
     if failures:

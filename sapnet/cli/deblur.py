@@ -1,4 +1,4 @@
-"""`sapnet deblur`: restore photos with a trained checkpoint."""
+"""`sapnet deblur`: restore photos with a trained checkpoint or published weights."""
 
 import argparse
 import sys
@@ -22,22 +22,23 @@ def main() -> None:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except interrupts.Interrupted as stop:
-        note = "finished images stay, and --skip-existing continues with the others"
-        interrupts.exit_process(interrupts.Interrupted(stop.signum, note))
+        interrupts.exit_process(interrupts.Interrupted(stop.signum, "finished images stay; --skip-existing goes on"))
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="sapnet deblur",
-        description="Restore blurred photos with a trained checkpoint. Photos keep their 8 or 16 bits, transparency,"
-        " EXIF data and colour profile as far as the format of the output holds them.",
+        description="Restore blurred photos with a trained checkpoint or published weights. Photos keep their 8 or 16"
+        " bits, transparency, EXIF data and colour profile as far as the format of the output holds them.",
         epilog="example: sapnet deblur holiday old.tif -o sharp --recursive -c outputs/demo/checkpoints/best.ckpt",
     )
     add = parser.add_argument
     add("inputs", nargs="+", metavar="input", help="images (PNG, JPEG, BMP, TIFF, WebP), and folders of them")
     add("-o", "--output", required=True, help="the image to write; for several or a folder, a folder for PNG files")
-    add("-c", "--checkpoint", type=Path, required=True, help="a checkpoint that sapnet train wrote")
+    add("-c", "--checkpoint", type=Path, help="a checkpoint that sapnet train wrote")
+    add("--network", metavar="NAME", help="instead: a published network, such as restormer, with --weights")
+    add("--weights", type=Path, metavar="FILE", help="the file of its authors (of DMPHN, the folder)")
     text = "use the moving average of the weights, which callbacks=[default,ema] keeps in training"
     add("--ema", action="store_true", help=text)
     add("-r", "--recursive", action="store_true", help="restore the images of all folders below a folder too")
@@ -46,7 +47,6 @@ def parser() -> argparse.ArgumentParser:
     existing.add_argument("--skip-existing", action="store_true", help="leave out photos whose output exists")
     add("--show-points", action="store_true", help="also write OUTPUT_points_K.png: in red what stage K sampled")
     add("--budget", type=budget, metavar="SHARE", help="points beyond a uniform grid: 0.1 is NU+10%%, -0.5 half of it")
-    text = "side of the training crops: attention and sampling see windows of that size, not the whole photo"
-    add("--window", type=pixels, metavar="PIXELS", help=text)
+    add("--window", type=pixels, metavar="PIXELS", help="side of the training crops: attention and sampling keep to it")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     return parser

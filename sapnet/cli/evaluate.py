@@ -29,7 +29,7 @@ def main(config: DictConfig) -> float:
     first_process = os.environ.get("RANK", "0") == "0"
 
     if config.weights is not None:
-        name = f"network={HydraConfig.get().runtime.choices['network']}"
+        name = network_name()
         weights, save = Path(config.weights), config.save_images
         summary = evaluate_published(config.network, weights, config.data, folder, save_images=save, name=name)
     else:
@@ -46,6 +46,16 @@ def main(config: DictConfig) -> float:
             raise UserError("study: this checkpoint does not sample; leave it out.")
         report_study(study, network, config.data, folder)
     return summary["stage_psnr"][-1]
+
+
+def network_name() -> str:
+    """Return the overrides that choose a published network, such as `network=mimo_unet network.dropout=0.2`.
+
+    Images with results of the same name and weights are not measured again, and the settings change results.
+    """
+    hydra_config = HydraConfig.get()
+    settings = [override for override in hydra_config.overrides.task if override.startswith("network.")]
+    return " ".join([f"network={hydra_config.runtime.choices['network']}", *settings])
 
 
 def _check_folder_shared() -> None:

@@ -1,4 +1,4 @@
-"""Deblurring of photos with a trained checkpoint."""
+"""Deblurring of photos with a trained checkpoint or published weights."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ Size = tuple[int, int]
 def deblur(
     inputs: Sequence[str | Path],
     output: str | Path,
-    checkpoint: Path,
+    checkpoint: Path | None = None,
     show_points: bool = False,
     window: int | None = None,
     budget: float | None = None,
@@ -39,6 +39,8 @@ def deblur(
     overwrite: bool = False,
     skip_existing: bool = False,
     ema: bool = False,
+    network: str | None = None,
+    weights: Path | None = None,
 ) -> None:
     """Restore photos. One that cannot be restored is reported, and the others are restored.
 
@@ -54,9 +56,11 @@ def deblur(
         overwrite: Whether to replace existing outputs.
         skip_existing: Whether to leave out photos whose output exists.
         ema: Whether to use the moving average of the generator's weights.
+        network: Instead of a checkpoint: name of a published network in `conf/network`.
+        weights: Weights of the published network, a file or folder of its authors.
 
     Raises:
-        UserError: The inputs, the checkpoint, its settings, the device or the output cannot be used; or a photo was
+        UserError: The inputs, the network, its settings, the device or the output cannot be used; or a photo was
             not restored.
     """
     planned = plan_outputs(inputs, output, recursive)
@@ -67,9 +71,11 @@ def deblur(
     sizes = _sizes(pairs, failures)
     if sizes:
         torch_device = choose_device(device)
-        network = _load(checkpoint, ema, window, budget, show_points, list(sizes)).to(torch_device)
-        frugal = _check_memory(network, sizes, torch_device, failures)
-        _restore_files(network, sizes, frugal, show_points, torch_device, failures)
+        model = open_network(checkpoint, network, weights, ema)
+        _adjust(model, window, budget, show_points, list(sizes))
+        model = model.to(torch_device)
+        frugal = _check_memory(model, sizes, torch_device, failures)
+        _restore_files(model, sizes, frugal, show_points, torch_device, failures)
     failures.raise_if_any()
 
 
@@ -90,6 +96,28 @@ def restore(network: nn.Module, image: Tensor, device: torch.device) -> tuple[Te
         chosen = sampling.mask(min(sampling.points))[0].cpu()
         pictures[stage + 1] = with_points(walk.outputs[stage - 1][0].cpu(), chosen)
     return walk.outputs[-1][0].cpu(), pictures
+
+
+def open_network(
+    checkpoint: Path | None = None, network: str | None = None, weights: Path | None = None, ema: bool = False
+) -> nn.Module:
+    """Return the network of a checkpoint, or a published network with the weights of its authors.
+
+    Raises:
+        UserError: The arguments name no network or two, or it cannot be loaded.
+    """
+    if checkpoint is not None:
+        if network is not None or weights is not None:
+            raise UserError("--checkpoint carries its own network: leave out --network and --weights.")
+        return network_from_checkpoint(checkpoint, ema)[0]
+    if network is None or weights is None:
+        raise UserError("give --checkpoint FILE, or --network NAME and --weights FILE.")
+    if ema:
+        raise UserError("--ema goes with --checkpoint alone: authors' files have one set of weights.")
+    # Imported here because it takes seconds, which checkpoints do not need.
+    from sapnet.evaluation.networks import open_published, published_config
+
+    return open_published(published_config(network), weights)[0]
 
 
 def choose_device(name: str) -> torch.device:
@@ -117,15 +145,9 @@ def _sizes(pairs: Sequence[PhotoPaths], failures: Failures) -> dict[PhotoPaths, 
     return sizes
 
 
-def _load(
-    checkpoint: Path,
-    ema: bool,
-    window: int | None,
-    budget: float | None,
-    show_points: bool,
-    pairs: Sequence[PhotoPaths],
-) -> nn.Module:
-    network, _ = network_from_checkpoint(checkpoint, ema)
+def _adjust(
+    network: nn.Module, window: int | None, budget: float | None, show_points: bool, pairs: Sequence[PhotoPaths]
+) -> None:
     if isinstance(network, AdaptiveNetwork):
         if budget is not None:
             network.use_budget(budget)
@@ -133,9 +155,8 @@ def _load(
             check_points_targets(pairs, [stage + 1 for stage in network.sampled_stages])
     elif show_points or budget is not None:
         option = "--show-points" if show_points else f"--budget {budget:g}"
-        raise UserError(f"the network of {checkpoint} samples no points: leave out {option}.")
+        raise UserError(f"the network samples no points: leave out {option}.")
     use_window(network, window)
-    return network
 
 
 def _check_memory(

@@ -1,13 +1,16 @@
 """Trained networks from checkpoints or published weights, in evaluation mode."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from torch import nn
 
 from sapnet.checkpoints.network import network_from_checkpoint
+from sapnet.configs import CONFIG_DIR
 from sapnet.errors import UserError
 from sapnet.evaluation.checkpoints import checkpoint_kind
 from sapnet.evaluation.result_contexts import WEIGHTS
@@ -78,6 +81,31 @@ def open_published(model: DictConfig, weights: Path, name: str | None = None) ->
     return network, {"model": name or type(network).__name__, "published_weights": load_published(network, weights)}
 
 
+def published_config(name: str) -> DictConfig:
+    """Return the config of a published network by its name in `conf/network`.
+
+    Raises:
+        UserError: There is no such network, or no weights are published for it.
+    """
+    names = sorted(path.stem for path in (CONFIG_DIR / "network").glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"network {name}: there is no such network; use {', '.join(names)}.")
+    # Within a command Hydra is initialised already.
+    in_command = GlobalHydra.instance().is_initialized()
+    with nullcontext() if in_command else hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        model = hydra.compose("evaluate", [f"network={name}"]).network
+    _check_published(model)
+    return model
+
+
+def _check_published(model: DictConfig) -> None:
+    if "sampled" in model.keys():  # noqa: SIM118 - `in` without keys() resolves the value
+        raise UserError(
+            "weights: none are published for this network; use the network of a publication, such as network=restormer"
+            " or network=dmphn_1_2_4."
+        )
+
+
 def resample(
     network: nn.Module, sampler: str | None = None, budget: float | None = None, inference: str | None = None
 ) -> None:
@@ -111,19 +139,16 @@ def check_choice(config: DictConfig) -> None:
         if config.checkpoint is None:
             raise UserError("checkpoint is not given: add checkpoint=PATH, a file that sapnet train wrote.")
         if config.get("network") is not None:
-            raise UserError("network goes with weights=FOLDER alone: a checkpoint carries its own network.")
+            raise UserError("network goes with weights=FILE alone: a checkpoint carries its own network.")
         return
     if config.checkpoint is not None:
         raise UserError("weights and checkpoint are both given: choose one of them.")
     if config.get("network") is None:
-        raise UserError("weights needs the network they belong to: add network=dmphn_1_2_4.")
-    if "sampled" in config.network.keys():  # noqa: SIM118 - `in` without keys() resolves the value
-        raise UserError(
-            "weights: none are published for this network; use network=dmphn_1_2_4 or network=dmphn_1_2_4_8."
-        )
+        raise UserError("weights needs the network they belong to: add for example network=restormer.")
+    _check_published(config.network)
     if config.study or any(value is not None for value in config.sampling.values()):
         raise UserError("published networks sample nothing: leave out study and sampling.")
     if config.ema:
         raise UserError("ema=true: published weights have no moving average; leave it out.")
     if config.window is not None:
-        raise UserError(f"window={config.window}: published networks have no attention to limit; leave it out.")
+        raise UserError(f"window={config.window}: published networks restore whole images; leave it out.")

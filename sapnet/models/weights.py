@@ -1,28 +1,34 @@
-"""Import of the weights that the authors of DMPHN distribute."""
+"""Import of the weights that the authors of a network distribute."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sapnet.errors import UserError
 from sapnet.models.dmphn import DMPHN, StackedDMPHN
-from sapnet.sampling.plugin import PointResBlock
+from sapnet.models.dmphn_weights import load_folder
+from sapnet.models.inputs import InputRequirements
+from sapnet.models.weight_files import read_weights
+
+#: Number of names that a message lists.
+_LISTED = 3
 
 
-def load_published(network: nn.Module, folder: str | Path) -> str:
+def load_published(network: nn.Module, path: str | Path) -> str:
     """Load the authors' weights into a network; the network is not changed unless all weights fit.
 
-    There is one file with a state dict for every encoder and decoder: `encoder_lv1.pkl` for the top level, and
-    `encoder_s1_lv1.pkl` and so on for stacks. Only tensors and plain values are read, so a file cannot execute code.
-    The prefix `module.` of parallel training is removed.
+    Only tensors and plain values are read, so a file cannot execute code. Wrappers such as `state_dict` and the prefix
+    `module.` of parallel training are removed.
 
     Args:
-        network: `DMPHN` as published (3 or 4 levels), or `StackedDMPHN`.
-        folder: Folder with the files.
+        network: A network with `InputRequirements`, whose modules are named as in the file; or DMPHN, whose authors
+            distribute a folder.
+        path: The file, or DMPHN's folder.
 
     Returns:
         The first 12 hexadecimal digits of a SHA-256 over all files, which identifies the weights in results.
@@ -30,80 +36,51 @@ def load_published(network: nn.Module, folder: str | Path) -> str:
     Raises:
         UserError: The network has no published weights, a file is missing, damaged or unsafe, or weights do not fit.
     """
-    folder, digest = Path(folder), hashlib.sha256()
-    if not folder.is_dir():
-        raise UserError(f"weights={folder}: no such folder; use the folder that contains encoder_lv1.pkl.")
-    states = []
-    for name, part, layers in _parts(network):
-        path = folder / f"{name}.pkl"
-        states.append((part, _renamed(path, _read(path), layers, part)))
-        digest.update(path.read_bytes())
-    for part, state in states:
-        part.load_state_dict(state)
-    return digest.hexdigest()[:12]
-
-
-def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, nn.Module]]]:
-    # Yields the name of each file, the module that it contains, and the module's layers by their names in the file.
-    if isinstance(network, DMPHN) and not network.progressive and network.scales == (2, 4):
-        stacks = {"": network}
-    elif isinstance(network, StackedDMPHN) and network.typed_stacks[0].scales == (2, 4):
-        stacks = {f"s{i}_": stack for i, stack in enumerate(network.typed_stacks, start=1)}
-    else:
+    path = Path(path)
+    if isinstance(network, DMPHN | StackedDMPHN):
+        return load_folder(network, path)
+    if not isinstance(getattr(network, "requirements", None), InputRequirements):
         raise UserError(
-            f"weights: no weights are published for this {type(network).__name__}; "
-            "use network=dmphn_1_2_4, network=dmphn_1_2_4_8 or network=dmphn_stack4."
+            f"weights: no weights are published for this {type(network).__name__}; use the network of a publication,"
+            " such as network=restormer or network=dmphn_1_2_4."
         )
-    for prefix, stack in stacks.items():
-        for number, level in enumerate(reversed(stack.typed_levels), start=1):
-            encoder, decoder = level.encoder, level.decoder
-            layers = {"layer1": encoder.stem, "layer5": encoder.down[0], "layer9": encoder.down[1]}
-            yield f"encoder_{prefix}lv{number}", encoder, layers | _blocks((2, 6, 10), encoder.blocks)
-            layers = {"layer16": decoder.up[1], "layer20": decoder.up[0], "layer24": decoder.head}
-            yield f"decoder_{prefix}lv{number}", decoder, layers | _blocks((21, 17, 13), decoder.blocks)
+    if path.is_dir():
+        raise UserError(f"weights={path}: a folder; give the file with the weights of {type(network).__name__}.")
+    network.load_state_dict(_fitting(path, read_weights(path), network))
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
-def _blocks(numbers: Sequence[int], pairs: nn.ModuleList) -> dict[str, nn.Module]:
-    layers: dict[str, nn.Module] = {}
-    for number, pair in zip(numbers, pairs, strict=True):
-        for j, block in enumerate(cast("list[PointResBlock]", pair)):
-            layers |= {f"layer{number + j}.0": block.first, f"layer{number + j}.2": block.second}
-    return layers
+def _fitting(path: Path, stored: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    expected: dict[str, Tensor] = network.state_dict()
+    # Files of early versions of PyTorch do not contain this counter, which no result depends on.
+    counters = {name: value for name, value in expected.items() if name.endswith(".num_batches_tracked")}
+    missing = [name for name in expected if name not in stored and name not in counters]
+    superfluous = [name for name in stored if name not in expected]
+    faults = [f"the file lacks {len(missing)} of the network's tensors, {_listed(missing)}"] if missing else []
+    if superfluous:
+        faults.append(f"the network lacks {len(superfluous)} of the file's tensors, {_listed(superfluous)}")
+    if faults:
+        raise UserError(f"{path}: not the weights of this {type(network).__name__}: {', and '.join(faults)}.")
+    for name, value in stored.items():
+        if value.shape != expected[name].shape:
+            shapes = f"{tuple(value.shape)} but {tuple(expected[name].shape)} in the network"
+            raise UserError(f"{path}: {name} is {shapes}; set the sizes in the network's config to the published ones.")
+    weights = counters | dict(stored)
+    for names in _shared(network):
+        different = [name for name in names if not torch.equal(weights[names[0]], weights[name])]
+        if different:
+            raise UserError(f"{path}: {names[0]} and {different[0]} differ, but the network has one value for both.")
+    return weights
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: no such file; the folder must contain one file for every encoder and decoder."
-        ) from error
-    except Exception as error:  # torch has no specific error class for a broken or unsafe file
-        raise UserError(
-            f"{path}: not loaded, because it is damaged or contains objects other than tensors and plain values, which"
-            " could execute code."
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: not the weights of an encoder or decoder (a mapping of names to tensors).")
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
+def _shared(network: nn.Module) -> list[list[str]]:
+    # Names of one and the same tensor.
+    names: dict[Any, list[str]] = defaultdict(list)
+    for name, value in network.state_dict(keep_vars=True).items():
+        names[id(value)].append(name)
+    return [each for each in names.values() if len(each) > 1]
 
 
-def _renamed(
-    path: Path, state: Mapping[str, Tensor], layers: Mapping[str, nn.Module], part: nn.Module
-) -> dict[str, Tensor]:
-    names = {id(module): name for name, module in part.named_modules()}
-    renamed = {}
-    for stored_name, module in layers.items():
-        for kind, parameter in module.named_parameters():
-            value = state.get(f"{stored_name}.{kind}")
-            if value is None:
-                raise UserError(f"{path}: {stored_name}.{kind} is missing: these weights belong to another network.")
-            if value.shape != parameter.shape:
-                shapes = f"{tuple(value.shape)} but {tuple(parameter.shape)} in the network"
-                raise UserError(
-                    f"{path}: {stored_name}.{kind} is {shapes}; set network.channels to the published widths."
-                )
-            renamed[f"{names[id(module)]}.{kind}"] = value
-    if len(state) > len(renamed):
-        raise UserError(f"{path}: contains {len(state)} tensors, but the network has {len(renamed)}.")
-    return renamed
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

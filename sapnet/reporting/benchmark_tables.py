@@ -65,7 +65,7 @@ class BenchmarkStudy:
 
     Attributes:
         study: Title, rows, notes, and the paper's values of the rows.
-        quoted: The paper's values of methods that are not implemented here, by name.
+        quoted: The paper's values of methods that are not trained here, by name.
         sets: The test sets.
     """
 

@@ -6,21 +6,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 from torch import nn
 
 from sapnet.errors import UserError
 from sapnet.evaluation.checkpoints import evaluated_checkpoint
-from sapnet.evaluation.networks import open_checkpoint, open_published
+from sapnet.evaluation.networks import open_checkpoint, open_published, published_config
 from sapnet.reporting.study import EVALUATED, data_overrides, read_study
 
 #: Scales of a study whose runs are compared with the paper.
 SCALES = ("paper", "mini")
-#: Model and table row of published weights, by a file that is missing in the smaller models.
+#: Rows of the tables by published network.
+ROWS = {
+    "dmphn_stack4": "DMPHN",
+    "dmphn_1_2_4_8": "DMPHN(1-2-4-8), no row of the paper's",
+    "dmphn_1_2_4": "DMPHN(1-2-4), no row of the paper's",
+    "mimo_unet": "MIMO-UNet, no row of the paper's",
+    "mimo_unet_plus": "MIMO+",
+    "mprnet": "MPRNet",
+    "restormer": "Restormer",
+}
+#: Published networks by the name of their authors' file; DMPHN's by a file that is missing in the smaller models.
 PUBLISHED = {
-    "encoder_s4_lv1.pkl": ("dmphn_stack4", "DMPHN"),
-    "encoder_lv4.pkl": ("dmphn_1_2_4_8", "DMPHN(1-2-4-8), no row of the paper's"),
-    "encoder_lv3.pkl": ("dmphn_1_2_4", "DMPHN(1-2-4), no row of the paper's"),
+    "encoder_s4_lv1.pkl": "dmphn_stack4",
+    "encoder_lv4.pkl": "dmphn_1_2_4_8",
+    "encoder_lv3.pkl": "dmphn_1_2_4",
+    "MIMO-UNet.pkl": "mimo_unet",
+    "MIMO-UNetPlus.pkl": "mimo_unet_plus",
+    "model_deblurring.pth": "mprnet",
+    "motion_deblurring.pth": "restormer",
 }
 
 
@@ -78,15 +91,39 @@ def _trained_network(row: str, scale: str, folder: Path, origin: Mapping[str, An
 
 def published_networks(data_root: Path) -> Iterator[Candidate]:
     """Yield the networks whose published weights are up to two levels below the folder of the data sets."""
-    for folder in sorted({path.parent for depth in ("*", "*/*") for path in data_root.glob(f"{depth}/encoder_*.pkl")}):
-        match = next((names for file, names in PUBLISHED.items() if (folder / file).is_file()), None)
-        if match is None:
-            continue
+    found: dict[Path, str] = {}
+    for file, network in PUBLISHED.items():
+        for path in sorted(path for depth in ("*", "*/*") for path in data_root.glob(f"{depth}/{file}")):
+            # The first match of a folder of DMPHN is the largest of its networks.
+            found.setdefault(path.parent if network.startswith("dmphn") else path, network)
+    yield from (published_network(network, path) for path, network in sorted(found.items()))
 
-        def load(model: str = match[0], folder: Path = folder) -> tuple[nn.Module, dict[str, Any]]:
-            return open_published(hydra.compose("evaluate", [f"network={model}"]).network, folder, f"network={model}")
 
-        yield Candidate(match[1], "its authors' weights", load)
+def published_network(network: str, weights: Path) -> Candidate:
+    """Return a published network with the weights of a file or folder.
+
+    Args:
+        network: Name in `conf/network`.
+        weights: File or folder of its authors.
+    """
+
+    def load() -> tuple[nn.Module, dict[str, Any]]:
+        return open_published(published_config(network), weights, f"network={network}")
+
+    return Candidate(ROWS.get(network, f"{network}, no row of the paper's"), "its authors' weights", load)
+
+
+def given_weights(weights: Mapping[str, str] | None) -> Iterator[Candidate]:
+    """Yield the published networks whose weights are given on the command line, by network.
+
+    Raises:
+        UserError: A network or a file does not exist.
+    """
+    for network, path in (weights or {}).items():
+        published_config(network)
+        if not Path(path).exists():
+            raise UserError(f"weights.{network}: there is no file {path}.")
+        yield published_network(network, Path(path))
 
 
 def selected_checkpoints(checkpoints: Sequence[str]) -> Iterator[Candidate]:

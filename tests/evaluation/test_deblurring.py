@@ -18,7 +18,8 @@ from sapnet.cli.deblur import parser
 from sapnet.data.photos import read_photo
 from sapnet.errors import UserError
 from sapnet.evaluation import deblurring
-from sapnet.evaluation.deblurring import deblur, restore
+from sapnet.evaluation.deblurring import deblur, open_network, restore
+from sapnet.evaluation.networks import published_config
 from sapnet.evaluation.photo_memory import MemoryEstimate
 from tests.checkpoints.writing import write_checkpoint
 from tests.integration.conftest import ROOT
@@ -219,3 +220,25 @@ assert not heavy, heavy
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "sharp.png\n"), done.stderr
+
+
+def test_a_photo_is_restored_with_published_weights(photos):
+    torch.manual_seed(0)
+    network = hydra.utils.instantiate(published_config("mimo_unet")).eval()
+    torch.save({"model": network.state_dict()}, "MIMO-UNet.pkl")
+    paths = ["many/a.png", "-o", "sharp.png", "--network", "mimo_unet", "--weights", "MIMO-UNet.pkl"]
+    deblur(**vars(parser().parse_args(paths)))
+    restored, _ = restore(network, read_photo("many/a.png").colours(), torch.device("cpu"))
+    expected = (restored.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(read_photo("sharp.png").levels, expected.astype(np.uint8))
+
+
+def test_one_network_is_named(tmp_path):
+    file = tmp_path / "weights.pth"
+    for choice in ((None, None, None), (None, "restormer", None), (None, None, file)):
+        with pytest.raises(UserError, match="give --checkpoint FILE, or --network NAME and --weights FILE"):
+            open_network(*choice)
+    with pytest.raises(UserError, match="leave out --network and --weights"):
+        open_network(file, "restormer", file)
+    with pytest.raises(UserError, match="--ema goes with --checkpoint alone"):
+        open_network(None, "restormer", file, ema=True)

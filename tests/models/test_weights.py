@@ -1,5 +1,6 @@
 """Import of published weights: safe loading, error messages, and the authors' images."""
 
+import hashlib
 import json
 import pickle
 
@@ -17,6 +18,10 @@ from sapnet.errors import UserError
 from sapnet.evaluation.metrics import psnr
 from sapnet.evaluation.network_evaluation import evaluate_published
 from sapnet.models.dmphn import DMPHN, StackedDMPHN
+from sapnet.models.inputs import InputRequirements
+from sapnet.models.mimo_unet import MIMOUNet
+from sapnet.models.mprnet import MPRNet
+from sapnet.models.restormer import Restormer
 from sapnet.models.srn import SRN
 from sapnet.models.weights import load_published
 from sapnet.training.assemble import build_module
@@ -139,6 +144,94 @@ def test_invalid_files_are_refused_and_change_nothing(tmp_path, monkeypatch):
     for other in (SRN((2, 3, 4)), DMPHN(4, (2, 3, 4), progressive=True), DMPHN(3, (2, 3))):
         with pytest.raises(UserError, match="no weights are published"):
             load_published(other, tmp_path / "three")
+
+
+def small_restormer() -> Restormer:
+    return Restormer(8, (1, 1, 1, 1), 1)
+
+
+def wrapped(state: dict, wrapper: str) -> dict:
+    """Return the content of a file as an author's program writes it."""
+    parallel = {f"module.{name}": value for name, value in state.items()}
+    return {
+        "bare": state,
+        "MIMO-UNet": {"model": state},
+        "MIMO-UNet, training": {"model": state, "optimizer": {"state": {}}, "scheduler": {"last_epoch": 3}, "epoch": 3},
+        "MPRNet": {"epoch": 3, "state_dict": parallel, "optimizer": {"state": {}, "param_groups": []}},
+        "Restormer": {"params": state},
+        "Uformer": {"state_dict": parallel, "epoch": 3},
+        "MSCNN": {"G": state},
+        "DeblurGAN-v2": {"model": parallel},
+    }[wrapper]
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["bare", "MIMO-UNet", "MIMO-UNet, training", "MPRNet", "Restormer", "Uformer", "MSCNN", "DeblurGAN-v2"]
+)
+def test_the_file_of_every_author_is_loaded(wrapper, tmp_path):
+    torch.manual_seed(0)
+    published, network = small_restormer(), small_restormer()
+    torch.save(wrapped(published.state_dict(), wrapper), tmp_path / "weights.pth")
+    digest = load_published(network, tmp_path / "weights.pth")
+    assert all(torch.equal(a, b) for a, b in zip(published.parameters(), network.parameters(), strict=True))
+    assert digest == hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()[:12]
+
+
+def test_a_value_that_a_file_stores_under_several_names_must_be_one(tmp_path):
+    network = MPRNet(8, 4, 8, 1)
+    state = network.state_dict() | {"shallow_feat2.1.body.1.weight": torch.ones(1)}
+    torch.save({"state_dict": state}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"shallow_feat1.*body\.1\.weight and shallow_feat2.*body\.1\.weight differ"):
+        load_published(network, tmp_path / "weights.pth")
+
+
+def test_a_wrong_file_changes_nothing_and_is_explained(tmp_path):
+    network = small_restormer()
+    before, state = [p.clone() for p in network.parameters()], network.state_dict()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bomb").write_bytes(pickle.dumps({"params": Bomb()}, protocol=2))
+    for case, content in {
+        "numbers": {"params": {"epoch": 3}},
+        "checkpoint": {"sapnet": {}, "state_dict": state},
+        "short": dict(list(state.items())[:-1]),
+        "long": state | {"a": torch.ones(1)},
+        "other": MIMOUNet(1, 8).state_dict(),
+        "wide": Restormer(16, (1, 1, 1, 1), 1).state_dict(),
+    }.items():
+        torch.save(content, tmp_path / case)
+    messages = {
+        "nothing": "nothing: no such file",
+        "folder": "a folder; give the file",
+        "bomb": "not loaded, because it is damaged",
+        "numbers": "not the weights of a network",
+        "checkpoint": "a checkpoint of sapnet train; use checkpoint=",
+        "short": r"not the weights of this Restormer: the file lacks 1 of the network's tensors, output\.weight\.$",
+        "long": r"not the weights of this Restormer: the network lacks 1 of the file's tensors, a\.$",
+        "other": r"lacks \d+ .*, patch_embed\.proj\.weight, .*\.\.\., and the network lacks \d+ .*, Encoder\.0\.",
+        "wide": r"patch_embed\.proj\.weight is \(16, 3, 3, 3\) but \(8, 3, 3, 3\) in the network; set the sizes",
+    }
+    for case, message in messages.items():
+        with pytest.raises(UserError, match=message):
+            load_published(network, tmp_path / case)
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+class Counting(torch.nn.Module):
+    """A network whose normalisation counts its batches."""
+
+    requirements = InputRequirements()
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(3)
+
+
+def test_files_of_early_versions_have_no_counters_of_batches(tmp_path):
+    network = Counting()
+    state = {name: torch.rand_like(value) for name, value in network.state_dict().items() if value.is_floating_point()}
+    torch.save(state, tmp_path / "weights.pth")
+    load_published(network, tmp_path / "weights.pth")
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in state.items())
 
 
 def test_evaluation_with_published_weights(tmp_path):

@@ -9,9 +9,18 @@ import pytest
 
 from sapnet.configs import CONFIG_DIR, EXPERIMENTS
 from sapnet.errors import UserError
+from sapnet.evaluation.networks import published_config
 from sapnet.reporting.benchmark_evaluation import MissingData, find_images
 from sapnet.reporting.benchmark_tables import TestSet, read_benchmark
-from sapnet.reporting.candidates import Candidate, published_networks, selected_checkpoints, trained_networks
+from sapnet.reporting.candidates import (
+    PUBLISHED,
+    ROWS,
+    Candidate,
+    given_weights,
+    published_networks,
+    selected_checkpoints,
+    trained_networks,
+)
 from sapnet.reporting.runs import RunStore
 from sapnet.reporting.study import read_study
 from tests.contract.layouts import LAYOUTS, picture
@@ -112,6 +121,32 @@ def test_published_weights_are_identified_by_their_files(tmp_path: Path) -> None
     assert [one.row for one in published_networks(tmp_path)] == rows
     with pytest.raises(UserError, match="damaged"):
         next(published_networks(tmp_path)).load()
+    for file in ("a/motion_deblurring.pth", "MIMO-UNetPlus.pkl", "b/c/model_deblurring.pth", "b/other.pth"):
+        (tmp_path / file).touch()
+    assert [one.row for one in published_networks(tmp_path)] == [rows[0], "Restormer", rows[1], "MPRNet", rows[2]]
+
+
+def test_every_published_network_has_a_config_and_a_row() -> None:
+    assert set(PUBLISHED.values()) == set(ROWS)
+    for network in ROWS:
+        published_config(network)
+    rows = {row for row in ROWS.values() if not row.endswith("no row of the paper's")}
+    for table in (1, 2):
+        benchmark = read_benchmark(EXPERIMENTS / f"table{table}.yaml")
+        assert rows <= {*benchmark.quoted, *benchmark.study.rows}
+
+
+def test_weights_are_given_by_network(tmp_path: Path) -> None:
+    (tmp_path / "own.pth").touch()
+    (one,) = given_weights({"mprnet": str(tmp_path / "own.pth")})
+    assert (one.row, one.origin) == ("MPRNet", "its authors' weights")
+    assert list(given_weights(None)) == []
+    with pytest.raises(UserError, match=r"weights\.mprnet: there is no file .*none\.pth"):
+        list(given_weights({"mprnet": str(tmp_path / "none.pth")}))
+    with pytest.raises(UserError, match=r"network resnet: there is no such network; use .*mprnet, "):
+        list(given_weights({"resnet": str(tmp_path / "own.pth")}))
+    with pytest.raises(UserError, match="none are published for this network"):
+        list(given_weights({"mini": str(tmp_path / "own.pth")}))
 
 
 def test_missing_checkpoint_is_reported(tmp_path: Path) -> None:

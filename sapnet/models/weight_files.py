@@ -1,0 +1,48 @@
+"""Safe reading of the files in which authors distribute weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sapnet.errors import UserError
+
+#: Entries of a file that contain the weights, the preferred one first: moving averages, names in training programs, and
+#: the generator of an adversarial training.
+WRAPPERS = ("params_ema", "params", "state_dict", "model", "net", "G")
+#: Prefix that parallel training adds to all names.
+PREFIX = "module."
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights of a file by name, without the wrappers and the prefix of the authors' programs.
+
+    Raises:
+        UserError: The file is missing, is damaged, contains objects other than tensors and plain values, or contains no
+            weights.
+    """
+    stored = _read(path)
+    if isinstance(stored, Mapping) and "sapnet" in stored:
+        raise UserError(f"{path}: a checkpoint of sapnet train; use checkpoint={path} without network and weights.")
+    while isinstance(stored, Mapping):
+        wrapped = next((stored[name] for name in WRAPPERS if isinstance(stored.get(name), Mapping)), None)
+        if wrapped is None:
+            break
+        stored = wrapped
+    if not isinstance(stored, Mapping) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise UserError(f"{path}: not the weights of a network (a mapping of names to tensors).")
+    return {str(name).removeprefix(PREFIX): value for name, value in stored.items()}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; give a file of the weights that the authors distribute.") from error
+    except Exception as error:  # torch has no specific error class for a broken or unsafe file
+        raise UserError(
+            f"{path}: not loaded, because it is damaged or contains objects other than tensors and plain values, which"
+            " could execute code."
+        ) from error
