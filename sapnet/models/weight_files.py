@@ -1,6 +1,6 @@
 """Safe reading of the files in which authors distribute weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sapnet.errors import UserError
+from sapnet.models.weight_formats import BUNDLE, FormatError, files_of_bundle, read_bundle, read_caffe_model
 
 #: Entries of a file that contain the weights, the preferred one first: moving averages, names in training programs, and
 #: the generator of an adversarial training.
@@ -16,13 +17,24 @@ WRAPPERS = ("params_ema", "params", "state_dict", "model", "net", "G")
 PREFIX = "module."
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return the files that contain the weights, given one of them: two for a checkpoint of TensorFlow."""
+    return list(files_of_bundle(path)) if path.name.endswith(BUNDLE) else [path]
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights of a file by name, without the wrappers and the prefix of the authors' programs.
+
+    The file is one of PyTorch, or by its ending a Caffe model or a checkpoint of TensorFlow 1.
 
     Raises:
         UserError: The file is missing, is damaged, contains objects other than tensors and plain values, or contains no
             weights.
     """
+    if path.suffix == ".caffemodel":
+        return _read_foreign(path, read_caffe_model)
+    if path.name.endswith(BUNDLE):
+        return _read_foreign(path, read_bundle)
     stored = _read(path)
     if isinstance(stored, Mapping) and "sapnet" in stored:
         raise UserError(f"{path}: a checkpoint of sapnet train; use checkpoint={path} without network and weights.")
@@ -34,6 +46,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(stored, Mapping) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
         raise UserError(f"{path}: not the weights of a network (a mapping of names to tensors).")
     return {str(name).removeprefix(PREFIX): value for name, value in stored.items()}
+
+
+def _read_foreign(path: Path, reader: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    try:
+        return reader(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; give the files that the authors distribute.") from error
+    except FormatError as error:
+        raise UserError(f"{path}: not loaded: {error}.") from error
 
 
 def _read(path: Path) -> Any:

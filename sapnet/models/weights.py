@@ -13,7 +13,7 @@ from sapnet.errors import UserError
 from sapnet.models.dmphn import DMPHN, StackedDMPHN
 from sapnet.models.dmphn_weights import load_folder
 from sapnet.models.inputs import InputRequirements
-from sapnet.models.weight_files import read_weights
+from sapnet.models.weight_files import files_of, read_weights
 
 #: Number of names that a message lists.
 _LISTED = 3
@@ -28,7 +28,7 @@ def load_published(network: nn.Module, path: str | Path) -> str:
     Args:
         network: A network with `InputRequirements`, whose modules are named as in the file; or DMPHN, whose authors
             distribute a folder.
-        path: The file, or DMPHN's folder.
+        path: The file, one of the two files of a checkpoint of TensorFlow, or DMPHN's folder.
 
     Returns:
         The first 12 hexadecimal digits of a SHA-256 over all files, which identifies the weights in results.
@@ -47,8 +47,11 @@ def load_published(network: nn.Module, path: str | Path) -> str:
     if path.is_dir():
         raise UserError(f"weights={path}: a folder; give the file with the weights of {type(network).__name__}.")
     network.load_state_dict(_fitting(path, read_weights(path), network))
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    digest = hashlib.sha256()
+    for part in files_of(path):
+        with open(part, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()[:12]
 
 
 def _fitting(path: Path, stored: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:

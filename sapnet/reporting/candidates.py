@@ -24,6 +24,14 @@ ROWS = {
     "mimo_unet_plus": "MIMO+",
     "mprnet": "MPRNet",
     "restormer": "Restormer",
+    "uformer_b": "Uformer",
+    # The tables have the figures of another version, for Torch 7.
+    "mscnn": "MSCNN (PyTorch version), no row of the paper's",
+    "deblurgan": "DG",
+    "deblurgan_v2_mobilenet": "DGv2 (MobileNet), no row of the paper's",
+    "deblurgan_v2_inception": "DGv2",
+    "svrn": "SVRN",
+    "dpn": "DPN",
 }
 #: Published networks by the name of their authors' file; DMPHN's by a file that is missing in the smaller models.
 PUBLISHED = {
@@ -34,6 +42,13 @@ PUBLISHED = {
     "MIMO-UNetPlus.pkl": "mimo_unet_plus",
     "model_deblurring.pth": "mprnet",
     "motion_deblurring.pth": "restormer",
+    "Uformer_B.pth": "uformer_b",
+    "model-1000.pt": "mscnn",
+    "latest_net_G.pth": "deblurgan",
+    "fpn_mobilenet.h5": "deblurgan_v2_mobilenet",
+    "fpn_inception.h5": "deblurgan_v2_inception",
+    "LRNN_iter_200000.caffemodel": "svrn",
+    "deblur_model.index": "dpn",
 }
 
 

@@ -131,9 +131,9 @@ def test_every_published_network_has_a_config_and_a_row() -> None:
     for network in ROWS:
         published_config(network)
     rows = {row for row in ROWS.values() if not row.endswith("no row of the paper's")}
-    for table in (1, 2):
+    for table, absent in ((1, set()), (2, {"SVRN", "DPN"})):
         benchmark = read_benchmark(EXPERIMENTS / f"table{table}.yaml")
-        assert rows <= {*benchmark.quoted, *benchmark.study.rows}
+        assert rows - absent <= {*benchmark.quoted, *benchmark.study.rows}
 
 
 def test_weights_are_given_by_network(tmp_path: Path) -> None:
