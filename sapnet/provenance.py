@@ -68,14 +68,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "sapnet": __version__}
 
 
-def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write results as JSON, atomically; add `provenance` if it is missing.
+def write_json(path: str | Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write results as JSON, atomically; add `provenance` if it is missing. Return the content.
 
     Raises:
         OSError: The file cannot be written.
     """
     content = {**content, "provenance": content.get("provenance") or provenance()}
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    return content
 
 
 def as_columns(origin: Mapping[str, Any]) -> dict[str, str]:

@@ -81,3 +81,4 @@ def test_metrics_and_results(tmp_path):
         check("metrics", set(csv.DictReader(file).fieldnames or ()))
     lines = (tmp_path / "run" / "results.jsonl").read_text().splitlines()
     check("results", set(json.loads(lines[0])))
+    check("summary", set(json.loads((tmp_path / "run" / "summary.json").read_text())))

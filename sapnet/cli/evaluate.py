@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,6 +12,7 @@ from sapnet.cli.hydra_command import hydra_command
 from sapnet.errors import UserError
 from sapnet.evaluation.network_evaluation import evaluate, evaluate_published
 from sapnet.evaluation.networks import check_choice, open_checkpoint
+from sapnet.evaluation.run_summary import write_summary
 from sapnet.evaluation.study_runner import chosen_study, report_study
 from sapnet.evaluation.summary import as_table
 from sapnet.models.adaptive_network import AdaptiveNetwork
@@ -23,7 +25,8 @@ def main(config: DictConfig) -> float:
     """Evaluate and print the table; the return value is the mean PSNR."""
     check_choice(config)
     _check_folder_shared()
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    start, folder = time.monotonic(), Path(HydraConfig.get().runtime.output_dir)
+    first_process = os.environ.get("RANK", "0") == "0"
 
     if config.weights is not None:
         name = network_name()
@@ -33,9 +36,12 @@ def main(config: DictConfig) -> float:
         choice = {**config.sampling, "window": config.window, "ema": config.ema}
         summary = evaluate(Path(config.checkpoint), config.data, folder, config.save_images, **choice)
     log.info("results: %s\n%s", folder / "results.jsonl", as_table(summary))
+    if first_process:
+        checkpoint = Path(config.checkpoint) if config.weights is None else None
+        write_summary(folder, checkpoint, time.monotonic() - start, summary)
     study = chosen_study(config.study)
-    if study and os.environ.get("RANK", "0") == "0":
-        network, _ = open_checkpoint(config.checkpoint, **choice)
+    if study and first_process:
+        network, _ = open_checkpoint(Path(config.checkpoint), **choice)
         if not isinstance(network, AdaptiveNetwork):
             raise UserError("study: this checkpoint does not sample; leave it out.")
         report_study(study, network, config.data, folder)

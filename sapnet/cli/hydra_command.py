@@ -23,7 +23,9 @@ from omegaconf import DictConfig
 from sapnet import interrupts
 from sapnet.checks import check_values
 from sapnet.cli.help import help_text
+from sapnet.cli.job_output import numbered_output
 from sapnet.cli.override_errors import override_error_message
+from sapnet.cli.sweeps import report_after_error
 from sapnet.configs import CONFIG_DIR
 from sapnet.error_messages import FULL_ERROR, causes, missing_folder_message, user_error_message
 from sapnet.interrupts import Interrupted
@@ -52,7 +54,7 @@ def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def job(config: DictConfig) -> Any:
             # Here as well as below, since some launchers run jobs in other processes.
-            with interrupts.raise_on_signals():
+            with interrupts.raise_on_signals(), numbered_output():
                 try:
                     check_values(config)
                     result = task(config)
@@ -78,7 +80,8 @@ def hydra_command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     words = sys.argv[1:]
                     if {"-h", "--help"} & set(words):
                         print(help_text(CONFIG_DIR, config_name, [word for word in words if not word.startswith("-")]))
-                    else:
+                        return
+                    with report_after_error():
                         command()
                 except Interrupted as stop:
                     interrupts.exit_process(stop)
@@ -116,11 +119,19 @@ def _end_job(error: Exception) -> NoReturn:
             _log.exception("job %s failed", hydra_config.job.num)
             raise error
         print(f"Job {hydra_config.job.num} failed: {message}", file=sys.stderr, flush=True)
+        _write_to_log_file(message)
         raise _JobFailed(message) from error
     if message is None:
         raise error
     # On an exception Hydra would print the overrides around the message.
     _exit_with(message)
+
+
+def _write_to_log_file(message: str) -> None:
+    record = _log.makeRecord(_log.name, logging.ERROR, __file__, 0, message, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 @contextmanager

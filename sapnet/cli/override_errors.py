@@ -14,21 +14,27 @@ from sapnet.error_messages import user_error_message
 
 #: Keys of earlier versions.
 RENAMED = {"checkpoint": "ckpt_path", "model": "network"}
+#: Keys of earlier versions that are now keys of one logger, which only exist if it is chosen.
+MOVED = {f"logger.{key}": f"logger.wandb.{key}" for key in ("entity", "offline", "project")}
 
 
 def override_error_message(error: CompactHydraException, config_dir: Path, config_name: str) -> str:
     """Return one sentence that names the override and, if known, the allowed values."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group}={option}: there is no such option; {group} can be {', '.join(error.options)}."
     if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith("hydra/sweeper/"):
         return "hydra/sweeper: this sweeper is an extra; install it with pip install 'sapnet[sweep]'."
     base = re.match(r"In '([^'/]+)/([^']+)': Could not load", str(error))
     if base:
         return f"{base[1]}={base[2]}: other options are built on it; choose one of those that --help lists."
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        # Hydra does not know them for an option of a list, such as `logger=[csv,wandb]`.
+        if options := error.options or sorted(path.stem for path in (config_dir / group).glob("*.yaml") if group):
+            return f"{group}={option}: there is no such option; {group} can be {', '.join(options)}."
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not a valid override; write KEY=VALUE, and in quotes what holds brackets or spaces."
     unknown = re.match(r"Could not override '([^']+)'", str(error))
+    if unknown and unknown[1] in MOVED:
+        return f"{unknown[1]}: there is no such key; with logger=wandb it is {MOVED[unknown[1]]}."
     if unknown:
         known = _known_keys(config_dir, config_name)
         group, dot, rest = unknown[1].partition(".")

@@ -81,7 +81,7 @@ def evaluate_published(
 def measure(
     network: nn.Module, origin: Mapping[str, Any], data: DictConfig, folder: Path, save_images: bool = False
 ) -> dict[str, Any]:
-    """Evaluate a network on a data set's test images and return the summary.
+    """Evaluate a network on a data set's test images and return the summary, with the network's name and parameters.
 
     Args:
         network: Network in evaluation mode.
@@ -116,4 +116,5 @@ def measure(
     )
     if save_images:
         log.info("images: %s", image_folder)
-    return summarise(lines)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"model": origin["model"], "parameters": parameters, **summarise(lines)}

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from sapnet.evaluation.claims import Claims
+from sapnet.evaluation.progress import ImageProgress
 from sapnet.evaluation.result_contexts import context_of
 from sapnet.evaluation.results_file import ResultReader
 
@@ -40,11 +39,9 @@ def share_images(
     def read_lines() -> None:
         lines = (line for line in reader.read_new() if context_of(line) == wanted_context)
         done.update((line["name"], line) for line in lines if line["name"] in wanted)
-        bar.update(len(done) - bar.n)
 
-    progress = {"total": len(names), "desc": "evaluating", "unit": "image", "disable": None}
-    with Claims(claims_path(path)) as claims, tqdm(**progress) as bar:
-        read_lines()
+    read_lines()
+    with Claims(claims_path(path)) as claims, ImageProgress(len(names), len(done)) as progress:
         if len(done) == len(names):
             log.info("%s already contains the results of this checkpoint and data; nothing is evaluated again.", path)
         while missing := [index for index, name in enumerate(names) if name not in done]:
@@ -54,7 +51,7 @@ def share_images(
                     read_lines()
                     if claimed and names[index] not in done:
                         done[names[index]] = evaluate(index)
-                        bar.update(len(done) - bar.n)
+                progress.update(len(done))
             if len(done) == done_before:
                 if not waiting:
                     log.info("waiting for other processes to evaluate %d images", len(missing))

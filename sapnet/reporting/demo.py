@@ -18,10 +18,10 @@ from sapnet.evaluation import point_study
 from sapnet.evaluation.checkpoints import evaluated_checkpoint
 from sapnet.evaluation.network_evaluation import evaluate
 from sapnet.evaluation.pictures import Picture, heat_map, panel, with_points
+from sapnet.evaluation.run_summary import write_summary
 from sapnet.evaluation.study_runner import study_policy
 from sapnet.evaluation.summary import as_table
 from sapnet.models.adaptive_network import AdaptiveNetwork, Trace
-from sapnet.provenance import write_json
 from sapnet.training.assemble import network_name
 from sapnet.training.fitting import fit
 from sapnet.training.run_lock import lock_run_folder
@@ -65,10 +65,8 @@ def run_demo(config: DictConfig, folder: Path) -> dict[str, Any]:
         "policy_auc_extent": mean_auc(agreement, "extent"),
         "policy": {"agreement": agreement, "worth": worth},
         "steps": config.steps,
-        "run_seconds": round(time.perf_counter() - start, 1),
     }
-    write_json(folder / "summary.json", summary)
-    return summary
+    return write_summary(folder, checkpoint, time.perf_counter() - start, summary)
 
 
 def as_text(summary: Mapping[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import (
     MisconfigurationException,  # pyright: ignore[reportPrivateImportUsage]
@@ -30,12 +31,13 @@ from sapnet.training.trainer_flags import check_trainer_flags
 log = logging.getLogger(__name__)
 
 
-def fit(config: DictConfig, folder: Path) -> Path:
+def fit(config: DictConfig, folder: Path, loggers: Sequence[Logger] | None = None) -> Path:
     """Run the training of a config.
 
     Args:
         config: Composed config of `sapnet train`.
         folder: Folder of the run.
+        loggers: Open loggers, which stay open; None to open those of the config for the training alone.
 
     Returns:
         Path of the last checkpoint, in `folder/checkpoints`.
@@ -48,8 +50,9 @@ def fit(config: DictConfig, folder: Path) -> Path:
     silence_lightning()
     check_precision(config)
     check_trainer_flags(config.trainer)
-    with lock_run_folder(folder):
-        return _fit(config, folder)
+    opening = open_loggers(config, folder) if loggers is None else nullcontext(loggers)
+    with lock_run_folder(folder), opening as opened:
+        return _fit(config, folder, opened)
 
 
 def _read_start(config: DictConfig, folder: Path) -> tuple[Start, dict[str, Any] | None, list[Change] | None]:
@@ -60,7 +63,7 @@ def _read_start(config: DictConfig, folder: Path) -> tuple[Start, dict[str, Any]
     return start, checkpoint, changes_since(checkpoint, config, start.checkpoint)
 
 
-def _fit(config: DictConfig, folder: Path) -> Path:
+def _fit(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -> Path:
     # First, so that an error leaves nothing behind.
     start, checkpoint, changes = _read_start(config, folder)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -78,10 +81,9 @@ def _fit(config: DictConfig, folder: Path) -> Path:
     del checkpoint
     if rank_zero_only.rank == 0:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
-    with open_loggers(config, folder) as loggers:
-        trainer = build_trainer(config, folder, loggers)
-        with interruptible(trainer), _lightning_errors():
-            trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint)
+    trainer = build_trainer(config, folder, loggers)
+    with interruptible(trainer), _lightning_errors():
+        trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint)
     return folder / "checkpoints" / "last.ckpt"
 
 

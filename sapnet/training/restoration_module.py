@@ -1,4 +1,4 @@
-"""Lightning module of a restoration network: one loss per stage, validation by PSNR."""
+"""Lightning module of a restoration network: one loss per stage, validation by PSNR and SSIM."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sapnet.checkpoints.files import add_metadata
+from sapnet.checkpoints.files import METADATA, add_metadata
 from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.errors import UserError
 from sapnet.evaluation.metrics import PSNR, ImageMean, SSIMMatlab3D
@@ -19,6 +19,7 @@ from sapnet.models.adaptive_network import AdaptiveNetwork
 from sapnet.training.losses import StageLoss
 from sapnet.training.phases import Phase, make_phases
 from sapnet.training.schedules import advance_to
+from sapnet.training.validation_scores import next_scores
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
 #: Arguments: the optimizer, and its number of steps in each phase.
@@ -54,6 +55,8 @@ class RestorationModule(pl.LightningModule):
         generator_steps: Steps taken so far.
         run_config: Resolved configuration of the run, as plain dicts; stored in checkpoints.
         chosen_on_test: Whether the initial weights were chosen on test images.
+        validation_scores: Last and best PSNR of the validations (`sapnet.training.validation_scores`); None before the
+            first one; stored in checkpoints.
         validation_samples: First images of the last validation, with their outputs, for `PanelCallback`.
 
     Raises:
@@ -85,7 +88,10 @@ class RestorationModule(pl.LightningModule):
         self.generator_steps = 0
         self.run_config: dict[str, Any] | None = None
         self.chosen_on_test = False
+        self.validation_scores: dict[str, Any] | None = None
         self.validation_samples: list[dict[str, Any]] = []
+        #: Name of the PSNR of the last stage.
+        self._result_name = ""
         #: Metrics of validation and test by their logged names. The first batch fills it: the number of stages is not
         #: known before.
         self.validation_metrics = nn.ModuleDict()
@@ -219,13 +225,16 @@ class RestorationModule(pl.LightningModule):
         self.validation_samples = []
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Update the mean PSNR over images of the input and of every stage."""
+        """Update the mean PSNR over images of the input and of every stage, and the mean SSIM of the last stage."""
         blurred, sharp = batch["blurred"], batch["sharp"]
         self.update_psnr("val/psnr_input", blurred, sharp)
         for suffix, outputs in self.evaluation_outputs(batch).items():
             stages = [self.update_psnr(f"val/psnr{suffix}_{k}", output, sharp) for k, output in enumerate(outputs, 1)]
             self.log(f"val/psnr{suffix}", stages[-1], metric_attribute="validation_metrics")
             if not suffix:
+                self._result_name = f"val/psnr_{len(outputs)}"
+                # One SSIM takes as long as five PSNRs.
+                self._update(SSIMMatlab3D, "val/ssim", outputs[-1], sharp)
                 count = min(len(blurred), PANEL_IMAGES - len(self.validation_samples))
                 self.validation_samples += [self.panel_sample(batch, outputs, i) for i in range(count)]
 
@@ -242,8 +251,13 @@ class RestorationModule(pl.LightningModule):
         return metric
 
     def on_validation_epoch_end(self) -> None:
-        """Log the step of the validation."""
+        """Log the step of the validation and the best PSNR so far; its last value is the best of the run."""
         self.log("generator_steps", float(self.generator_steps), sync_dist=True)
+        if self.trainer.sanity_checking or self._result_name not in self.validation_metrics:
+            return
+        psnr = float(cast(PSNR, self.validation_metrics[self._result_name]).compute())
+        self.validation_scores = next_scores(self.validation_scores, psnr, self.generator_steps, self.trainer)
+        self.log("val/psnr_best", self.validation_scores["psnr_best"], sync_dist=True)
 
     def on_test_start(self) -> None:
         """Check that the test images are measured as they are.
@@ -273,6 +287,7 @@ class RestorationModule(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         on_test = self.chosen_on_test or getattr(data, "validate_on_test", False)
         add_metadata(checkpoint, self.network_config, self.generator_steps, on_test, self.network_name, self.run_config)
+        checkpoint[METADATA]["validation"] = self.validation_scores
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the step count, and give the stored optimizer states the current settings.
@@ -286,6 +301,7 @@ class RestorationModule(pl.LightningModule):
         metadata = checkpoint["sapnet"]
         self.generator_steps = metadata["generator_steps"]
         self.chosen_on_test = bool(metadata.get("chosen_on_test"))
+        self.validation_scores = metadata.get("validation")
         optimizers, schedulers = self._create_optimizers()
         states = checkpoint["optimizer_states"]
         if len(states) != len(optimizers):

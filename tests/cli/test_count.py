@@ -34,7 +34,7 @@ def test_a_sweep_over_the_rows_of_table_4(tmp_path):
     arguments = ["ablation=glob(net1*)", "network.stem=4", "network.channels=[4,4,6]", "height=64"]
     done = run("sapnet", "count", "--multirun", *arguments, f"hydra.sweep.dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    net10, net11 = (json.loads((tmp_path / job / "cost.json").read_text()) for job in "01")
+    net10, net11 = (json.loads((tmp_path / f"ablation-{row}" / "cost.json").read_text()) for row in ("net10", "net11"))
     assert net10["height"] == 64 and net10["flops"] > 0 and net11["flops"] != net10["flops"]
     assert "GMACs = " in done.stdout and "3x64x256" in done.stdout
 

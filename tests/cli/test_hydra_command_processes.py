@@ -119,6 +119,6 @@ def test_jobs_in_other_processes_fail_the_same_way(configs):
     with run_program(configs, *arguments, "act=mistake,return,bug") as program:
         out, err = program.communicate(timeout=120)
     assert program.returncode == 1
-    assert "done 1\n" in out
-    assert "Job 0 failed: rate=1 is too high.\n" in err
+    assert "[#1] done 1\n" in out
+    assert "[#0] Job 0 failed: rate=1 is too high.\n" in err
     assert err.endswith("The sweep has ended with a failed job: rate=1 is too high.\n")

@@ -39,6 +39,24 @@ def test_a_key_of_an_earlier_version_is_named_as_it_is_called_now(command, monke
     assert command("input=x", "zzz=3")[2] == "zzz: there is no such key; --help lists them all.\n"
 
 
+def test_an_option_of_a_list_is_named_with_the_others(configs, command):
+    app = configs / "app.yaml"
+    app.write_text(app.read_text().replace("model: small", "model: [small]"))
+    (configs / "model" / "small.yaml").write_text("small: {width: 4}")
+    (configs / "model" / "large.yaml").write_text("large: {width: 40}")
+    assert command("input=x", "model=[small,large]", task=lambda config: None) == (0, "", "")
+    assert command("input=x", "model=[small,tiny]")[2] == (
+        "model=tiny: there is no such option; model can be large, small.\n"
+    )
+
+
+def test_a_key_that_has_moved_to_one_logger_is_named(command, monkeypatch):
+    monkeypatch.setitem(override_errors.MOVED, "optim.offline", "optim.wandb.offline")
+    assert command("input=x", "optim.offline=false")[2] == (
+        "optim.offline: there is no such key; with logger=wandb it is optim.wandb.offline.\n"
+    )
+
+
 def test_a_key_below_a_renamed_group_is_named_as_it_is_called_now(command, monkeypatch):
     monkeypatch.setitem(override_errors.RENAMED, "zzz", "optim")
     assert command("input=x", "zzz.steps=3")[2] == (

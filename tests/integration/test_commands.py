@@ -51,6 +51,17 @@ def test_training_writes_config_checkpoints_metrics_and_results(trained):
     assert {line["model"] for line in results} == {
         "network=small sampling=uniform_network network.stem=4 network.channels=[4,4,6]"
     }
+    summary = json.loads((trained / "summary.json").read_text())
+    assert summary["checkpoint"] == "checkpoints/best.ckpt" and summary["overrides"][:2] == [
+        "steps=3",
+        "validate_every=2",
+    ]
+    assert summary["stage_psnr"] == pytest.approx(np.mean([line["stage_psnr"] for line in results], axis=0))
+    scores = [float(line["val/psnr"]) for line in validated]
+    found = summary["validation"]
+    assert (found["psnr_best"], found["psnr"]) == pytest.approx((max(scores), scores[-1]), abs=1e-4)
+    assert (found["step_best"], found["step"]) == (steps["best"], 3)
+    assert summary["provenance"] == results[0]["provenance"]
     origin = results[0]["provenance"]
     assert origin["command"].startswith("python -m sapnet train steps=3 ") and tuple(origin) == KEYS
     composed = (trained / ".hydra" / "config.yaml").read_bytes()
@@ -142,15 +153,22 @@ def test_deblur_writes_an_image_or_a_folder_of_them(trained, tmp_path):
     assert done.returncode == 1 and "--overwrite" in done.stderr
 
 
-def test_a_multirun_writes_one_folder_per_job(tmp_path):
+def test_a_multirun_writes_one_folder_per_job_and_a_table(tmp_path):
     done = run(
         "sapnet", "train", "-m", "seed=0,1", *TINY, "evaluate=true", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    for job in "01":
-        folder = tmp_path / "sweep" / job
-        assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == int(job)
+    with open(tmp_path / "sweep" / "summary.csv") as file:
+        rows = list(csv.DictReader(file))
+    for seed, row in zip("01", rows, strict=True):
+        folder = tmp_path / "sweep" / f"seed-{seed}"
+        assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == int(seed)
         assert len(lines(folder / "results.jsonl")) == 2 and (folder / "checkpoints" / "last.ckpt").is_file()
+        summary = json.loads((folder / "summary.json").read_text())
+        assert f"seed={seed}" in summary["overrides"]
+        assert (row["seed"], row["state"], row["folder"]) == (seed, "done", str(folder))
+        assert float(row["test_psnr"]) == summary["stage_psnr"][-1]
+        assert f"{summary['stage_psnr'][-1]:.2f}" in done.stdout
 
 
 def test_two_processes_share_training_and_evaluation(tmp_path):

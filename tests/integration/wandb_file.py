@@ -30,6 +30,8 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     step_metrics: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    artifacts: list[Any] = field(default_factory=list)
     exit_code: int | None = None
 
 
@@ -47,6 +49,10 @@ def read_run(path: Path) -> OfflineRun:
             run.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
         elif kind == "history":
             run.history.append(_row(record.history.item))
+        elif kind == "summary":
+            run.summary |= _row(record.summary.update)
+        elif kind == "artifact":
+            run.artifacts.append(record.artifact)
         elif kind == "metric":
             metrics.append(record.metric)
         elif kind == "files":

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
+from sapnet.evaluation.progress import duration
 from sapnet.training.callbacks.generator_steps import generator_steps
 
 #: Label and format of the metrics shown.
@@ -19,6 +20,8 @@ _METRICS = {"train/loss": ("loss", "{:.4f}"), "val/psnr": ("val PSNR", "{:.2f} d
 
 class StepProgress(ProgressBar):
     """Progress bar: steps done, steps per second, time left, last loss and validation PSNR, on standard error.
+
+    The time of validations, with their pictures and checkpoints, does not count for the steps per second.
 
     If standard error is not a terminal (a log file, a cluster job), lines are printed at intervals and after each
     validation.
@@ -35,6 +38,9 @@ class StepProgress(ProgressBar):
         self._bar: tqdm | None = None
         self._first_step, self._printed_step = 0, -1
         self._start = self._last = 0.0
+        #: Seconds of all complete validations, and the beginning of the present one.
+        self._validated = 0.0
+        self._validation_start: float | None = None
 
     def disable(self) -> None:
         """Show nothing, as Lightning requests on all processes except the first."""
@@ -48,6 +54,7 @@ class StepProgress(ProgressBar):
         # The steps before a resume do not count for the speed.
         self._first_step = generator_steps(pl_module)
         self._start = self._last = time.monotonic()
+        self._validated, self._validation_start = 0.0, None
         if self._enabled and sys.stderr.isatty():
             self._bar = tqdm(
                 desc="training",
@@ -57,6 +64,15 @@ class StepProgress(ProgressBar):
                 dynamic_ncols=True,
                 file=sys.stderr,
             )
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._validation_start is not None:
+            self._validated += time.monotonic() - self._validation_start
+            self._validation_start = None
+            if self._bar is not None:
+                self._bar.unpause()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -71,6 +87,7 @@ class StepProgress(ProgressBar):
             self._print_line(trainer, generator_steps(pl_module))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation_start = time.monotonic()
         if self._bar is not None:
             self._bar.set_description("validating")
 
@@ -99,11 +116,13 @@ class StepProgress(ProgressBar):
         if not self._enabled:
             return
         self._printed_step, self._last = step, time.monotonic()
-        line = progress_line(step, self._first_step, self._steps, self._last - self._start)
+        seconds = self._last - self._start
+        running = 0.0 if self._validation_start is None else self._last - self._validation_start
+        line = progress_line(step, self._first_step, self._steps, seconds, self._validated + running)
         print(", ".join([line, *_metrics(trainer)]), file=sys.stderr, flush=True)
 
 
-def progress_line(step: int, first_step: int, steps: int, seconds: float) -> str:
+def progress_line(step: int, first_step: int, steps: int, seconds: float, validating: float = 0.0) -> str:
     """Describe the progress of a run.
 
     Args:
@@ -111,24 +130,16 @@ def progress_line(step: int, first_step: int, steps: int, seconds: float) -> str
         first_step: Step at which this process started.
         steps: Steps of the whole run.
         seconds: Time from `first_step` to `step`.
+        validating: Part of this time that validations took. The speed is that of the training alone; the time left
+            contains further validations.
     """
     parts = [f"step {step}/{steps} ({100 * step // max(1, steps)}%)"]
     done = step - first_step
-    if done > 0 and seconds > 0:
-        speed = done / seconds
-        parts.append(f"{speed:.3g} steps/s")
-        parts.append(f"{duration((steps - step) / speed)} left" if step < steps else f"{duration(seconds)} in all")
+    if done > 0 and seconds > validating:
+        parts.append(f"{done / (seconds - validating):.3g} steps/s")
+        left = (steps - step) * seconds / done
+        parts.append(f"{duration(left)} left" if step < steps else f"{duration(seconds)} in all")
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Format a time in its two largest units: `40 s`, `3 min 20 s`, `5 h 10 min`, `2 d 4 h`."""
-    minutes, seconds = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    amounts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
-    first = next((index for index, (amount, _) in enumerate(amounts) if amount), 3)
-    return " ".join(f"{amount} {unit}" for amount, unit in amounts[first : first + 2])
 
 
 def _metrics(trainer: pl.Trainer) -> list[str]:

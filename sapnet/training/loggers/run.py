@@ -1,7 +1,7 @@
 """Loggers of a run, from its config.
 
 Every logger of this package has Lightning's interface and a method `finish`; loggers that accept pictures have
-`log_picture`.
+`log_picture`. `sapnet.training.loggers.results` calls further methods of a logger after the training, if it has them.
 """
 
 import logging
@@ -35,16 +35,16 @@ def open_loggers(config: DictConfig, folder: str | Path) -> Iterator[list[Logger
 
 
 def create_loggers(config: DictConfig, folder: str | Path) -> list[Logger]:
-    """Return the logger of `config.logger` for a run in `folder`, in a list; an empty list for `logger=none`.
+    """Return the loggers of `config.logger`, a node per logger, for a run in `folder`; none for `logger=none`.
 
-    The logger receives the resolved config as plain dicts and the `Labels` of the run.
+    Each logger receives the resolved config as plain dicts and the `Labels` of the run.
     """
-    node = config.get("logger")
-    if node is None:
+    nodes = config.get("logger")
+    if nodes is None:
         return []
     plain = OmegaConf.to_container(config, resolve=True)
-    create = hydra.utils.instantiate(node, _partial_=True)
-    return [create(folder=Path(folder), config=plain, labels=run_labels(config))]
+    settings = {"folder": Path(folder), "config": plain, "labels": run_labels(config)}
+    return [hydra.utils.instantiate(node, _partial_=True)(**settings) for node in nodes.values()]
 
 
 def finish_loggers(loggers: list[Logger], exit_code: int) -> None:

@@ -1,7 +1,8 @@
-"""Metrics and pictures in Weights & Biases."""
+"""Metrics, pictures, test images and the best checkpoint in Weights & Biases."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,17 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from sapnet.errors import UserError
 from sapnet.evaluation.pictures import Picture
-from sapnet.training.loggers.labels import JOB_TYPE, Labels, run_id
+from sapnet.evaluation.restored_images import RestoredImage
+from sapnet.training.loggers.labels import JOB_TYPE, Labels, save_run_id, saved_run_id
 from sapnet.training.loggers.steps import STEP, split_step
 
 
 class WandbLogger(lightning.WandbLogger):
     """Log config, labels, metrics against generator steps, and pictures to a W&B run in `<folder>/wandb`.
 
-    The default is offline: nothing is uploaded until `wandb sync` is called. A resumed run has the same id. Each part
-    of a resumed offline run has its own folder: upload the parts in order, and all after the first with
-    `wandb sync --append`.
+    The default is offline: nothing is uploaded until `wandb sync` is called. W&B draws the id of a run, and the run
+    folder keeps it for a resumed training. Each part of a resumed offline run has its own folder: upload the parts in
+    order, and all after the first with `wandb sync --append`.
 
     Args:
         folder: Folder of the run.
@@ -29,6 +31,8 @@ class WandbLogger(lightning.WandbLogger):
         project: W&B project.
         entity: W&B team or user; None for the one that is logged in.
         offline: Whether to upload nothing.
+        log_model: Whether to log the best checkpoint as an artifact.
+        test_images: Number of rows of the table of test images.
     """
 
     def __init__(
@@ -39,11 +43,13 @@ class WandbLogger(lightning.WandbLogger):
         project: str = "sapnet",
         entity: str | None = None,
         offline: bool = True,
+        log_model: bool = True,
+        test_images: int = 8,
     ):
         super().__init__(
             name=labels.name,
             save_dir=folder,
-            id=run_id(folder),
+            id=saved_run_id(folder),
             project=project,
             entity=entity,
             config=config,
@@ -56,6 +62,10 @@ class WandbLogger(lightning.WandbLogger):
             reinit="create_new",
         )
         self._wandb_init.pop("anonymous", None)  # has no effect, but W&B warns about it
+        if "WANDB_SWEEP_ID" in os.environ:
+            # The agent of a W&B sweep has chosen them, and W&B would warn about others.
+            self._wandb_init |= {"id": None, "project": None, "entity": None}
+        self.logs_checkpoint, self.test_images = log_model, test_images
 
     @property
     @rank_zero_experiment
@@ -77,7 +87,10 @@ class WandbLogger(lightning.WandbLogger):
                 self._experiment = wandb.init(**self._wandb_init, settings=wandb.Settings(console="off"))
             except Error as error:
                 reason = " ".join(str(error).split())
-                raise UserError(f"W&B could not start: {reason} (logger.offline=true works without it).") from error
+                raise UserError(
+                    f"W&B could not start: {reason} (logger.wandb.offline=true works without it)."
+                ) from error
+            save_run_id(self._wandb_init["dir"], self._experiment.id)
             self._experiment.define_metric(STEP)
             self._experiment.define_metric("*", step_metric=STEP)
         return self._experiment
@@ -101,8 +114,54 @@ class WandbLogger(lightning.WandbLogger):
 
         self.log_metrics({name: wandb.Image(picture)}, step)
 
+    @rank_zero_only
+    def log_summary(self, values: Mapping[str, float]) -> None:
+        """Set values of the run's summary."""
+        self.experiment.summary.update(dict(values))
+
+    @rank_zero_only
+    def log_test_images(self, images: Iterable[RestoredImage], step: int) -> None:
+        """Log the table `test/images`: a row per image with its pictures, and PSNR and SSIM of its last stage."""
+        import wandb
+
+        table = None
+        for image in images:
+            line = image.metrics
+            if table is None:
+                table = wandb.Table(columns=["name", *image.pictures, "psnr_input", "psnr", "ssim_input", "ssim"])
+            values = line["input_psnr"], line["stage_psnr"][-1], line["input_ssim"], line["stage_ssim"][-1]
+            table.add_data(image.name, *map(wandb.Image, image.pictures.values()), *values)
+        if table is not None:
+            with self._staged_in_folder():
+                # Without W&B's own step, which a repeated command would have passed already.
+                self.experiment.log({"test/images": table, STEP: step})
+
+    @rank_zero_only
+    def log_checkpoint(self, path: Path, metadata: Mapping[str, Any]) -> None:
+        """Log a checkpoint as Lightning's logger does: the file `model.ckpt` of the artifact `model-<run id>`."""
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{self.experiment.id}", type="model", metadata=dict(metadata))
+        with self._staged_in_folder():
+            artifact.add_file(str(path), name="model.ckpt")
+        self.experiment.log_artifact(artifact, aliases=["latest", "best"])
+
     def finish(self, exit_code: int) -> None:
         """Finish the W&B run; a non-zero exit code marks it as failed."""
         if self._experiment is not None:
             self._experiment.finish(exit_code=exit_code)
             self._experiment = None
+
+    @contextmanager
+    def _staged_in_folder(self) -> Iterator[None]:
+        # W&B copies the files of artifacts until they are uploaded. Those of an offline run belong to its folder: in
+        # the home folder nothing would remove them.
+        name = "WANDB_DATA_DIR"
+        if name in os.environ:
+            yield
+            return
+        os.environ[name] = str(Path(self._wandb_init["dir"]).resolve() / "wandb")
+        try:
+            yield
+        finally:
+            del os.environ[name]

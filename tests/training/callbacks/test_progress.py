@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from sapnet.training.callbacks.progress import StepProgress, duration, progress_line
+from sapnet.training.callbacks.progress import StepProgress, progress_line
 from tests.training.two_optimizers import TwoOptimizers, fit
 
 
@@ -49,16 +49,29 @@ def test_a_disabled_bar_shows_nothing(capsys):
         ((0, 0, 100, 0.0), "step 0/100 (0%)"),
         ((30, 0, 100, 10.0), "step 30/100 (30%), 3 steps/s, 23 s left"),
         ((60, 50, 100, 100.0), "step 60/100 (60%), 0.1 steps/s, 6 min 40 s left"),
+        ((30, 0, 100, 20.0, 10.0), "step 30/100 (30%), 3 steps/s, 47 s left"),
         ((100, 0, 100, 7200.0), "step 100/100 (100%), 0.0139 steps/s, 2 h 0 min in all"),
     ],
 )
-def test_the_speed_is_that_of_this_process(arguments, line):
+def test_the_speed_is_that_of_this_process_without_validations(arguments, line):
     assert progress_line(*arguments) == line
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-1, "0 s"), (0.4, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (18600, "5 h 10 min"), (187200, "2 d 4 h")],
-)
-def test_duration_formats_the_two_largest_units(seconds, text):
-    assert duration(seconds) == text
+def test_a_validation_does_not_slow_down_the_training(monkeypatch, capsys):
+    """A step takes 1 s and a validation batch 100 s of a false clock."""
+    clock = [1.0]
+    monkeypatch.setattr("sapnet.training.callbacks.progress.time.monotonic", lambda: clock[0])
+
+    class Slow(TwoOptimizers):
+        def training_step(self, batch, batch_idx):
+            clock[0] += 1.0
+            super().training_step(batch, batch_idx)
+
+        def validation_step(self, batch, batch_idx):
+            clock[0] += 100.0
+            super().validation_step(batch, batch_idx)
+
+    fit(Slow(), callbacks=[StepProgress(steps=8, every=1000.0)], max_epochs=2)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("step 4/8 (50%), 1 steps/s, 3 min 24 s left")
+    assert last.startswith("step 8/8 (100%), 1 steps/s, 6 min 48 s in all")

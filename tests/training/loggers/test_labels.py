@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from sapnet.training.loggers.labels import Labels, run_id, run_labels
+from sapnet.training.loggers.labels import ID_FILE, Labels, run_labels, save_run_id, saved_run_id
 
 
 @pytest.fixture
@@ -50,6 +50,20 @@ def test_without_hydra_labels_are_those_of_the_config():
     assert run_labels(config) == Labels(None, None, ("b", "a"))
 
 
-def test_the_id_depends_on_the_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert run_id("run") == run_id(tmp_path / "x" / ".." / "run") != run_id("run2")
+def test_a_job_of_a_sweep_is_named_after_its_folder(tmp_path, hydra_job):
+    config = hydra_job(tmp_path, "hydra.mode=MULTIRUN", "+hydra.runtime.output_dir=outputs/sweeps/monday/loss-l1")
+    assert run_labels(config).name == "loss-l1"
+
+
+def test_the_id_of_a_run_is_kept_in_its_folder(tmp_path):
+    assert saved_run_id(tmp_path) is None
+    save_run_id(tmp_path, "abc")
+    assert saved_run_id(tmp_path) == "abc" and (tmp_path / ID_FILE).read_text() == "abc\n"
+    tmp_path.rename(tmp_path.with_name("moved"))
+    assert saved_run_id(tmp_path.with_name("moved")) == "abc"
+
+
+def test_the_id_of_an_earlier_version_is_read_from_the_folder_of_wandb(tmp_path):
+    (tmp_path / "wandb" / "offline-run-20260101_000000-0123456789abcdef").mkdir(parents=True)
+    (tmp_path / "wandb" / "latest-run").symlink_to("offline-run-20260101_000000-0123456789abcdef")
+    assert saved_run_id(tmp_path) == "0123456789abcdef"

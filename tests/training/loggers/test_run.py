@@ -50,4 +50,12 @@ def test_loggers_are_finished_with_an_exit_code(tmp_path, monkeypatch, error, co
 def test_every_option_creates_its_logger(tmp_path, name):
     (logger,) = create_loggers(logger_config(name), tmp_path)
     assert Path(logger.save_dir) == tmp_path
-    assert type(logger) is hydra.utils.get_class(logger_config(name).logger._target_)
+    assert type(logger) is hydra.utils.get_class(logger_config(name).logger[name]._target_)
+
+
+def test_several_options_create_their_loggers(tmp_path):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("train", ["logger=[csv,wandb]", "logger.wandb.project=mine", "hydra/job_logging=none"])
+    loggers = create_loggers(config, tmp_path)
+    assert [type(logger).__name__ for logger in loggers] == ["CsvLogger", "WandbLogger"]
+    assert loggers[1].name == "mine"

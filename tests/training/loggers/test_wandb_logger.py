@@ -18,7 +18,7 @@ def test_the_default_is_offline(tmp_path, monkeypatch):
     # The variable would affect later jobs of the process.
     assert "WANDB_MODE" not in os.environ
     config = logger_config("wandb")
-    config.logger.offline = False
+    config.logger.wandb.offline = False
     (logger,) = create_loggers(config, tmp_path)
     assert logger._wandb_init["mode"] is None
     assert list(tmp_path.iterdir()) == []
@@ -32,6 +32,15 @@ def test_an_error_of_wandb_is_a_user_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(wandb, "init", fail)
     logger = WandbLogger(tmp_path, {}, Labels(), offline=False)
-    with pytest.raises(UserError, match=r"W&B could not start: no route \(logger.offline=true works without it\)"):
+    with pytest.raises(
+        UserError, match=r"W&B could not start: no route \(logger.wandb.offline=true works without it\)"
+    ):
         logger.log_metrics({"x": 1.0}, 1)
     logger.finish(1)
+
+
+def test_the_agent_of_a_sweep_chooses_id_and_project(tmp_path, monkeypatch):
+    """W&B would ignore others with a warning."""
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    logger = WandbLogger(tmp_path, {}, Labels(), project="mine")
+    assert [logger._wandb_init[key] for key in ("id", "project", "entity")] == [None, None, None]
