@@ -26,7 +26,8 @@ def test_all_commands_are_listed_one_line_each(arguments, tmp_path):
 def test_each_command_is_a_module_with_a_main_and_each_module_is_listed():
     for name in COMMANDS:
         assert importlib.util.find_spec(f"sapnet.cli.{module_name(name)}") is not None
-    shared = {"__init__", "argument_types", "comments", "completion", "help", "hydra_command", "override_errors"}
+    shared = {"__init__", "argument_types", "comments", "completion", "help", "hydra_command", "job_output"}
+    shared |= {"override_errors", "sweeps"}
     files = {path.stem for path in (ROOT / "sapnet" / "cli").glob("*.py")} - shared
     assert files == {module_name(name) for name in COMMANDS}
 
@@ -94,7 +95,7 @@ def test_commands_groups_options_and_keys_are_completed(tmp_path):
     assert completed("sapnet ", tmp_path) == list(COMMANDS)
     assert completed("sapnet de", tmp_path) == ["deblur", "demo"]
     assert completed("sapnet train network=s", tmp_path) == [
-        f"network={name}" for name in ("sapnet", "sapnet_r124", "small", "srn", "srn_nolstm", "srn_nu")
+        f"network={name}" for name in ("sapnet", "sapnet_r124", "small", "srn", "srn_nolstm", "srn_nu", "svrn")
     ]
     assert completed("sapnet train seed=0 optim.optimizer.l", tmp_path) == ["optim.optimizer.lr="]
     assert "data.root=" in completed("sapnet check-data data.", tmp_path)
