@@ -1,4 +1,4 @@
-"""The sweeps of W&B in `experiments/wandb`: the commands that an agent would start compose."""
+"""The sweeps of W&B in `experiments/wandb_sweeps`: the commands that an agent would start compose."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from sapnet.cli import COMMANDS
 from sapnet.configs import CONFIG_DIR
 
-SWEEPS = sorted((CONFIG_DIR.parent / "experiments" / "wandb").glob("*.yaml"))
+SWEEPS = sorted((CONFIG_DIR.parent / "experiments" / "wandb_sweeps").glob("*.yaml"))
 METRICS = (Path(__file__).parent / "names" / "metrics.txt").read_text().splitlines()
 
 
@@ -24,10 +24,10 @@ def command(sweep: dict, values: dict) -> list[str]:
     """Return the command of a run, as `wandb agent` builds it."""
     macros = create_sweep_command_args({"args": {key: {"value": value} for key, value in values.items()}})
     macros |= {"env": ["/usr/bin/env"], "program": [sweep["program"]]}
-    words = []
-    for word in create_sweep_command(list(sweep["command"])):
-        words += macros[word[2:-1]] if word.startswith("${") and word.endswith("}") else [word]
-    return words
+    arguments = []
+    for argument in create_sweep_command(list(sweep["command"])):
+        arguments += macros[argument[2:-1]] if argument.startswith("${") and argument.endswith("}") else [argument]
+    return arguments
 
 
 def test_there_are_sweeps():

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from sapnet.errors import UserError
+from sapnet.evaluation.progress import duration
 
 
 @dataclass
@@ -84,14 +85,6 @@ class Progress:
         """Count a photo that was not restored."""
         self.number += 1
         self.left -= pixels
-
-
-def duration(seconds: float) -> str:
-    """Return a time in seconds, minutes, or hours and minutes."""
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{max(round(seconds), 1)} s"
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:

@@ -1,11 +1,10 @@
-"""Lightning module of a restoration network: one loss per stage, validation by PSNR and SSIM."""
+"""Lightning module that trains a restoration network with one loss per stage."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -14,12 +13,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from sapnet.checkpoints.files import METADATA, add_metadata
 from sapnet.checkpoints.network import network_from_checkpoint
 from sapnet.errors import UserError
-from sapnet.evaluation.metrics import PSNR, ImageMean, SSIMMatlab3D
 from sapnet.models.adaptive_network import AdaptiveNetwork
+from sapnet.training.evaluated_module import EvaluatedModule
 from sapnet.training.losses import StageLoss
 from sapnet.training.phases import Phase, make_phases
 from sapnet.training.schedules import advance_to
-from sapnet.training.validation_scores import next_scores
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
 #: Arguments: the optimizer, and its number of steps in each phase.
@@ -29,12 +27,10 @@ MakeScheduler = Callable[[Optimizer, Sequence[int]], LRScheduler]
 ADAM: MakeOptimizer = partial(torch.optim.Adam, lr=1e-4)
 #: Names of the optimizers in the logs.
 OPTIMIZERS = ("generator", "policy")
-#: Number of validation images in the panel.
-PANEL_IMAGES = 4
 
 
-class RestorationModule(pl.LightningModule):
-    """Lightning module of a network that maps blurred images to a list of stage outputs.
+class RestorationModule(EvaluatedModule):
+    """Lightning module that trains a network which maps blurred images to a list of stage outputs.
 
     Optimization is manual, so that a subclass with a second optimizer only overrides `losses` and `parameter_groups`.
     Steps are counted by `generator_steps`; Lightning's `global_step` counts the steps of all optimizers.
@@ -52,12 +48,8 @@ class RestorationModule(pl.LightningModule):
         network_name: Name of the network in results; stored in checkpoints.
 
     Attributes:
-        generator_steps: Steps taken so far.
         run_config: Resolved configuration of the run, as plain dicts; stored in checkpoints.
         chosen_on_test: Whether the initial weights were chosen on test images.
-        validation_scores: Last and best PSNR of the validations (`sapnet.training.validation_scores`); None before the
-            first one; stored in checkpoints.
-        validation_samples: First images of the last validation, with their outputs, for `PanelCallback`.
 
     Raises:
         UserError: `stagewise` does not fit the stages of the network.
@@ -78,23 +70,15 @@ class RestorationModule(pl.LightningModule):
         stagewise: Sequence[float] = (),
         network_name: str | None = None,
     ):
-        super().__init__()
+        super().__init__(network)
         self.automatic_optimization = False
-        self.network, self.loss = network, loss or StageLoss()
+        self.loss = loss or StageLoss()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.clip_norm = clip_norm
         self.network_config, self.steps, self.network_name = dict(network_config or {}), steps, network_name
         self.phases = make_phases(steps, stagewise, _stage_count(network) if stagewise else None)
-        self.generator_steps = 0
         self.run_config: dict[str, Any] | None = None
         self.chosen_on_test = False
-        self.validation_scores: dict[str, Any] | None = None
-        self.validation_samples: list[dict[str, Any]] = []
-        #: Name of the PSNR of the last stage.
-        self._result_name = ""
-        #: Metrics of validation and test by their logged names. The first batch fills it: the number of stages is not
-        #: known before.
-        self.validation_metrics = nn.ModuleDict()
 
     @classmethod
     def load_from_checkpoint(
@@ -125,10 +109,6 @@ class RestorationModule(pl.LightningModule):
         module.generator_steps, module.chosen_on_test = info.generator_steps, info.chosen_on_test
         return module.to(map_location)
 
-    def forward(self, blurred: Tensor) -> list[Tensor]:
-        """Return the stage outputs."""
-        return self.network(blurred)
-
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """Return the parameters of each optimizer, the generator first."""
         return [list(self.network.parameters())]
@@ -149,14 +129,6 @@ class RestorationModule(pl.LightningModule):
         """Return the loss that all optimizers minimise, and the scalars to log."""
         limits = {} if self.phase.stages is None else {"stages": self.phase.stages}
         return self.restoration_loss(self.network(batch["blurred"], **limits), batch["sharp"])
-
-    def evaluation_outputs(self, batch: Mapping[str, Any]) -> dict[str, list[Tensor]]:
-        """Return the stage outputs to validate, by the suffix of their metric names; the first is the result."""
-        return {"": self.restored(batch)}
-
-    def restored(self, batch: Mapping[str, Any]) -> list[Tensor]:
-        """Return the stage outputs of inference for a batch with ground truth."""
-        return self.network(batch["blurred"])
 
     def configure_optimizers(self):
         """Create one optimizer and schedule per parameter group."""
@@ -221,67 +193,6 @@ class RestorationModule(pl.LightningModule):
         if len(self.phases) > 1 and self.trainer.world_size > 1:
             raise UserError("stagewise needs a single process: set trainer.devices=1, or leave stagewise out.")
 
-    def on_validation_epoch_start(self) -> None:
-        self.validation_samples = []
-
-    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Update the mean PSNR over images of the input and of every stage, and the mean SSIM of the last stage."""
-        blurred, sharp = batch["blurred"], batch["sharp"]
-        self.update_psnr("val/psnr_input", blurred, sharp)
-        for suffix, outputs in self.evaluation_outputs(batch).items():
-            stages = [self.update_psnr(f"val/psnr{suffix}_{k}", output, sharp) for k, output in enumerate(outputs, 1)]
-            self.log(f"val/psnr{suffix}", stages[-1], metric_attribute="validation_metrics")
-            if not suffix:
-                self._result_name = f"val/psnr_{len(outputs)}"
-                # One SSIM takes as long as five PSNRs.
-                self._update(SSIMMatlab3D, "val/ssim", outputs[-1], sharp)
-                count = min(len(blurred), PANEL_IMAGES - len(self.validation_samples))
-                self.validation_samples += [self.panel_sample(batch, outputs, i) for i in range(count)]
-
-    def update_psnr(self, name: str, image: Tensor, sharp: Tensor) -> ImageMean:
-        """Update the mean PSNR over images that is logged under a name, and return the metric."""
-        return self._update(PSNR, name, image, sharp)
-
-    def _update(self, kind: type[ImageMean], name: str, image: Tensor, sharp: Tensor) -> ImageMean:
-        if name not in self.validation_metrics:
-            self.validation_metrics[name] = kind().to(self.device)
-        metric = cast(Any, self.validation_metrics[name])
-        metric.update(image, sharp)
-        self.log(name, metric, metric_attribute="validation_metrics")
-        return metric
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the step of the validation and the best PSNR so far; its last value is the best of the run."""
-        self.log("generator_steps", float(self.generator_steps), sync_dist=True)
-        if self.trainer.sanity_checking or self._result_name not in self.validation_metrics:
-            return
-        psnr = float(cast(PSNR, self.validation_metrics[self._result_name]).compute())
-        self.validation_scores = next_scores(self.validation_scores, psnr, self.generator_steps, self.trainer)
-        self.log("val/psnr_best", self.validation_scores["psnr_best"], sync_dist=True)
-
-    def on_test_start(self) -> None:
-        """Check that the test images are measured as they are.
-
-        Raises:
-            UserError: Their protocol registers the images first.
-        """
-        if getattr(getattr(self.trainer, "datamodule", None), "protocol", "standard") != "standard":
-            raise UserError(
-                "these images are measured after registration: use sapnet evaluate instead of trainer.test."
-            )
-
-    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Update PSNR and SSIM (`ssim_matlab3d`) of the input and of every stage, as `sapnet evaluate` does."""
-        outputs = self.restored(batch)
-        for name, kind in (("psnr", PSNR), ("ssim", SSIMMatlab3D)):
-            self._update(kind, f"test/{name}_input", batch["blurred"], batch["sharp"])
-            stages = [self._update(kind, f"test/{name}_{k}", x, batch["sharp"]) for k, x in enumerate(outputs, start=1)]
-            self.log(f"test/{name}", stages[-1], metric_attribute="validation_metrics")
-
-    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Return the names and the restored images `[b, 3, h, w]` in [0, 1] of a batch."""
-        return {"name": batch["name"], "restored": self.restored(batch)[-1].clamp(0, 1)}
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the metadata that rebuilds the network and resumes the training."""
         data = getattr(self.trainer, "datamodule", None)
@@ -314,11 +225,6 @@ class RestorationModule(pl.LightningModule):
         for state, optimizer in zip(states, optimizers, strict=True):
             state["param_groups"] = optimizer.state_dict()["param_groups"]
         checkpoint["lr_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
-
-    def panel_sample(self, batch: Mapping[str, Any], outputs: Sequence[Tensor], i: int) -> dict[str, Any]:
-        """Return the images of item `i` of a validation batch for the panel."""
-        sample = {key: batch[key][i].cpu() for key in ("blurred", "sharp", "extent") if key in batch}
-        return sample | {"name": batch["name"][i], "outputs": [output[i].cpu() for output in outputs]}
 
 
 def _stage_count(network: nn.Module) -> int:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sapnet.errors import UserError
-from sapnet.evaluation.photo_progress import Failures, Progress, duration
+from sapnet.evaluation.photo_progress import Failures, Progress
 
 
 def test_a_line_names_photo_time_and_what_is_left():
@@ -21,14 +21,6 @@ def test_a_failed_photo_counts_and_takes_no_time():
     progress.line(Path("a.jpg"), 100, 2)
     progress.skip(300)
     assert progress.line(Path("c.jpg"), 100, 2) == "3/3 c.jpg 2.0 s"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "1 s"), (99.4, "99 s"), (100, "2 min"), (3000, "50 min"), (7000, "1 h 57 min"), (90000, "25 h 0 min")],
-)
-def test_durations_have_a_fitting_unit(seconds, text):
-    assert duration(seconds) == text
 
 
 def fail(error: BaseException, failures: Failures) -> None:
