@@ -30,7 +30,8 @@ from sapnet.configs import CONFIG_DIR
 from sapnet.data.images import read_image, write_image
 from sapnet.errors import UserError
 from sapnet.files import write_atomically
-from sapnet.reporting.docs_tables import BLOCKS, CHARTS, draw_chart
+from sapnet.reporting.docs_charts import CHARTS, draw_chart
+from sapnet.reporting.docs_tables import BLOCKS
 from sapnet.reporting.docs_values import VALUES
 
 ROOT = CONFIG_DIR.parent

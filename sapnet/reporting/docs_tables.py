@@ -9,9 +9,7 @@ import numpy as np
 from sapnet.configs import EXPERIMENTS
 from sapnet.errors import UserError
 from sapnet.evaluation import point_study
-from sapnet.evaluation.pictures import Picture
 from sapnet.markdown import markdown_table
-from sapnet.reporting.charts import gains_chart
 from sapnet.reporting.comparison import gain_key
 from sapnet.reporting.docs_values import lines, read_json, tables
 from sapnet.reporting.saved_results import read_saved_results
@@ -176,26 +174,3 @@ def _table_with(path: Path, column: str) -> list[dict[str, str]]:
 
 #: Functions that make the blocks of a page, by name.
 BLOCKS = {each.__name__: each for each in (study, rates, table, points, forward, ratios, mini_step, against)}
-#: Charts of gains in docs/ with their study and results file. The other pictures in docs/ show images.
-CHARTS = {
-    "study_local.png": ("study_local", "study_local_rows.csv"),
-    "controls.png": ("controls", "earlier/controls_rows.csv"),
-    "table4.png": ("table4", "earlier/table4_rows.csv"),
-}
-
-
-def draw_chart(name: str, results: Path) -> Picture:
-    """Draw one of `CHARTS`.
-
-    Args:
-        name: File name of the chart.
-        results: Folder of the results files.
-
-    Raises:
-        UserError: No row of the results file has a gain.
-    """
-    study_name, file = CHARTS[name]
-    chart = gains_chart(read_study(EXPERIMENTS / f"{study_name}.yaml"), lines(results / file))
-    if chart is None:
-        raise UserError(f"{results / file}: no row has a gain to draw.")
-    return chart

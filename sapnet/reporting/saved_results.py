@@ -1,8 +1,8 @@
 """Results of a study as CSV files, from which its tables are rendered and the study is continued without the runs.
 
-`NAME.csv` has one line per run, `NAME_images.csv` one per run and test image, `NAME_rows.csv` one per row of the table,
-and `NAME.md` is the rendered page. A row without saved results by image keeps the confidence intervals recorded when it
-was measured.
+`NAME.csv` has one line per run, `NAME_images.csv` one per run and test image, `NAME_curves.csv` one per run and logged
+step, `NAME_rows.csv` one per row of the table, and `NAME.md` is the rendered page. A row without saved results by image
+keeps the confidence intervals recorded when it was measured.
 """
 
 import csv
@@ -147,7 +147,7 @@ def write_saved_results(folder: Path, name: str, files: Mapping[str, str]) -> No
     Args:
         folder: Folder of the files.
         name: Name of the study.
-        files: Text by the part of the file name after `name`: `.csv`, `_images.csv`, `_rows.csv`, `.md`.
+        files: Text by the part of the file name after `name`: `.csv`, `_images.csv`, `_curves.csv`, `_rows.csv`, `.md`.
     """
     for ending, text in files.items():
         if text.strip():

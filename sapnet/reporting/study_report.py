@@ -10,8 +10,9 @@ from sapnet.reporting import run_tables
 from sapnet.reporting.charts import gains_chart
 from sapnet.reporting.comparison import compare
 from sapnet.reporting.costs import study_costs
+from sapnet.reporting.learning_curves import curve_lines
 from sapnet.reporting.runs import RunStore
-from sapnet.reporting.saved_results import read_saved_results, write_saved_results
+from sapnet.reporting.saved_results import read_saved_results, read_table, write_saved_results
 from sapnet.reporting.study import Study
 from sapnet.reporting.study_tables import as_csv, as_markdown, gains_table
 
@@ -21,7 +22,7 @@ def write_report(
 ) -> str:
     """Write the report of the finished runs of a study and return it as Markdown.
 
-    The files are `table.md`, `table.csv`, `table.json`, `gains.png`, `runs.csv` and `images.csv`.
+    The files are `table.md`, `table.csv`, `table.json`, `gains.png`, `runs.csv`, `images.csv` and `curves.csv`.
 
     Args:
         study: The study.
@@ -46,13 +47,16 @@ def write_report(
     run_lines = run_tables.run_lines(study, folder_of, gmacs, saved)
     if study.points:
         table += "\n" + run_tables.as_markdown(run_lines)
+    saved_curves = [] if results is None else read_table(results[0] / f"{results[1]}_curves.csv", missing_ok=True)
     files = {
+        "_curves.csv": as_csv(curve_lines(study, folder_of, saved_curves)),
         ".csv": as_csv(run_tables.ordered(run_lines)),
         "_images.csv": as_csv(run_tables.all_images(study, folder_of, saved)),
         "_rows.csv": as_csv(lines),
         ".md": table,
     }
-    for name, ending in {"runs.csv": ".csv", "images.csv": "_images.csv", "table.csv": "_rows.csv"}.items():
+    names = {"runs.csv": ".csv", "images.csv": "_images.csv", "table.csv": "_rows.csv", "curves.csv": "_curves.csv"}
+    for name, ending in names.items():
         write_atomically(folder / name, files[ending].encode())
     write_atomically(folder / "table.md", table.encode())
     write_json(folder / "table.json", {"lines": lines, "origin": origin})

@@ -9,7 +9,7 @@ import pytest
 from sapnet.data.images import read_image
 from sapnet.errors import UserError
 from sapnet.reporting.docs import RESULTS, ROOT, build, pages
-from sapnet.reporting.docs_tables import CHARTS, draw_chart
+from sapnet.reporting.docs_charts import CHARTS, draw_chart
 
 #: Pages on which every measured figure has to stand in a mark; on the others figures are counted, or are settings.
 MEASURED = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "speed", "method"))]
