@@ -67,7 +67,10 @@ table1 table2: $(STAMP)  ## as below, and every trained or published network on 
 	$(BIN)/python -m sapnet reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 	$(BIN)/python -m sapnet compare table=$@ $(DATA_ROOT)
 
-table3 table4 table5 table6: $(STAMP)  ## a table of the paper: train missing rows, render; SCALE=smoke, mini (15 to 60 minutes each), paper
+table3: $(STAMP)  ## parameters and multiply-adds of all networks, beside the paper's
+	$(BIN)/python -m sapnet count table=table3
+
+table4 table5 table6: $(STAMP)  ## a table of the paper: train missing rows, render; SCALE=smoke, mini (15 to 60 minutes each), paper
 	$(BIN)/python -m sapnet reproduce table=$@ scale=$(SCALE) $(DATA_ROOT)
 
 study: $(STAMP)  ## where to spend the points: U, controls and learned samplers, three seeds (hours; continues where it stopped)

@@ -69,4 +69,6 @@ def report_table(name: str, overrides: list[str], measured: bool = False) -> str
         rows.append(cells)
     notes = [f"For 3x{cost.height}x{cost.width}. Counter: {COUNTER}."]
     notes += [f"{measurement_conditions()}; memory beside the parameters."] if measured else []
-    return "\n".join([f"**{study.title}**", "", markdown_table(head, rows, 1), "", *notes])
+    # The notes of a study that is trained are about its results.
+    remarks = [] if study.scales else ["", *(f"- {note}" for note in study.notes)]
+    return "\n".join([f"**{study.title}**", "", markdown_table(head, rows, 1), "", *notes, *remarks])

@@ -92,7 +92,7 @@ def read_study(path: Path, scale: str | None = None) -> Study:
     overrides is flattened, so rows can share overrides by a YAML anchor. `rows_of` inherits the rows and scales of
     another study, except the rows listed in `without`. `scales.yaml` in the same folder defines the overrides that a
     scale adds to all rows (`common`) and to the rows of a kind of `recipe` (default: `ours`). A study with `scales` of
-    its own uses these instead.
+    its own uses these instead; without any it is not trained.
 
     Args:
         path: YAML file of the study.
@@ -143,6 +143,8 @@ def _scales(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _recipe(path: Path, content: Mapping[str, Any], scale: str) -> dict[str, list[str]]:
     scales = _scales(path, content)
+    if not scales:
+        raise UserError(f"{path.stem} is counted, not trained: sapnet count table={path.stem}.")
     if scale not in scales:
         raise UserError(f"scale={scale}: {path.stem} has the scales {', '.join(scales)}.")
     recipe = {}

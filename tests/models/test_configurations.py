@@ -33,7 +33,7 @@ COMPONENTS = {
 #: The same classes with the smallest sizes.
 TINY = ["network.stem=4", "network.channels=[4,4,6]", "network.encoder_blocks=1", "network.decoder_blocks=1", "steps=2"]
 EXPERIMENTS = CONFIG_DIR.parent / "experiments"
-TABLES = [*(f"table{number}" for number in range(1, 7)), "controls", "rates", "study_local", "study_mixed"]
+TABLES = [*(f"table{number}" for number in (1, 2, 4, 5, 6)), "controls", "rates", "study_local", "study_mixed"]
 
 
 @cache
@@ -135,7 +135,7 @@ def test_policy_inputs_change_the_cost(sampling):
     assert compose(f"sampling={sampling}").sampling.policy_inputs == "features_and_images"
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", [*TABLES, "table3"])
 def test_row_names_are_valid_overrides(table):
     for row in rows(table).rows:
         (override,) = OverridesParser.create().parse_overrides([f"row={row}"])
