@@ -16,12 +16,16 @@ def evaluated_checkpoint(folder: str | Path, kind: str = "best") -> Path:
 
     Args:
         folder: The folder `checkpoints` of the run.
-        kind: `best` or `last`. Without validation there is no best checkpoint: a warning is logged and the last
-            checkpoint is returned.
+        kind: `best` or `last`. Without validation, or without a callback that chooses it, there is no best checkpoint:
+            a warning is logged and the last checkpoint is returned.
     """
     folder = Path(folder)
     if kind == "best" and not (folder / "best.ckpt").is_file():
-        log.warning("%s: no best checkpoint, because no validation was made; the last checkpoint is evaluated.", folder)
+        log.warning(
+            "%s: no best checkpoint, because no validation was made or callbacks has none that chooses it; the last"
+            " checkpoint is evaluated.",
+            folder,
+        )
         kind = "last"
     return folder / f"{kind}.ckpt"
 

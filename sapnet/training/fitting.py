@@ -84,7 +84,10 @@ def _fit(config: DictConfig, folder: Path, loggers: Sequence[Logger]) -> Path:
     trainer = build_trainer(config, folder, loggers)
     with interruptible(trainer), _lightning_errors():
         trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint)
-    return folder / "checkpoints" / "last.ckpt"
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        raise UserError(f"{folder}: the training ended before its first step, see trainer.max_time: nothing is saved.")
+    return last
 
 
 @contextmanager

@@ -248,3 +248,8 @@ def test_clipping_of_scaled_gradients_is_refused(tmp_path, precision):
     ):
         train(tmp_path / "run", "steps=1", f"trainer.precision={precision}")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_without_time_for_a_step_is_reported(tmp_path):
+    with pytest.raises(UserError, match=r"ended before its first step, see trainer\.max_time"):
+        train(tmp_path / "run", "steps=4", "trainer.max_time=00:00:00:00")
