@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "train a small network on the embedded data, evaluate it, draw a picture (8 minutes)",
     "reproduce": "train the missing rows of a table or study, and render it",
     "compare": "evaluate the available networks on whole test images and render Table 1 or 2",
+    "report": "write the results of runs and studies as one HTML file",
     "count": "count parameters and multiply-adds of a network",
     "check-data": "decode every file of a data set and count its pairs",
     "tiles": "cut the training images of a data set into tiles, which are faster to read",

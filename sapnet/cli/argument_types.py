@@ -11,6 +11,13 @@ def pixels(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """Return a whole number, 0 or more; argparse reports any other text."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number, 0 or more")
+    return int(text)
+
+
 def budget(text: str) -> float:
     """Return a budget of points; argparse reports any other text."""
     with contextlib.suppress(ValueError):
