@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,44 +18,8 @@ from sapnet.reporting.html_report.report import LARGEST, report_page, write_repo
 from sapnet.reporting.html_report.restored_pictures import chosen_images, restored_pictures
 from sapnet.reporting.html_report.run_results import read_run_results
 from sapnet.reporting.html_report.svg_charts import Curve, Gain, gains_chart, line_chart
+from tests.reporting.html_pages import Page, assert_self_contained, pixels
 from tests.reporting.report_folders import write_run, write_study
-
-VOID = {"meta", "link", "input", "img"}
-
-
-class Page(HTMLParser):
-    """Elements of a page with their attributes, rows of its tables, and whether all elements are closed in order."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict]] = []
-        self.rows: list[list[str]] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if {"td", "th"} & set(self.open[-3:]):
-            self.rows[-1][-1] += data
-
-    def values(self, tag: str, attribute: str) -> list[str]:
-        return [attributes[attribute] for name, attributes in self.elements if name == tag and attribute in attributes]
 
 
 @pytest.fixture(scope="module")
@@ -67,18 +30,6 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def copy(folder, tmp_path) -> Path:
     return shutil.copytree(folder, tmp_path / "copy")
-
-
-def assert_self_contained(page: Page) -> None:
-    links = [value for tag, attributes in page.elements for key, value in attributes.items() if key in ("src", "href")]
-    assert links and all(link.startswith(("data:", "#")) for link in links)
-    identifiers = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    assert {link[1:] for link in links if link.startswith("#")} <= set(identifiers)
-    assert len(identifiers) == len(set(identifiers))
-
-
-def pixels(uri: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
 # --- a run

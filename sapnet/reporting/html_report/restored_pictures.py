@@ -77,7 +77,9 @@ def restored_pictures(run: RunResults, names: Sequence[str]) -> Iterator[Restore
         if not isinstance(config, DictConfig) or "data" not in config:
             raise UserError(f"{path}: it names no data.")
         network = _open_network(run, config)
-        module = hydra.utils.instantiate(_without_cache(config.data))
+        if "cache" in config.data:
+            config.data.cache = False  # few of the images are read
+        module = hydra.utils.instantiate(config.data)
         module.setup("test")
     except Exception as error:
         # Whatever the config holds, the report has its tables.
@@ -88,11 +90,6 @@ def restored_pictures(run: RunResults, names: Sequence[str]) -> Iterator[Restore
     for name in names:
         if name in places:
             yield _restored(network, items[places[name]], device)
-
-
-def _without_cache(data: DictConfig) -> DictConfig:
-    # Few of the images are read.
-    return OmegaConf.merge(data, {"cache": False}) if "cache" in data else data  # pyright: ignore[reportReturnType]
 
 
 def _open_network(run: RunResults, config: DictConfig) -> nn.Module:

@@ -47,7 +47,8 @@ class _Axis:
 
         low, high = min(values), max(values)
         if low == high:
-            low, high = low - 0.5, high + 0.5
+            margin = 1.0 if whole else 0.1 * abs(low) or 1.0
+            low, high = low - margin, high + margin
         steps = MaxNLocator(nbins=6, integer=whole).tick_values(low, high)
         self.low, self.high = float(steps[0]), float(steps[-1])
         self.ticks = [float(step) for step in steps]
