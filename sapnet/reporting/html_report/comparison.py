@@ -16,7 +16,7 @@ from sapnet.reporting.html_report.restored_pictures import RestoredPictures, cho
 from sapnet.reporting.html_report.run_results import RunResults
 
 #: Pictures whose PNG file is larger, in bytes, are stored as WebP with this quality.
-_LARGEST_PNG, _WEBP_QUALITY = 200_000, 92
+_LARGEST_PNG, _WEBP_QUALITY = 200_000, 90
 #: Opaque red of 65%, as in `sapnet.evaluation.pictures.with_points`.
 _POINT = (255, 0, 0, 166)
 #: Pictures narrower than this are enlarged with visible pixels.

@@ -8,7 +8,7 @@ import numpy as np
 from sapnet.reporting.html_report.elements import text
 
 _WIDTH, _HEIGHT = 480, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 24, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 24, 24, 42
 _ROW = 26
 #: Width of a letter in pixels, for the room of labels.
 _LETTER = 7
