@@ -61,9 +61,14 @@ def test_a_committed_json_has_a_provenance(path):
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".csv"], ids=str)
 def test_a_committed_table_says_where_each_line_comes_from(path):
-    """Lines of images by their run, which `read_saved_results` finds by row, seed and configuration hash."""
+    """Lines of images and curves by their run, which is found by row, seed and configuration hash."""
     if path.stem.endswith("_images"):
         assert read_saved_results((RESULTS / path).parent, path.stem.removesuffix("_images")).images
+        return
+    if path.stem.endswith("_curves"):
+        runs = read_table(RESULTS / path.with_name(f"{path.stem.removesuffix('_curves')}.csv"))
+        known = {(line["row"], line["seed"], line["config_hash"]) for line in runs}
+        assert {(line["row"], line["seed"], line["config_hash"]) for line in read_table(RESULTS / path)} <= known
         return
     lines = [line for line in read_table(RESULTS / path) if "psnr_db" in line or "diverged" in line]
     assert lines and all(line.get(key) for line in lines for key in KEYS)

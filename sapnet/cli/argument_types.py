@@ -18,6 +18,13 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def tile(text: str) -> int:
+    """Return the side of a tile, 0 for no tiles; argparse reports any other text."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number of pixels, or 0 for whole photos")
+    return int(text)
+
+
 def budget(text: str) -> float:
     """Return a budget of points; argparse reports any other text."""
     with contextlib.suppress(ValueError):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from sapnet import interrupts
-from sapnet.cli.argument_types import budget, pixels
+from sapnet.cli.argument_types import budget, pixels, tile
 from sapnet.errors import UserError
 
 
@@ -48,5 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--show-points", action="store_true", help="also write OUTPUT_points_K.png: in red what stage K sampled")
     add("--budget", type=budget, metavar="SHARE", help="points beyond a uniform grid: 0.1 is NU+10%%, -0.5 half of it")
     add("--window", type=pixels, metavar="PIXELS", help="side of the training crops: attention and sampling keep to it")
+    text = "side of the tiles of large photos; 0: no tiles; default: tiles where the memory is too small for the whole"
+    add("--tile", type=tile, metavar="PIXELS", help=text)
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     return parser

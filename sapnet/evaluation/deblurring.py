@@ -1,15 +1,17 @@
 """Deblurring of photos with a trained checkpoint or published weights."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from sapnet.checkpoints.network import network_from_checkpoint
-from sapnet.data.images import to_array, write_image
+from sapnet.data.images import write_image
 from sapnet.data.photo_outputs import (
     PhotoPaths,
     check_points_targets,
@@ -19,8 +21,10 @@ from sapnet.data.photo_outputs import (
 )
 from sapnet.data.photos import Photo, check_output_format, read_photo, read_photo_size, write_photo
 from sapnet.errors import UserError
-from sapnet.evaluation.photo_memory import SMALL, available_memory, frugal_allocation, measure, too_large
+from sapnet.evaluation.photo_memory import SMALL, MemoryEstimate, available_memory, frugal_allocation, measure
 from sapnet.evaluation.photo_progress import Failures, Progress
+from sapnet.evaluation.photo_tiles import restore_photo
+from sapnet.evaluation.photo_ways import TileRules, Way, choose_way, tile_rules
 from sapnet.evaluation.pictures import with_points
 from sapnet.models.adaptive_network import AdaptiveNetwork, use_window
 
@@ -41,6 +45,7 @@ def deblur(
     ema: bool = False,
     network: str | None = None,
     weights: Path | None = None,
+    tile: int | None = None,
 ) -> None:
     """Restore photos. One that cannot be restored is reported, and the others are restored.
 
@@ -58,6 +63,8 @@ def deblur(
         ema: Whether to use the moving average of the generator's weights.
         network: Instead of a checkpoint: name of a published network in `conf/network`.
         weights: Weights of the published network, a file or folder of its authors.
+        tile: Side in pixels of the tiles in which larger photos are restored; 0 for whole photos only; None for tiles
+            where the memory does not suffice for the whole photo.
 
     Raises:
         UserError: The inputs, the network, its settings, the device or the output cannot be used; or a photo was
@@ -73,9 +80,10 @@ def deblur(
         torch_device = choose_device(device)
         model = open_network(checkpoint, network, weights, ema)
         _adjust(model, window, budget, show_points, list(sizes))
+        rules = tile_rules(model, tile, window)
         model = model.to(torch_device)
-        frugal = _check_memory(model, sizes, torch_device, failures)
-        _restore_files(model, sizes, frugal, show_points, torch_device, failures)
+        ways = _choose_ways(model, sizes, rules, torch_device, failures)
+        _restore_files(model, ways, show_points, torch_device, failures)
     failures.raise_if_any()
 
 
@@ -159,62 +167,82 @@ def _adjust(
     use_window(network, window)
 
 
-def _check_memory(
-    network: nn.Module, sizes: dict[PhotoPaths, Size], device: torch.device, failures: Failures
-) -> set[PhotoPaths]:
-    """Remove the photos that do not fit into the memory, and return those that barely do."""
+def _choose_ways(
+    network: nn.Module, sizes: Mapping[PhotoPaths, Size], rules: TileRules, device: torch.device, failures: Failures
+) -> dict[PhotoPaths, Way]:
+    """Return how each photo is restored, without those that do not fit into the memory."""
+    estimate, available, ways = _measure_memory(network, sizes, device), available_memory(device), {}
+    for pair, size in sizes.items():
+        with failures.reported(pair.source):
+            ways[pair] = choose_way(pair.source, size, rules, estimate, available, device)
+    return ways
+
+
+def _measure_memory(
+    network: nn.Module, sizes: Mapping[PhotoPaths, Size], device: torch.device
+) -> MemoryEstimate | None:
+    """Measure the memory of a pass; None if all photos are small or the system does not tell."""
     largest = max(height * width for height, width in sizes.values())
-    available = available_memory(device)
-    if largest <= SMALL or available is None:
-        return set()
+    if largest <= SMALL or available_memory(device) is None:
+        return None
     rng = np.random.default_rng(0)
 
     def restore_noise(height: int, width: int) -> None:
         noise = Photo(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
         noise.with_colours(restore(network, noise.colours(), device)[0].nan_to_num_())
 
-    estimate = measure(restore_noise, largest, device)
-    if estimate is None:
-        return set()
-    frugal = set()
-    for pair, (height, width) in list(sizes.items()):
-        needed = estimate.bytes_for(height, width)
-        if needed > available:
-            with failures.reported(pair.source):
-                del sizes[pair]
-                raise too_large(pair.source, height, width, needed, available)
-        elif needed > available / 2:
-            frugal.add(pair)
-    return frugal
+    return measure(restore_noise, largest, device)
 
 
 def _restore_files(
-    network: nn.Module,
-    sizes: Mapping[PhotoPaths, Size],
-    frugal: set[PhotoPaths],
-    show_points: bool,
-    device: torch.device,
-    failures: Failures,
+    network: nn.Module, ways: Mapping[PhotoPaths, Way], show_points: bool, device: torch.device, failures: Failures
 ) -> None:
-    progress = Progress([height * width for height, width in sizes.values()])
-    for pair, (height, width) in sizes.items():
+    progress = Progress([way.pixels for way in ways.values()])
+    for pair, way in ways.items():
         start = time.perf_counter()
-        restored = None
-        with failures.reported(pair.source), frugal_allocation(pair in frugal):
+        result = None
+        with failures.reported(pair.source), frugal_allocation(way.frugal):
             photo = read_photo(pair.source)
             check_output_format(pair.target, photo)
-            colours, pictures = restore(network, photo.colours(), device)
-            if not torch.isfinite(colours).all():
-                raise UserError(f"{pair.source}: the network returns NaN or infinite values: use another checkpoint.")
-            restored = photo.with_colours(colours)
-        if restored is None:
-            progress.skip(height * width)
+            result = _restore_photo(network, photo, pair.source, way, show_points, device, progress)
+        if result is None:
+            progress.skip(way.pixels)
             continue
+        restored, pictures = result
         # The photo is written last: where it exists, everything does.
-        for stage, picture in pictures.items() if show_points else ():
-            write_image(points_target(pair.target, stage), to_array(picture))
+        for stage, picture in pictures.items():
+            write_image(points_target(pair.target, stage), picture)
         write_photo(pair.target, restored)
         if failures.total == 1:
             print(pair.target)
         else:
-            print(progress.line(pair.source, height * width, time.perf_counter() - start), flush=True)
+            print(progress.line(pair.source, way.pixels, time.perf_counter() - start), flush=True)
+
+
+def _restore_photo(
+    network: nn.Module,
+    photo: Photo,
+    source: Path,
+    way: Way,
+    show_points: bool,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[Photo, dict[int, UInt8[np.ndarray, "h w 3"]]]:
+    """Restore a photo, with lines on standard error about its tiles, if there are several."""
+    start = time.perf_counter()
+
+    def restore_tile(colours: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        restored, pictures = restore(network, colours, device)
+        if not torch.isfinite(restored).all():
+            raise UserError(f"{source}: the network returns NaN or infinite values: use another checkpoint.")
+        return restored, pictures if show_points else {}
+
+    def report(done: int) -> None:
+        seconds = time.perf_counter() - start
+        if way.plan.number > 1:
+            line = progress.tile_line(source, way.pixels, done, way.plan.number, seconds)
+            print(line, file=sys.stderr, flush=True)
+
+    if way.plan.number > 1:
+        print(f"{source}: {way.notice}", file=sys.stderr, flush=True)
+    return restore_photo(photo, way.plan, restore_tile, report)

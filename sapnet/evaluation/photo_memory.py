@@ -93,7 +93,9 @@ def frugal_allocation(needed: bool = True) -> Iterator[None]:
         library.mallopt(_TRIM_THRESHOLD, 2 * _USUAL_BYTES)
 
 
-def too_large(photo: Path, height: int, width: int, needed: float, available: int) -> UserError:
+def too_large(
+    photo: Path, height: int, width: int, needed: float, available: int, tile: int | None = None
+) -> UserError:
     """Return the error for a photo that does not fit into the memory.
 
     Args:
@@ -102,10 +104,13 @@ def too_large(photo: Path, height: int, width: int, needed: float, available: in
         width: Its columns.
         needed: Bytes that it takes.
         available: Bytes that can be allocated.
+        tile: Side of the tiles that the user chose; 0 for none, None for no choice.
     """
+    tiles = f" in tiles of {tile}" if tile else ""
+    way_out = "make the image smaller first" if tile is None else f"leave out --tile {tile}"
     return UserError(
-        f"{photo}: {width}x{height} pixels take about {_gib(needed)} GiB of memory, and {_gib(available)} GiB"
-        " are available: make the image smaller first."
+        f"{photo}: {width}x{height} pixels{tiles} take about {gib(needed)} GiB of memory, and {gib(available)} GiB"
+        f" are available: {way_out}."
     )
 
 
@@ -120,7 +125,8 @@ def available_memory(device: torch.device) -> int | None:
     return min((value for value in found if value is not None), default=None)
 
 
-def _gib(number: float) -> str:
+def gib(number: float) -> str:
+    """Return a number of bytes in GiB with one decimal, or two below one GiB."""
     return f"{number / 2**30:.1f}" if number >= 2**30 else f"{number / 2**30:.2f}"
 
 

@@ -38,7 +38,11 @@ class Failures:
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            self._add(UserError(f"{photo} takes more memory than there is: make it smaller first."))
+            self._add(
+                UserError(
+                    f"{photo} takes more memory than there is: choose smaller tiles with --tile, or make it smaller."
+                )
+            )
 
     def raise_if_any(self) -> None:
         """Raise a summary if photos have failed.
@@ -80,6 +84,21 @@ class Progress:
         self.pixels += pixels
         text = f"{self.number}/{self.photos} {photo} {seconds:.1f} s"
         return f"{text}, about {duration(self.seconds / self.pixels * self.left)} left" if self.left else text
+
+    def tile_line(self, photo: Path, pixels: int, done: int, tiles: int, seconds: float) -> str:
+        """Return the line of a tile, such as `3/20 photo.jpg, tile 5/12, about 40 s left` for all photos.
+
+        Args:
+            photo: Its file.
+            pixels: Its pixels.
+            done: Restored tiles.
+            tiles: All tiles.
+            seconds: Time since the first tile began.
+        """
+        share = pixels * done / tiles
+        left = (self.seconds + seconds) / (self.pixels + share) * (self.left - share)
+        text = f"{self.number + 1}/{self.photos} {photo}, tile {done}/{tiles}"
+        return f"{text}, about {duration(left)} left" if self.left > share else text
 
     def skip(self, pixels: int) -> None:
         """Count a photo that was not restored."""

@@ -1,9 +1,11 @@
 """Parameters and multiply-adds of the networks of a study."""
 
+import json
+
 import hydra
 
-from sapnet.configs import EXPERIMENTS
-from sapnet.evaluation.complexity import COUNTER
+from sapnet.configs import EXPERIMENTS, compose_network
+from sapnet.evaluation.complexity import COUNTER, Cost
 from sapnet.evaluation.network_costs import count_config, measure_config, measurement_conditions, mebibytes
 from sapnet.markdown import markdown_table
 from sapnet.reporting.study import Study, read_study
@@ -22,16 +24,26 @@ def study_costs(study: Study) -> dict[str, dict[str, float]]:
 
     The network is counted at full size and at the widths of its runs. A study without a scale `paper` has no full size.
     """
+    counted: dict[str, Cost] = {}
+
+    def cost(*overrides: str) -> Cost:
+        config = hydra.compose("count", list(overrides))
+        # Rows may differ in their training alone, and a run may have the full size.
+        network = json.dumps(compose_network(config), sort_keys=True)
+        if network not in counted:
+            counted[network] = count_config(config)
+        return counted[network]
+
     costs = {}
     for row, overrides in study.rows.items():
         network = [each for each in overrides if not each.startswith("data")]
         widths = [each for each in study.recipe.get(row, []) if each.startswith(_SIZE)]
         costs[row] = {}
         if "paper" in study.scales:
-            full = count_config(hydra.compose("count", network))
+            full = cost(*network)
             costs[row] = {"parameters_m": full.total_parameters / 1e6, "gmacs": full.gmacs}
         if widths:
-            run = count_config(hydra.compose("count", [*widths, *network]))
+            run = cost(*widths, *network)
             costs[row] |= {"run_parameters_m": run.total_parameters / 1e6, "run_gmacs": run.gmacs}
     return costs
 

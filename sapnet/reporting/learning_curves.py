@@ -1,5 +1,6 @@
 """Learning curves of a study: the training loss of each run by step, as CSV and as a chart."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sapnet.evaluation.pictures import Picture, figure, rasterise
+from sapnet.provenance import as_columns
 from sapnet.reporting.comparison import FolderOf
 from sapnet.reporting.saved_results import read_table
 from sapnet.reporting.study import Study
@@ -20,7 +22,8 @@ _WINDOW = 3
 def curve_lines(study: Study, folder_of: FolderOf, saved: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
     """Return the curves of the finished runs of a study, one line per run and logged step.
 
-    Keys: `row`, `seed`, `step`, and `loss`, the training loss of the stages that learn in this step, on one batch.
+    Keys: `row`, `seed`, `step`, `loss`, the training loss of the stages that learn in this step, on one batch, and
+    `config_hash`, which identifies the run.
 
     Args:
         study: The study.
@@ -35,7 +38,8 @@ def curve_lines(study: Study, folder_of: FolderOf, saved: Sequence[Mapping[str, 
         for seed in study.seeds:
             folder = folder_of(row, seed)
             if (folder / "done.json").is_file():
-                lines += [{"row": row, "seed": seed, **point} for point in _curve(folder / "metrics.csv")]
+                run = {"config_hash": as_columns(json.loads((folder / "done.json").read_text()))["config_hash"]}
+                lines += [{"row": row, "seed": seed, **point, **run} for point in _curve(folder / "metrics.csv")]
             else:
                 lines += earlier[row, seed]
     return lines

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from sapnet.cli.argument_types import budget, pixels
+from sapnet.cli.argument_types import tile as tile_side
 from sapnet.cli.deblur import parser
 from sapnet.data.photos import read_photo
 from sapnet.errors import UserError
@@ -21,6 +22,8 @@ from sapnet.evaluation import deblurring
 from sapnet.evaluation.deblurring import deblur, open_network, restore
 from sapnet.evaluation.networks import published_config
 from sapnet.evaluation.photo_memory import MemoryEstimate
+from sapnet.evaluation.photo_tiles import blend, kept_bytes, plan_tiles
+from sapnet.interrupts import Interrupted
 from tests.checkpoints.writing import write_checkpoint
 from tests.integration.conftest import ROOT
 
@@ -242,3 +245,81 @@ def test_one_network_is_named(tmp_path):
         open_network(file, "restormer", file)
     with pytest.raises(UserError, match="--ema goes with --checkpoint alone"):
         open_network(None, "restormer", file, ema=True)
+
+
+# --- tiles
+
+
+@pytest.fixture
+def small_memory(photos, monkeypatch) -> Path:
+    """A photo of 300x520 pixels, of which tiles of 256 fit into the memory."""
+    levels = cv2.resize(RNG.integers(0, 256, (30, 40, 3), dtype=np.uint8), (520, 300), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(levels).save("large.png")
+    available = 2 * (20000 * 256 * 256 + kept_bytes(300, 520, torch.device("cpu")))
+    monkeypatch.setattr(deblurring, "measure", lambda restore_noise, largest, device: MemoryEstimate(0, 20000))
+    monkeypatch.setattr(deblurring, "available_memory", lambda device: available)
+    return Path("large.png")
+
+
+def test_a_photo_too_large_for_the_memory_is_restored_in_tiles(small_memory, checkpoints, capsys):
+    deblur(["many/a.png", "large.png"], "out", checkpoints["sampled"], show_points=True, window=256)
+    assert names("out") == ["a.png", "a_points_2.png", "large.png", "large_points_2.png"]
+    _, error = capsys.readouterr()
+    first, *lines = error.splitlines()
+    assert first == (
+        "large.png: 520x300 pixels take about 2.9 GiB, 2.5 GiB are available: restored in 6 tiles of 256x256"
+    )
+    parts = [line.split(", ") for line in lines]
+    assert [part[:2] for part in parts] == [["2/2 large.png", f"tile {done}/6"] for done in range(1, 7)]
+    assert all(part[2].startswith("about ") and part[2].endswith("left") for part in parts[:-1])
+    picture = read_photo("out/large_points_2.png").levels.astype(int)
+    red = picture[..., 0] - picture[..., 1] > 60
+    assert all(
+        red[rows, columns].any() for rows in (slice(150), slice(150, 300)) for columns in (slice(200), slice(320, 520))
+    )
+
+
+def test_the_seam_is_not_stronger_than_the_difference_elsewhere(small_memory, checkpoints):
+    """Attention over a tile differs from that over the photo; across the middle of an overlap nothing jumps."""
+    network = open_network(checkpoints["sampled"])
+    image = read_photo(small_memory).colours()
+    plan = plan_tiles(300, 520, 256)
+    whole, _ = restore(network, image, torch.device("cpu"))
+    tiled = blend(plan, lambda tile: restore(network, image[:, *tile.box], torch.device("cpu"))[0])
+    difference = tiled - whole
+    assert 0 < difference.abs().mean() < 0.1 * (whole - image).abs().mean()
+    jumps = difference.diff(dim=2).abs().mean(dim=(0, 1))
+    cut = plan.columns.cells[0][1]
+    assert jumps[cut - 20 : cut + 20].max() < 3 * jumps.median() + 1e-4
+
+
+def test_an_interrupt_between_tiles_leaves_nothing(small_memory, checkpoints, monkeypatch):
+    passes, restored = [], deblurring.restore
+
+    def interrupted(*arguments):
+        if len(passes) == 2:
+            raise Interrupted(15)
+        passes.append(1)
+        return restored(*arguments)
+
+    monkeypatch.setattr(deblurring, "restore", interrupted)
+    with pytest.raises(Interrupted):
+        deblur(["large.png"], "out/", checkpoints["uniform"])
+    assert not Path("out").exists()
+
+
+def test_the_user_chooses_tiles_or_none(small_memory, checkpoints, monkeypatch, capsys):
+    with pytest.raises(UserError, match=r"large.png: 520x300 pixels take .* leave out --tile 0\."):
+        deblur(["large.png"], "out/", checkpoints["uniform"], tile=0)
+    with pytest.raises(UserError, match="--tile 200: give a multiple of 64, at least 256, or 0"):
+        deblur(["large.png"], "out/", checkpoints["uniform"], tile=200)
+    monkeypatch.setattr(deblurring, "available_memory", lambda device: None)
+    deblur(["large.png"], "whole.png", checkpoints["uniform"])
+    assert capsys.readouterr().err == ""
+    deblur(["large.png"], "tiles.png", checkpoints["uniform"], tile=256)
+    assert "large.png: 520x300 pixels: restored in 6 tiles of 256x256" in capsys.readouterr().err
+    difference = read_photo("whole.png").levels.astype(int) - read_photo("tiles.png").levels
+    assert np.abs(difference).mean() < 2
+    assert parser().parse_args(["p.png", "-o", "o.png", "--tile", "0"]).tile == 0
+    with pytest.raises(argparse.ArgumentTypeError, match="-1: give a whole number of pixels, or 0"):
+        tile_side("-1")

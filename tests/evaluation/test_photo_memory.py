@@ -97,3 +97,7 @@ def test_the_refusal_names_file_size_and_both_amounts():
         "big.jpg: 4000x3000 pixels take about 39.3 GiB of memory, and 18.0 GiB are available:"
         " make the image smaller first."
     )
+    text = str(too_large(Path("big.jpg"), 3000, 4000, 39.26 * 2**30, 18 * 2**30, 0))
+    assert text.endswith("18.0 GiB are available: leave out --tile 0.")
+    text = str(too_large(Path("big.jpg"), 3000, 4000, 19 * 2**30, 18 * 2**30, 2048))
+    assert "4000x3000 pixels in tiles of 2048 take about 19.0 GiB" in text and text.endswith("leave out --tile 2048.")

@@ -16,6 +16,14 @@ def test_a_line_names_photo_time_and_what_is_left():
     assert progress.line(Path("c.jpg"), 600, 6) == "3/3 c.jpg 6.0 s"
 
 
+def test_a_line_of_a_tile_names_the_time_left_for_all_photos():
+    progress = Progress([100, 300, 100])
+    progress.line(Path("a.jpg"), 100, 10)
+    assert progress.tile_line(Path("b.jpg"), 300, 1, 3, 12) == "2/3 b.jpg, tile 1/3, about 33 s left"
+    assert progress.tile_line(Path("b.jpg"), 300, 3, 3, 30) == "2/3 b.jpg, tile 3/3, about 10 s left"
+    assert Progress([300]).tile_line(Path("b.jpg"), 300, 3, 3, 30) == "1/1 b.jpg, tile 3/3"
+
+
 def test_a_failed_photo_counts_and_takes_no_time():
     progress = Progress([100, 300, 100])
     progress.line(Path("a.jpg"), 100, 2)
@@ -35,7 +43,7 @@ def test_failures_are_reported_and_counted(capsys):
     fail(MemoryError(), failures)
     fail(torch.OutOfMemoryError("CUDA out of memory"), failures)
     fail(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), failures)
-    memory = "a.jpg takes more memory than there is: make it smaller first."
+    memory = "a.jpg takes more memory than there is: choose smaller tiles with --tile, or make it smaller."
     assert capsys.readouterr().err.splitlines() == ["a.jpg is damaged.", memory, memory, memory]
     with pytest.raises(UserError, match="4 of 20 photos were not restored"):
         failures.raise_if_any()

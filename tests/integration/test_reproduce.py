@@ -68,21 +68,21 @@ def test_kept_results_are_not_trained_again(tmp_path):
 
 
 def test_tables_share_runs_and_may_test_on_other_data(tmp_path):
-    """Net11 of Table 4 is NU of Table 5, which tests on another synthetic set at this scale."""
+    """Ours_nu of Table 1 is NU of Table 5, which tests on another synthetic set at this scale."""
     root = tmp_path / "out"
     arguments = ["scale=smoke", f"root={root}"]
-    assert run("sapnet", "reproduce", "table=4", "row=Net11", *arguments, cwd=tmp_path).returncode == 0
-    checkpoint = folder_of(root, "table4", "Net11") / "checkpoints" / "last.ckpt"
+    assert run("sapnet", "reproduce", "table=1", "row=Ours_nu", *arguments, cwd=tmp_path).returncode == 0
+    checkpoint = folder_of(root, "table1", "Ours_nu") / "checkpoints" / "last.ckpt"
     modified = checkpoint.stat().st_mtime_ns
     done = run("sapnet", "reproduce", "table=5", "row=NU", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((root / "runs").iterdir())) == 1 and checkpoint.stat().st_mtime_ns == modified
     lines = {line["row"]: line for line in json.loads((root / "table5" / "smoke" / "table.json").read_text())["lines"]}
-    assert lines["NU"]["images"] == 4, "Table 4 tests on 3 images, Table 5 on 4"
+    assert lines["NU"]["images"] == 4, "Table 1 tests on 3 images, Table 5 on 4"
 
 
 def test_missing_data_of_the_paper_scale_is_a_user_error(tmp_path):
-    arguments = ["sapnet", "reproduce", "table=4", "scale=paper", "row=Net9", f"root={tmp_path}/out"]
+    arguments = ["sapnet", "reproduce", "table=6", "scale=paper", "row=SRN_U", f"root={tmp_path}/out"]
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 1 and "data_root=FOLDER" in done.stderr.splitlines()[-1]
     done = run(*arguments, f"data_root={tmp_path}/none", cwd=tmp_path)
@@ -157,9 +157,9 @@ def test_a_signal_saves_a_checkpoint_and_ends_the_study(tmp_path, signum, code):
 @pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]])
 def test_rows_are_trained_by_a_hydra_launcher(launcher, tmp_path):
     """Several processes, and the local mode of the SLURM launcher."""
-    arguments = ["--multirun", "table=4", "scale=smoke", "row=Baseline,Net9", f"root={tmp_path}/out", "jobs=1"]
+    arguments = ["--multirun", "table=1", "scale=smoke", "row=Ours_u_a,Ours_u_b", f"root={tmp_path}/out", "jobs=1"]
     done = run("sapnet", "reproduce", *arguments, f"hydra/launcher={launcher[0]}", *launcher[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for row in ("Baseline", "Net9"):
-        assert (folder_of(tmp_path / "out", "table4", row) / "done.json").is_file()
+    for row in ("Ours_u_a", "Ours_u_b"):
+        assert (folder_of(tmp_path / "out", "table1", row) / "done.json").is_file()
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 2

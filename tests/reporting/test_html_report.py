@@ -147,6 +147,19 @@ def test_without_data_or_checkpoint_a_sentence_says_so(copy, missing):
     assert "<img data-key" not in page and "Test images" in page
 
 
+@pytest.mark.parametrize("key", ["data", "network"])
+def test_a_config_cannot_run_other_code(copy, key):
+    (copy / "config.yaml").write_text(
+        "data: {_target_: sapnet.data.folder.FolderData}\n"
+        f"{key}: {{_target_: sapnet.models.srn.SRN, depth: {{_target_: os.mkdir, path: {copy}/made}}}}\n"
+        if key == "network"
+        else f"data: {{_target_: os.mkdir, path: {copy}/made}}\n"
+    )
+    page = report_page([copy], 3)
+    assert f"{key} is built by os.mkdir, which is not of sapnet" in page
+    assert not (copy / "made").exists()
+
+
 def test_text_does_not_break_out(copy):
     evil = "<script>alert('1')</script>\"><b>"
     lines = [json.loads(line) for line in (copy / "results.jsonl").read_text().splitlines()]

@@ -1,5 +1,7 @@
 """Learning curves are read from finished runs, kept, and compared with a reference on the same crops."""
 
+import json
+
 import numpy as np
 
 from sapnet.reporting.learning_curves import _relative, curve_lines, curves_chart
@@ -14,7 +16,8 @@ def write_run(folder, losses, finished=True):
     rows = [f"{50 * k},{loss}," for k, loss in enumerate(losses, start=1)]
     (folder / "metrics.csv").write_text("\n".join(["generator_steps,train/loss,val/psnr", *rows, "100,,30.5"]) + "\n")
     if finished:
-        (folder / "done.json").write_text("{}")
+        origin = {"command": "c", "commit": "a", "config_hash": "h", "versions": {"torch": "2"}}
+        (folder / "done.json").write_text(json.dumps(origin))
 
 
 def test_finished_runs_replace_saved_lines_and_others_are_kept(tmp_path):
@@ -23,8 +26,8 @@ def test_finished_runs_replace_saved_lines_and_others_are_kept(tmp_path):
     saved = [{"row": "A", "seed": seed, "step": 50, "loss": 0.125} for seed in (0, 1)]
     lines = curve_lines(STUDY, lambda row, seed: tmp_path / f"{row}{seed}", saved)
     assert lines == [
-        {"row": "A", "seed": 0, "step": 50, "loss": 0.5},
-        {"row": "A", "seed": 0, "step": 100, "loss": 0.25},
+        {"row": "A", "seed": 0, "step": 50, "loss": 0.5, "config_hash": "h"},
+        {"row": "A", "seed": 0, "step": 100, "loss": 0.25, "config_hash": "h"},
         saved[1],
     ]
 

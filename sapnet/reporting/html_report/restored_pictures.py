@@ -76,6 +76,7 @@ def restored_pictures(run: RunResults, names: Sequence[str]) -> Iterator[Restore
         config = OmegaConf.load(path)
         if not isinstance(config, DictConfig) or "data" not in config:
             raise UserError(f"{path}: it names no data.")
+        _check_targets(config, path)
         network = _open_network(run, config)
         if "cache" in config.data:
             config.data.cache = False  # few of the images are read
@@ -90,6 +91,26 @@ def restored_pictures(run: RunResults, names: Sequence[str]) -> Iterator[Restore
     for name in names:
         if name in places:
             yield _restored(network, items[places[name]], device)
+
+
+def _check_targets(config: DictConfig, path: Path) -> None:
+    """Check that a config from elsewhere builds only data and networks of sapnet.
+
+    Raises:
+        UserError: It names another class.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    for key, packages in (("data", ("sapnet.data.",)), ("network", ("sapnet.models.", "sapnet.layers."))):
+        for target in _targets(plain.get(key)):
+            if not str(target).startswith(packages):
+                raise UserError(f"{path}: {key} is built by {target}, which is not of sapnet and is not run here.")
+
+
+def _targets(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict):
+        yield from (value for key, value in node.items() if key == "_target_")
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _targets(child)
 
 
 def _open_network(run: RunResults, config: DictConfig) -> nn.Module:
