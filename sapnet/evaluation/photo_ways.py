@@ -32,7 +32,7 @@ class Way:
 
     @property
     def notice(self) -> str:
-        """What the user is told before a photo is restored in tiles."""
+        """Message printed before a photo is restored in tiles."""
         height, width = self.plan.tile_size
         return f"{self.reason}: restored in {self.plan.number} tiles of {width}x{height}"
 

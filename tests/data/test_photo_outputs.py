@@ -10,7 +10,7 @@ from sapnet.errors import UserError
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with photos, and files that are none."""
+    """Return a folder with photos and other files."""
     monkeypatch.chdir(tmp_path)
     for name in ("a.jpg", "b.PNG", "notes.txt", "._a.jpg", "sub/a.jpg", "sub/deep/c.tif", ".cache/d.jpg", "film.mp4"):
         path = tmp_path / "photos" / name
